@@ -1,0 +1,158 @@
+/* mem.c: heap, mapped regions, arenas and the step guard; see mem.h. */
+#include "base/mem.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "base/fault.h"
+
+#define HUGE_PAGE_BYTES ((size_t)2 << 20)
+#define ARENA_ALIGN ((size_t)64)
+
+static _Thread_local unsigned guard_depth;
+
+void mem_guard_enter(void) { guard_depth++; }
+void mem_guard_leave(void) { CHECK(guard_depth > 0); guard_depth--; }
+bool mem_guarded(void) { return guard_depth > 0; }
+
+void *mem_alloc(size_t size_bytes)
+{
+    CHECK(guard_depth == 0);
+    if (fault_hit(FAULT_ALLOC))
+        return NULL;
+    return malloc(size_bytes ? size_bytes : 1);
+}
+
+void *mem_calloc(size_t n, size_t size_bytes)
+{
+    CHECK(guard_depth == 0);
+    if (fault_hit(FAULT_ALLOC))
+        return NULL;
+    return calloc(n ? n : 1, size_bytes ? size_bytes : 1);
+}
+
+void *mem_realloc(void *p, size_t size_bytes)
+{
+    CHECK(guard_depth == 0);
+    if (fault_hit(FAULT_ALLOC))
+        return NULL;
+    return realloc(p, size_bytes ? size_bytes : 1);
+}
+
+void *mem_array(size_t n, size_t size_bytes)
+{
+    size_t total;
+
+    return mul_size(n, size_bytes, &total) ? mem_alloc(total) : NULL;
+}
+
+void *mem_grow(void *p, size_t n, size_t size_bytes)
+{
+    size_t total;
+
+    return mul_size(n, size_bytes, &total) ? mem_realloc(p, total) : NULL;
+}
+
+char *mem_strdup(const char *s)
+{
+    return mem_strndup(s, strlen(s));
+}
+
+char *mem_strndup(const char *s, size_t n)
+{
+    char *copy = n < SIZE_MAX ? mem_alloc(n + 1) : NULL;
+
+    if (copy) {
+        memcpy(copy, s, n);
+        copy[n] = '\0';
+    }
+    return copy;
+}
+
+void *mem_aligned(size_t size_bytes, size_t align)
+{
+    size_t rounded;
+    void *p;
+
+    CHECK(guard_depth == 0);
+    if (fault_hit(FAULT_ALLOC) || !add_size(size_bytes ? size_bytes : 1, align - 1, &rounded))
+        return NULL;
+    rounded &= ~(align - 1);
+    p = aligned_alloc(align, rounded);
+    if (p)
+        memset(p, 0, rounded);
+    return p;
+}
+
+void mem_free(void *p)
+{
+    free(p);
+}
+
+void *mem_map(size_t size_bytes)
+{
+    void *p;
+
+    CHECK(guard_depth == 0);
+    if (size_bytes == 0 || fault_hit(FAULT_ALLOC))
+        return NULL;
+    p = mmap(NULL, size_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED)
+        return NULL;
+    if (size_bytes >= HUGE_PAGE_BYTES)
+        (void)madvise(p, size_bytes, MADV_HUGEPAGE);   /* only a wish */
+    return p;
+}
+
+void mem_unmap(void *p, size_t size_bytes)
+{
+    if (p)
+        (void)munmap(p, size_bytes);
+}
+
+int arena_init(struct arena *a, size_t size_bytes, struct err *e)
+{
+    memset(a, 0, sizeof *a);
+    if (size_bytes == 0)
+        return 0;
+    a->base = mem_map(size_bytes);
+    if (!a->base)
+        return err_set(e, WATT_ENOMEM, "arena: %zu bytes could not be mapped", size_bytes);
+    a->size = size_bytes;
+    return 0;
+}
+
+void arena_deinit(struct arena *a)
+{
+    mem_unmap(a->base, a->size);
+    memset(a, 0, sizeof *a);
+}
+
+void *arena_alloc(struct arena *a, size_t size_bytes)
+{
+    size_t rounded;
+    void *p;
+
+    if (!add_size(size_bytes, ARENA_ALIGN - 1, &rounded))
+        return NULL;
+    rounded &= ~(ARENA_ALIGN - 1);
+    if (rounded > a->size - a->used)
+        return NULL;
+    p = a->base + a->used;
+    a->used += rounded;
+    if (a->used > a->peak)
+        a->peak = a->used;
+    return p;
+}
+
+size_t arena_mark(const struct arena *a)
+{
+    return a->used;
+}
+
+void arena_rewind(struct arena *a, size_t mark)
+{
+    CHECK(mark <= a->used);
+    a->used = mark;
+}

@@ -1,0 +1,41 @@
+/* team.h: a persistent team of threads that runs one job at a time.
+ *
+ * The caller of team_run is worker 0. Between jobs, workers spin for a short
+ * while and then sleep, so that an idle team costs no CPU. Splits of work must
+ * not depend on n_workers: hand out fixed-size tasks with team_next(). */
+#ifndef BASE_TEAM_H
+#define BASE_TEAM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+#define TEAM_MAX_THREADS 512
+
+struct team;
+typedef void team_fn(void *arg, unsigned worker);
+
+/* n_threads in 1..TEAM_MAX_THREADS counts the caller. WATT_EINVAL, WATT_ENOMEM. */
+int  team_open(struct team **out, unsigned n_threads, struct err *e) MUST_CHECK;
+void team_close(struct team *t);   /* NULL is fine; not while a job runs */
+unsigned team_size(const struct team *t);
+
+/* Runs fn(arg, worker) once on every worker and returns when all have returned.
+ * One job at a time; one caller thread at a time. Allocates nothing. */
+void team_run(struct team *t, team_fn *fn, void *arg);
+
+/* Inside a job only. All workers wait for each other; every write before it is
+ * seen by all after it, and the task counter starts again at 0. */
+void team_barrier(struct team *t, unsigned worker);
+
+/* Inside a job only. Takes the next task of the current phase (the time between
+ * two barriers): 0, 1, 2, … each to one worker. Returns n_tasks or more when
+ * none is left. */
+size_t team_next(struct team *t);
+
+/* Processors this process may use: affinity mask and cgroup quota considered. */
+unsigned team_default_threads(void);
+
+#endif
