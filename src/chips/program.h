@@ -1,0 +1,295 @@
+/* program.h: a model's forward pass as a flat list of instructions.
+ *
+ * An architecture records a program once, at load, by calling the prog_…
+ * functions below in the order of the computation. A program is over virtual
+ * tensors: [rows, width] matrices whose width is known and whose number of rows
+ * is a symbol (token rows N, streams S, output rows R) times a small constant,
+ * so that one program serves every batch. Values are assigned once (SSA); a
+ * column window of a value is a value too and costs nothing.
+ *
+ * The recorder checks every shape; the first mistake is kept in the program and
+ * returned by prog_finish(), so that a forward pass reads without error checks.
+ * After prog_finish() a program is immutable and any thread may read it.
+ *
+ * Who uses it: chips/interp (scalar reference, double precision), chips/cpu
+ * (the thread team), later CUDA and the reverse-mode pass. Element type of all
+ * values is F32; what an executor uses inside (quantised or BF16 activations)
+ * is its own business, except that it must depend only on the row at hand. */
+#ifndef CHIPS_PROGRAM_H
+#define CHIPS_PROGRAM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/err.h"
+#include "chips/tensor.h"
+
+#define PROG_MAX_INSTR   65536u
+#define PROG_MAX_VALUES  131072u
+#define PROG_MAX_WEIGHTS 65536u
+#define PROG_MAX_STATES  4096u
+#define PROG_MAX_SRC     8
+#define PROG_MAX_DST     3
+#define PROG_MAX_W       8
+#define PROG_MAX_WIDTH   (1u << 24)
+
+typedef uint32_t val;       /* a virtual tensor; 0 is "none" */
+typedef uint32_t wid;       /* a weight; 0 is "none" */
+typedef uint32_t sid;       /* a state; 0 is "none" */
+
+enum extent {
+    EXT_N,      /* rows of the batch: one per token */
+    EXT_S,      /* streams: one per sequence in the batch */
+    EXT_R,      /* rows whose logits or embeddings are wanted */
+    EXT_ONE
+};
+
+struct prog_value {
+    enum extent extent;
+    uint32_t per;           /* rows per unit of extent (experts used: k slots per token) */
+    uint32_t width;         /* columns */
+    val      base;          /* itself, or the value this is a window of */
+    uint32_t col;           /* first column in base (0 when base is itself) */
+    bool     is_int;        /* holds int32 (expert ids) */
+    uint32_t first, last;   /* instruction that makes it / last that reads it (or its windows);
+                             * set by prog_finish() */
+};
+
+/* How instructions read a weight; decides how an executor prepares it. */
+enum weight_use {
+    USE_MATRIX = 1,     /* linear: [n_out, n_in] or experts [n_expert, n_out, n_in] */
+    USE_TABLE = 2,      /* rows gathered by index */
+    USE_VECTOR = 4      /* read as plain numbers (norm gains, biases, factors, convolutions) */
+};
+
+struct prog_weight {
+    char          name[128];
+    struct tensor t;        /* as in the file; data may be NULL in a program made for planning */
+    uint32_t      uses;     /* of enum weight_use, or-ed */
+};
+
+/* What a layer keeps between steps. */
+enum state_kind {
+    STATE_KV,           /* keys and values per position, paged */
+    STATE_FIXED         /* n_floats per stream, zero at the start of a sequence */
+};
+
+struct prog_state {
+    enum state_kind kind;
+    uint32_t n_kv_heads, k_dim, v_dim;  /* KV: columns per head */
+    uint32_t window;                    /* KV: positions that can still be read, 0: all */
+    uint32_t n_floats;                  /* FIXED */
+};
+
+enum op {
+    OP_NONE,
+    OP_EMBED,           /* dst = table[id]                                 w: table */
+    OP_LINEAR,          /* dst = src W^T (+ bias)                          w: W, bias, scale */
+    OP_NORM,            /* per group of columns                            w: gain, bias */
+    OP_ROPE,            /* rotary positions, per head                      w: frequency factors */
+    OP_ATTENTION,       /* q, k, v -> dst; writes k, v to its state        w: sinks */
+    OP_UNARY,           /* dst = f(src) */
+    OP_GATED,           /* dst = f(gate) * up */
+    OP_ADD,             /* dst = a + b (b may be one row, or a weight)     w: vector */
+    OP_MUL,             /* dst = a * b (likewise)                          w: vector */
+    OP_AFFINE,          /* dst = scale * src + offset */
+    OP_SOFTMAX,         /* per group of columns */
+    OP_CONCAT,          /* columns of several values side by side */
+    OP_ROWS,            /* the rows that R names, of an N value */
+    OP_ROUTE,           /* logits -> expert ids [k], weights [k]           w: selection bias */
+    OP_EXPERT_LINEAR,   /* per slot: src W[id]^T (+ bias[id])              w: W, bias, scale */
+    OP_EXPERT_SUM,      /* dst[n] = sum over slots of weight * src */
+    OP_COUNT            /* further families (scans, convolutions, recurrent cells, pooling)
+                         * are added here, each with its row in op.c and its own files */
+};
+
+enum norm_kind { NORM_RMS, NORM_LAYER, NORM_L2 };
+
+struct norm_args {
+    enum norm_kind kind;
+    uint32_t group;     /* columns normalised together; 0: the whole row. The gain has
+                         * `group` or `width` elements */
+    float    eps;
+};
+
+enum rope_pairing {
+    ROPE_NORMAL,        /* pairs (0,1), (2,3), … */
+    ROPE_NEOX           /* pairs (i, i + n_rot/2) */
+};
+
+struct rope_args {
+    enum rope_pairing pairing;
+    uint32_t n_heads, head_dim, n_rot;  /* the first n_rot columns of each head turn */
+    float    base;                      /* theta */
+    float    freq_scale;                /* 1 / linear scaling factor */
+    /* YaRN (Peng et al. 2023, arXiv 2309.00071); ext_factor 0: off */
+    float    ext_factor, attn_factor, beta_fast, beta_slow;
+    uint32_t n_ctx_orig;
+    /* Multi-section (time, height, width, extra); all 0: plain. interleaved: the
+     * sections alternate per pair instead of following each other. */
+    uint32_t sections[4];
+    bool     interleaved;
+};
+
+enum mask_kind {
+    MASK_CAUSAL,
+    MASK_NONE,          /* bidirectional over the stream's rows in the batch and its cache */
+    MASK_CHUNKED,       /* causal within aligned chunks of `window` positions */
+    MASK_SYMMETRIC      /* bidirectional within window/2 on each side */
+};
+
+struct attn_args {
+    uint32_t n_heads, n_kv_heads, k_dim, v_dim;
+    float    scale;         /* of q·k */
+    float    softcap;       /* c * tanh(s / c); 0: off */
+    enum mask_kind mask;
+    uint32_t window;        /* causal: query at p sees keys p - window < j <= p; 0: all */
+    float    alibi_max_bias;    /* 0: off */
+    bool     write;         /* false: keys and values come from another layer's state */
+};
+
+enum act {
+    ACT_NONE, ACT_SILU, ACT_GELU /* tanh form */, ACT_GELU_ERF, ACT_GELU_QUICK, ACT_RELU,
+    ACT_RELU2, ACT_SIGMOID, ACT_TANH, ACT_SOFTPLUS, ACT_EXP, ACT_NEG_EXP /* -exp(x) */,
+    ACT_SOFTCAP /* c tanh(x/c), c = param */, ACT_COUNT
+};
+
+struct act_args {
+    enum act act;
+    float    param;
+    /* gated: gate and up clamped to limit when > 0 (gate from above only), the gate's
+     * sigmoid sharpened by alpha when > 0, up shifted by up_offset (gpt-oss: alpha
+     * 1.702, limit 7, up_offset 1) */
+    float    limit, alpha, up_offset;
+};
+
+enum route_score { ROUTE_SOFTMAX, ROUTE_SIGMOID, ROUTE_SOFTMAX_SELECTED /* over the chosen */,
+                   ROUTE_NONE /* logits are weights */ };
+
+struct route_args {
+    enum route_score score;
+    uint32_t n_experts, n_used;
+    uint32_t n_groups, n_groups_used;   /* 0/1: no groups (DeepSeek-V3: sum of best two) */
+    bool     normalise;     /* chosen weights divided by their sum */
+    float    norm_floor;    /* the sum is at least this when normalising (0: none) */
+    float    scale;         /* applied last; 0 counts as 1 */
+};
+
+struct linear_args { float scale; /* of the product; 0 counts as 1 */ };
+struct affine_args { float scale, offset; };
+struct embed_args  { enum embed_by { EMBED_TOKEN, EMBED_POSITION, EMBED_ZERO } by;
+                     uint32_t offset; /* added to the position */ };
+
+struct instr {
+    enum op  op;
+    uint8_t  n_src, n_dst, n_w;
+    val      dst[PROG_MAX_DST];
+    val      src[PROG_MAX_SRC];
+    wid      w[PROG_MAX_W];         /* 0 for an absent optional weight */
+    sid      state;
+    uint32_t layer;                 /* for reports; UINT32_MAX outside layers */
+    union {
+        struct norm_args norm;
+        struct rope_args rope;
+        struct attn_args attn;
+        struct act_args act;
+        struct route_args route;
+        struct linear_args linear;
+        struct affine_args affine;
+        struct embed_args embed;
+        uint32_t group;             /* softmax */
+        uint8_t raw[96];
+    } a;
+};
+
+struct program;
+
+/* ---- recording ---- */
+
+int  prog_open(struct program **out, struct err *e) MUST_CHECK;
+void prog_close(struct program *p);             /* NULL is fine */
+
+/* Adds a weight; the tensor view is copied, the data is not. The same name twice
+ * gives the same wid. NULL t: none (0), so that optional tensors pass through. */
+wid  prog_weight(struct program *p, const char *name, const struct tensor *t);
+sid  prog_state_kv(struct program *p, uint32_t n_kv_heads, uint32_t k_dim, uint32_t v_dim,
+                   uint32_t window);
+sid  prog_state_fixed(struct program *p, uint32_t n_floats);
+void prog_layer(struct program *p, uint32_t layer);   /* labels what follows */
+/* Keeps the first failure; prog_finish() returns it. */
+void prog_fail(struct program *p, int code, const char *fmt, ...) PRINTF_LIKE(3, 4);
+bool prog_failed(const struct program *p);
+
+val  prog_embed(struct program *p, wid table, struct embed_args a);
+val  prog_linear(struct program *p, val x, wid w, wid bias, wid scale, struct linear_args a);
+val  prog_norm(struct program *p, val x, wid gain, wid bias, struct norm_args a);
+val  prog_rope(struct program *p, val x, wid factors, const struct rope_args *a);
+/* q: [N, n_heads*k_dim], k: [N, n_kv_heads*k_dim], v: [N, n_kv_heads*v_dim]
+ * -> [N, n_heads*v_dim]. k = v = 0 when a->write is false. */
+val  prog_attention(struct program *p, val q, val k, val v, wid sinks, sid state,
+                    const struct attn_args *a);
+val  prog_unary(struct program *p, val x, struct act_args a);
+val  prog_gated(struct program *p, val gate, val up, struct act_args a);
+val  prog_add(struct program *p, val x, val y);         /* y: same shape, or width 1 */
+val  prog_add_w(struct program *p, val x, wid vector);
+val  prog_mul(struct program *p, val x, val y);         /* y: same shape, or width 1 */
+val  prog_mul_w(struct program *p, val x, wid vector);
+val  prog_affine(struct program *p, val x, float scale, float offset);
+val  prog_softmax(struct program *p, val x, uint32_t group);
+val  prog_concat(struct program *p, const val *xs, uint32_t n);
+val  prog_rows(struct program *p, val x);
+void prog_route(struct program *p, val logits, wid bias, const struct route_args *a,
+                val *ids, val *weights);
+/* x: [N, n_in] or [N*k, n_in]; ids: [N, k] -> [N*k, n_out] */
+val  prog_expert_linear(struct program *p, val x, val ids, wid w, wid bias, wid scale);
+/* x: [N*k, width], weights: [N, k] -> [N, width] */
+val  prog_expert_sum(struct program *p, val x, val weights);
+/* A window of columns; no instruction. */
+val  prog_cols(struct program *p, val x, uint32_t col, uint32_t width);
+
+/* Declares the result: logits or embeddings, [R or S, width]. */
+void prog_output(struct program *p, val x);
+
+/* Drops instructions whose results nobody reads, sets lifetimes and uses, checks the
+ * whole once more. Returns the first failure of the recording. */
+int  prog_finish(struct program *p, struct err *e) MUST_CHECK;
+
+/* ---- reading ---- */
+
+uint32_t prog_n_instr(const struct program *p);
+const struct instr *prog_instr(const struct program *p, uint32_t i);
+uint32_t prog_n_values(const struct program *p);        /* ids are 1..n */
+const struct prog_value *prog_value(const struct program *p, val v);
+uint32_t prog_n_weights(const struct program *p);       /* ids are 1..n */
+const struct prog_weight *prog_weight_at(const struct program *p, wid w);
+uint32_t prog_n_states(const struct program *p);        /* ids are 1..n */
+const struct prog_state *prog_state_at(const struct program *p, sid s);
+val      prog_result(const struct program *p);
+const char *op_name(enum op op);
+void     prog_print(const struct program *p, FILE *out);    /* one line per instruction */
+
+/* ---- memory plan: passes/plan.c ---- */
+
+/* Places every value that is not a window in one arena for at most n_rows token
+ * rows, n_streams and n_out rows; values whose lifetimes don't meet share bytes.
+ * offset: [prog_n_values + 1], indexed by val, in bytes, 64-byte aligned; windows
+ * get their base's offset plus col*4. Rows are dense: stride = base width * 4. */
+int  prog_plan(const struct program *p, uint32_t n_rows, uint32_t n_streams, uint32_t n_out,
+               uint64_t *offset, uint64_t *total_bytes, struct err *e) MUST_CHECK;
+
+/* ---- cost model: passes/cost.c ---- */
+
+struct prog_cost {
+    double ops;             /* multiply and add counted apart */
+    double weight_bytes;    /* weights read once per step */
+    double kv_bytes;        /* read from state */
+    double act_bytes;       /* values read and written */
+};
+
+/* Cost of a step of n_rows rows in n_streams equal streams that already hold
+ * n_past positions each, n_out rows wanted. per: NULL or [prog_n_instr]. */
+void prog_cost(const struct program *p, uint32_t n_rows, uint32_t n_streams, uint32_t n_past,
+               uint32_t n_out, struct prog_cost *total, struct prog_cost *per);
+
+#endif
