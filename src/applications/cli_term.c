@@ -1,0 +1,115 @@
+/* cli_term.c: the command's dealings with the terminal: messages, colour,
+ * Ctrl-C, and standard output that may be full or closed. */
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "applications/cli_internal.h"
+
+static volatile sig_atomic_t interrupted;
+static bool no_color;
+
+static void say(const struct cli *c, const char *kind, const char *fmt, va_list ap)
+{
+    char text[ERR_MSG_MAX * 2];
+
+    (void)vsnprintf(text, sizeof text, fmt, ap);
+    (void)fflush(stdout);       /* what was written so far comes first */
+    if (c && c->verb)
+        (void)fprintf(stderr, "watt %s: %s%s\n", c->verb->name, kind, text);
+    else
+        (void)fprintf(stderr, "watt: %s%s\n", kind, text);
+}
+
+int cli_failf(const struct cli *c, const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    say(c, "", fmt, ap);
+    va_end(ap);
+    return CLI_FAILURE;
+}
+
+int cli_fail(const struct cli *c, const struct err *e)
+{
+    if (e->code == WATT_ECANCEL && cli_interrupted())
+        return CLI_INTERRUPTED;     /* whoever pressed Ctrl-C knows why it stopped */
+    return cli_failf(c, "%s", e->msg);
+}
+
+int cli_usage(const struct cli *c, const char *fmt, ...)
+{
+    char text[ERR_MSG_MAX];
+    va_list ap;
+
+    va_start(ap, fmt);
+    (void)vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    if (c && c->verb)
+        (void)cli_failf(c, "%s (see watt %s --help)", text, c->verb->name);
+    else
+        (void)cli_failf(c, "%s (see watt --help)", text);
+    return CLI_USAGE;
+}
+
+void cli_note(const struct cli *c, const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    say(c, "note: ", fmt, ap);
+    va_end(ap);
+}
+
+bool cli_color(FILE *f)
+{
+    const char *off = getenv("NO_COLOR"), *term = getenv("TERM");
+
+    return !no_color && !(off && *off) && term && strcmp(term, "dumb") != 0 && isatty(fileno(f));
+}
+
+void cli_no_color(void)
+{
+    no_color = true;
+}
+
+static void on_signal(int number)
+{
+    if (interrupted) {
+        /* whoever asks twice means it */
+        (void)signal(number, SIG_DFL);
+        (void)raise(number);
+    }
+    interrupted = 1;
+}
+
+void cli_catch_interrupt(void)
+{
+    struct sigaction action;
+
+    memset(&action, 0, sizeof action);
+    action.sa_handler = on_signal;  /* no SA_RESTART: a blocked read must return */
+    (void)sigemptyset(&action.sa_mask);
+    (void)sigaction(SIGINT, &action, NULL);
+    (void)sigaction(SIGTERM, &action, NULL);
+}
+
+bool cli_interrupted(void)    { return interrupted != 0; }
+void cli_clear_interrupt(void) { interrupted = 0; }
+
+int cli_flush(const struct cli *c)
+{
+    static bool told;
+
+    errno = 0;
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return CLI_OK;
+    if (!told)
+        (void)cli_failf(c, "standard output: %s", errno ? strerror(errno) : "write failed");
+    told = true;
+    return CLI_FAILURE;
+}
