@@ -1,0 +1,28 @@
+/* exec.h: the CPU executor: a program on the thread team with packed weights. */
+#ifndef CHIPS_CPU_EXEC_H
+#define CHIPS_CPU_EXEC_H
+
+#include "base/team.h"
+#include "chips/cpu/features.h"
+#include "chips/exec.h"
+
+struct cpu_exec_opts {
+    struct team *team;          /* borrowed; must outlive the executor */
+    uint32_t     isa_mask;      /* CPU_ALL: all the machine has */
+    /* Called now and then while weights are packed, from the opening thread; NULL: not.
+     * A non-zero return stops with WATT_ECANCEL. */
+    int        (*progress)(void *ctx, uint64_t done_bytes, uint64_t total_bytes);
+    /* Called when a weight's bytes in the file mapping won't be read again; NULL: not. */
+    void       (*forget)(void *ctx, const void *data, uint64_t size);
+    void        *ctx;
+};
+
+int  cpu_exec_open(struct exec **out, const struct program *p, const struct kv_layout *layout,
+                   const struct exec_limits *limits, const struct cpu_exec_opts *opts,
+                   struct err *e) MUST_CHECK;
+/* What it would take, without doing it: for inspect and admission. */
+int  cpu_exec_plan(const struct program *p, const struct kv_layout *layout,
+                   const struct exec_limits *limits, uint32_t n_threads,
+                   struct exec_memory *m, struct err *e) MUST_CHECK;
+
+#endif
