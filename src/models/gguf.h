@@ -6,7 +6,9 @@
  * Messages name file, key or tensor, what was found and what was expected.
  *
  * A split model (name-00001-of-00003.gguf) is opened by its first part and looks
- * like one file. An open file is immutable: any thread may read it. */
+ * like one file: the keys are the first part's, the tensors those of all parts.
+ * An open file is immutable: any thread may read it. It must not be cut short by
+ * others meanwhile, since it is mapped. */
 #ifndef MODELS_GGUF_H
 #define MODELS_GGUF_H
 
@@ -30,6 +32,7 @@ enum gguf_type {
 #define GGUF_MAX_NAME_BYTES 255u
 #define GGUF_MAX_ARRAY      (1u << 26)   /* elements of one array */
 #define GGUF_MAX_PARTS      1024u
+#define GGUF_MAX_STRS_BYTES UINT32_MAX   /* one array of strings, with their lengths */
 
 struct gguf;
 
@@ -41,6 +44,8 @@ struct gguf_kv {
     uint64_t       n;           /* elements; 1 for scalars */
     const uint8_t *data;        /* unaligned, little-endian, checked to lie in the file */
     uint64_t       size_bytes;
+    const uint32_t *str_at;     /* arrays of strings: where element i's length stands in
+                                   data; else NULL */
 };
 
 struct gguf_tensor {
@@ -52,7 +57,7 @@ struct gguf_tensor {
 
 int  gguf_open(struct gguf **out, const char *path, struct err *e) MUST_CHECK;
 /* From memory (fuzzing, embedded models); `name` is used in messages. data must
- * stay valid until gguf_close. */
+ * be 8-byte aligned and stay valid until gguf_close. */
 int  gguf_open_memory(struct gguf **out, const void *data, size_t size, const char *name,
                       struct err *e) MUST_CHECK;
 void gguf_close(struct gguf *g);    /* NULL is fine */
