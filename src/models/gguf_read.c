@@ -556,23 +556,24 @@ static int split_facts(const struct keys *k, uint32_t *no, uint32_t *count, uint
     return 0;
 }
 
-static int read_later_part(struct gguf *g, uint32_t part, const char *path, struct err *e)
+static int read_later_part(struct gguf *g, uint32_t part, uint32_t n_parts, const char *path,
+                           struct err *e)
 {
     uint32_t no, count, n_tensors;
     struct keys k = { 0 };
     int rc = map_part(&g->parts[part], path, e);
 
     if (rc < 0) {
-        (void)err_prefix(e, "part %" PRIu32 " of %" PRIu32, part + 1, g->n_parts);
+        (void)err_prefix(e, "part %" PRIu32 " of %" PRIu32, part + 1, n_parts);
         return rc;
     }
     rc = read_part(g, part, &k, e);
     if (rc == 0)
         rc = split_facts(&k, &no, &count, &n_tensors, e);
-    if (rc == 0 && (no != part || count != g->n_parts))
+    if (rc == 0 && (no != part || count != n_parts))
         rc = err_set(e, WATT_EFORMAT,
                      "says it is part %" PRIu32 " of %" PRIu32 ", expected part %" PRIu32
-                     " of %" PRIu32, no + 1, count, part + 1, g->n_parts);
+                     " of %" PRIu32, no + 1, count, part + 1, n_parts);
     keys_deinit(&k);
     if (rc < 0)
         (void)err_prefix(e, "%s", path);
@@ -613,7 +614,7 @@ static int read_later_parts(struct gguf *g, uint32_t count, struct err *e)
         if (!str_ok(&next))
             rc = err_set(e, WATT_ENOMEM, "%s: out of memory", path);
         else
-            rc = read_later_part(g, part, str_cstr(&next), e);
+            rc = read_later_part(g, part, count, str_cstr(&next), e);
     }
     str_deinit(&next);
     return rc;
