@@ -41,6 +41,20 @@ struct kv_layout {
     struct kv_part *parts;          /* [n_parts], index sid - 1; owned */
 };
 
+/* Columns of a head as stored, K and V alike; the added ones are zeros. */
+static inline uint32_t kv_pad(enum dtype dtype, uint32_t dim)
+{
+    const uint32_t m = dtype == DTYPE_Q8_0 ? 32 : dtype == DTYPE_BF16 ? 2 : 4;
+
+    return (dim + m - 1) / m * m;
+}
+/* Where the f32 scales of a head's K or V part begin, counted from the part's start for
+ * that head (Q8_0 only): after KV_PAGE_TOKENS * kv_pad int8. */
+static inline uint64_t kv_scales_at(uint32_t dim)
+{
+    return (uint64_t)KV_PAGE_TOKENS * kv_pad(DTYPE_Q8_0, dim);
+}
+
 /* WATT_EINVAL for a dtype that is not one of the four, WATT_ENOMEM. */
 int  kv_layout_init(struct kv_layout *l, const struct program *p, enum dtype k_dtype,
                     enum dtype v_dtype, struct err *e) MUST_CHECK;
