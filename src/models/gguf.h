@@ -99,7 +99,10 @@ struct gguf_writer;
 
 /* Keys and tensor descriptions are added first, then gguf_writer_begin writes the
  * header and tensor data follows in the order of the descriptions. The file
- * appears under `path` only when gguf_writer_commit succeeds. */
+ * appears under `path` only when gguf_writer_commit succeeds; until then, and
+ * after a failure, what was there stays. What the reader would refuse is refused
+ * with WATT_EINVAL or WATT_ELIMIT. A key general.alignment (u32) comes before the
+ * first tensor. One thread at a time, but for gguf_writer_data_at. */
 int  gguf_writer_open(struct gguf_writer **out, const char *path, struct err *e) MUST_CHECK;
 int  gguf_writer_u32(struct gguf_writer *w, const char *key, uint32_t v, struct err *e) MUST_CHECK;
 int  gguf_writer_u64(struct gguf_writer *w, const char *key, uint64_t v, struct err *e) MUST_CHECK;
@@ -120,6 +123,10 @@ int  gguf_writer_tensor(struct gguf_writer *w, const char *name, enum dtype dtyp
 int  gguf_writer_begin(struct gguf_writer *w, struct err *e) MUST_CHECK;
 /* The next size bytes of tensor data; a tensor's end is padded by itself. */
 int  gguf_writer_data(struct gguf_writer *w, const void *data, size_t size, struct err *e) MUST_CHECK;
+/* The same out of order and from any thread: size bytes at offset of the i-th
+ * described tensor. Each byte is written once, by one way or the other. */
+int  gguf_writer_data_at(struct gguf_writer *w, uint32_t tensor, uint64_t offset,
+                         const void *data, size_t size, struct err *e) MUST_CHECK;
 /* Fails with WATT_EINVAL when tensor data is missing. Frees w in every case. */
 int  gguf_writer_commit(struct gguf_writer *w, struct err *e) MUST_CHECK;
 void gguf_writer_abort(struct gguf_writer *w);  /* NULL is fine */
