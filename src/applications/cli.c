@@ -207,7 +207,7 @@ static int set_value(const struct cli_opt *o, const char *shown, const char *val
         return 0;
     }
     }
-    CHECK(!"option type");
+    check_failed(__FILE__, __LINE__, "option type");
 }
 
 /* ---- finding options ---- */
