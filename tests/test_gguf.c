@@ -957,7 +957,47 @@ static void test_shared_files(void **state)
     open_folder("tokenizers", 9);
 }
 
-int main(void)
+/* Small files for fuzz/corpus/gguf: test_gguf --corpus FOLDER. */
+static int write_corpus(const char *folder)
+{
+    struct { const char *name; struct str s; } files[5] = {
+        { "full", { 0 } }, { "head", { 0 } }, { "split", { 0 } }, { "align8", { 0 } },
+        { "shuffled", { 0 } }
+    };
+    int failed = 0;
+
+    for (size_t i = 0; i < 5; i++)
+        str_init(&files[i].s, 0);
+    (void)b_full(&files[0].s);
+    b_head(&files[1].s, 2, 0, 0);
+    b_head(&files[2].s, 3, 0, 3);
+    b_key(&files[2].s, "split.no", GGUF_U16), b_u16(&files[2].s, 0);
+    b_key(&files[2].s, "split.count", GGUF_U16), b_u16(&files[2].s, 2);
+    b_key(&files[2].s, "split.tensors.count", GGUF_I32), b_u32(&files[2].s, 0);
+    b_head(&files[3].s, 3, 1, 1);
+    b_key_u32(&files[3].s, "general.alignment", 8);
+    b_tensor(&files[3].s, "t", DTYPE_Q4_K, 256, 1, 0);
+    b_pad(&files[3].s, 8);
+    b_zeros(&files[3].s, 144);
+    b_head(&files[4].s, 3, 2, 0);
+    b_tensor(&files[4].s, "x", DTYPE_F16, 16, 1, 32);
+    b_tensor(&files[4].s, "y", DTYPE_I8, 32, 1, 0);
+    b_pad(&files[4].s, 32);
+    b_zeros(&files[4].s, 64);
+    for (size_t i = 0; i < 5; i++) {
+        char name[4096];
+        FILE *f;
+
+        (void)snprintf(name, sizeof name, "%s/%s.gguf", folder, files[i].name);
+        f = fopen(name, "wb");
+        failed |= !f || fwrite(files[i].s.data, 1, files[i].s.len, f) != files[i].s.len ||
+                  fclose(f) != 0;
+        str_deinit(&files[i].s);
+    }
+    return failed;
+}
+
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_values),
@@ -985,5 +1025,7 @@ int main(void)
         cmocka_unit_test(test_shared_files),
     };
 
+    if (argc == 3 && strcmp(argv[1], "--corpus") == 0)
+        return write_corpus(argv[2]);
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }
