@@ -20,9 +20,10 @@
 
 #define ACT_BLOCK 32u
 /* One prepared row of n_in activations in ACTF_Q8, blocks = ceil(n_in/32) (missing
- * columns are zeros): int8 q[blocks*32], f32 d[blocks], int32 sum16[blocks*2] (the sums
- * of q over each 16), each part 64-byte aligned.
- * d = amax/127 of the block, q = round_half_even(x/d) in -127..127; zeros when amax is 0.
+ * columns are zeros): int8 q[blocks*32], f32 d[blocks], f32 ds[blocks] (d times the sum
+ * of the block's q), int32 b32[blocks] and b16[blocks*2] (-128 times the sum of q over
+ * each 32 and each 16), each part 64-byte aligned; offsets in layout.h.
+ * d = amax/127 of the block, q = round_half_even(x/d) in -127..127; zeros when d is 0.
  * NaN or infinity in a block makes its d NaN, so that the result shows it. */
 size_t act_row_bytes(enum act_format f, uint32_t n_in);     /* a multiple of 64 */
 typedef void act_prepare_fn(void *out, const float *x, uint32_t n_in);

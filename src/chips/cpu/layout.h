@@ -1,0 +1,82 @@
+/* layout.h: how packed panels and prepared activations lie in memory. Internal to
+ * the packers and the kernels; docs/kernels.md draws the pictures.
+ *
+ * A panel is a row of groups, one after another. A group holds the same few
+ * inputs of all PACK_ROWS output rows; its parts are multiples of 64 bytes, so
+ * that every vector load of a panel is aligned. The integer parts of quantised
+ * groups are the file's own 32-bit words, transposed: word t of row 0, of row
+ * 1, … of row 15. Packing is thus a transposition and nothing else. */
+#ifndef CHIPS_CPU_LAYOUT_H
+#define CHIPS_CPU_LAYOUT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "chips/cpu/kernels.h"
+
+/* ---- packed groups: offsets in bytes ---- */
+
+/* Two blocks of 32. f16 d[2][16]; then per block the words [4][16] of nibbles: in word t
+ * low nibbles are inputs 4t…4t+3, high nibbles inputs 16+4t…. */
+enum { Q4_0_GROUP = 64, Q4_0_D = 0, Q4_0_Q = 64, Q4_0_BYTES = 64 + 2 * 256 };
+
+/* Two blocks of 32. f16 d[2][16]; then per block [8][16][4] of q + 128. */
+enum { Q8_0_GROUP = 64, Q8_0_D = 0, Q8_0_Q = 64, Q8_0_BYTES = 64 + 2 * 512 };
+
+/* Plain types: f32 [16]; f16 [2][16]; bf16 [16][2]. */
+enum { F32_GROUP = 1, F16_GROUP = 2, BF16_GROUP = 2, PLAIN_BYTES = 64 };
+
+/* ---- how a type is packed ---- */
+
+struct layout {
+    uint32_t        group;          /* inputs per group; 0: the type has no layout */
+    uint32_t        group_bytes;
+    uint32_t        file_bytes;     /* of a group's inputs in one row of the file */
+    enum act_format act;
+    /* n groups from 16 rows of the file, stride bytes apart. */
+    void          (*pack)(uint8_t *dst, const uint8_t *src, size_t stride, size_t n);
+    /* One lane of one group back into group floats. */
+    void          (*read)(float *out, const uint8_t *group, unsigned lane);
+};
+
+const struct layout *layout_of(enum dtype dtype);
+
+/* Inputs [from, from + n) of one row; from is a multiple of LAYOUT_STEP. */
+#define LAYOUT_STEP 256u
+void layout_read(const struct packed *p, uint32_t mat, uint32_t row, uint32_t from,
+                 uint32_t n, float *out);
+
+static inline const uint8_t *panel_at(const struct packed *p, uint32_t mat, uint32_t panel)
+{
+    return (const uint8_t *)p->data + mat * p->mat_bytes + panel * p->panel_bytes;
+}
+/* Output rows that really exist in a panel. */
+static inline uint32_t panel_rows(const struct packed *p, uint32_t panel)
+{
+    const uint32_t left = p->n_out - panel * PACK_ROWS;
+
+    return left < PACK_ROWS ? left : PACK_ROWS;
+}
+
+/* ---- prepared activations, ACTF_Q8 ---- */
+
+static inline size_t act_align(size_t n) { return (n + 63) & ~(size_t)63; }
+static inline size_t act_blocks(uint32_t n_in) { return ((size_t)n_in + ACT_BLOCK - 1) / ACT_BLOCK; }
+
+/* Offsets of the parts of a row in bytes; q is at 0. */
+struct act_parts { size_t d, ds, b32, b16, size; };
+
+static inline struct act_parts act_parts(uint32_t n_in)
+{
+    const size_t n = act_blocks(n_in), w = act_align(4 * n);
+    struct act_parts p;
+
+    p.d = act_align(ACT_BLOCK * n);
+    p.ds = p.d + w;
+    p.b32 = p.ds + w;
+    p.b16 = p.b32 + w;
+    p.size = p.b16 + act_align(8 * n);
+    return p;
+}
+
+#endif
