@@ -7,6 +7,8 @@
 
 #include <stdint.h>
 
+#include "base/err.h"
+
 /* One sequence in the step. */
 struct stream {
     uint32_t first_row, n_rows;     /* its rows in the batch */
@@ -32,5 +34,14 @@ static inline uint32_t batch_pos(const struct batch *b, uint32_t row)
 
     return s->n_past + (row - s->first_row);
 }
+
+struct program;
+struct exec_limits;
+
+/* What every executor checks before it writes anything: counts within the limits, rows
+ * of streams contiguous and complete, out_row increasing, token ids and positions inside
+ * the tables that the program looks them up in. WATT_EINVAL. Allocates nothing. */
+int batch_check(const struct batch *b, const struct program *p, const struct exec_limits *limits,
+                struct err *e) MUST_CHECK;
 
 #endif

@@ -9,7 +9,14 @@
  *   V:               [page_tokens][dim] (Q8_0: int8 then f32 scales [page_tokens][dim/32])
  * so that sixteen scores come out of one register without a horizontal sum, for
  * one query row as for many, in the same order of additions: score(q, k) adds
- * over dim ascending. dim is padded up to a multiple of 4 (BF16: 2, Q8_0: 32).
+ * over dim ascending. dim, of K and of V, is padded up to a multiple of 4 (BF16: 2,
+ * Q8_0: 32); padding is written as zeros.
+ *
+ * Rounding. F16 and BF16: to nearest even, NaN stays NaN. Q8_0, per 32 columns of one
+ * token's head (missing columns count as zeros): amax = max |x|, d = amax / 127 in f32,
+ * q = x / d (an f32 division) rounded half to even and clamped to -127..127; all zeros
+ * when d is 0. A block with a NaN or an infinity gets d = NaN and q = 0, so that the
+ * result shows it. Read back: q * d in f32. Scales stay f32.
  *
  * The layout is the same for every instruction set. Pages belong to
  * infrastructure/kv; this file knows only addresses. Thread-safe. */
@@ -32,6 +39,7 @@ struct kv_part {                /* one state's place in a page */
     uint64_t k_offset, v_offset;            /* bytes from the page's start */
     uint64_t k_head_bytes, v_head_bytes;    /* from one head to the next */
     uint32_t n_kv_heads, k_dim, v_dim;
+    uint32_t k_pad, v_pad;                  /* k_dim, v_dim with padding */
 };
 
 struct kv_layout {
@@ -59,6 +67,8 @@ static inline uint64_t kv_scales_at(uint32_t dim)
 int  kv_layout_init(struct kv_layout *l, const struct program *p, enum dtype k_dtype,
                     enum dtype v_dtype, struct err *e) MUST_CHECK;
 void kv_layout_deinit(struct kv_layout *l);
+/* Bytes that one position takes over all KV states. */
+uint64_t kv_layout_token_bytes(const struct kv_layout *l);
 
 /* Scalar access, for the interpreter and tests: one token's vector of one head.
  * Writing rounds to the dtype exactly as the fast kernels do. token in

@@ -97,6 +97,7 @@ enum op {
     OP_SOFTMAX,         /* per group of columns */
     OP_CONCAT,          /* columns of several values side by side */
     OP_ROWS,            /* the rows that R names, of an N value */
+    OP_POSITION_SCALE,  /* dst = src * (1 + c log(1 + floor((pos + offset) / length))) */
     OP_ROUTE,           /* logits -> expert ids [k], weights [k]           w: selection bias */
     OP_EXPERT_LINEAR,   /* per slot: src W[id]^T (+ bias[id])              w: W, bias, scale */
     OP_EXPERT_SUM,      /* dst[n] = sum over slots of weight * src */
@@ -104,7 +105,11 @@ enum op {
                          * are added here, each with its row in op.c and its own files */
 };
 
-enum norm_kind { NORM_RMS, NORM_LAYER, NORM_L2 };
+enum norm_kind {
+    NORM_RMS,           /* x / sqrt(mean(x^2) + eps) */
+    NORM_LAYER,         /* (x - mean) / sqrt(variance + eps) */
+    NORM_L2             /* x / max(sqrt(sum(x^2)), eps) */
+};
 
 struct norm_args {
     enum norm_kind kind;
@@ -164,6 +169,8 @@ struct act_args {
     float    limit, alpha, up_offset;
 };
 
+/* Experts are taken by descending score plus bias, ties by lower id, NaN last; slots of a
+ * row are in that order. Weights are scores without the bias. */
 enum route_score { ROUTE_SOFTMAX, ROUTE_SIGMOID, ROUTE_SOFTMAX_SELECTED /* over the chosen */,
                    ROUTE_NONE /* logits are weights */ };
 
@@ -176,10 +183,14 @@ struct route_args {
     float    scale;         /* applied last; 0 counts as 1 */
 };
 
-struct linear_args { float scale; /* of the product; 0 counts as 1 */ };
+/* product * (scale weight) * scale + bias. The scale weight has one element, or one per
+ * output (per expert in OP_EXPERT_LINEAR). */
+struct linear_args { float scale; /* 0 counts as 1 */ };
 struct affine_args { float scale, offset; };
 struct embed_args  { enum embed_by { EMBED_TOKEN, EMBED_POSITION, EMBED_ZERO } by;
-                     uint32_t offset; /* added to the position */ };
+                     uint32_t offset; /* added to the position; BY ZERO: the row itself */ };
+/* Temperature tuning of long contexts: Llama 4, Mistral 3. */
+struct position_scale_args { float c; uint32_t length, offset; /* length > 0 */ };
 
 struct instr {
     enum op  op;
@@ -198,6 +209,7 @@ struct instr {
         struct linear_args linear;
         struct affine_args affine;
         struct embed_args embed;
+        struct position_scale_args pscale;
         uint32_t group;             /* softmax */
         uint8_t raw[96];
     } a;
@@ -213,6 +225,8 @@ void prog_close(struct program *p);             /* NULL is fine */
 /* Adds a weight; the tensor view is copied, the data is not. The same name twice
  * gives the same wid. NULL t: none (0), so that optional tensors pass through. */
 wid  prog_weight(struct program *p, const char *name, const struct tensor *t);
+/* A value's shape as seen while recording; width 0 for none. */
+uint32_t prog_width(const struct program *p, val v);
 sid  prog_state_kv(struct program *p, uint32_t n_kv_heads, uint32_t k_dim, uint32_t v_dim,
                    uint32_t window);
 sid  prog_state_fixed(struct program *p, uint32_t n_floats);
@@ -239,6 +253,7 @@ val  prog_affine(struct program *p, val x, float scale, float offset);
 val  prog_softmax(struct program *p, val x, uint32_t group);
 val  prog_concat(struct program *p, const val *xs, uint32_t n);
 val  prog_rows(struct program *p, val x);
+val  prog_position_scale(struct program *p, val x, struct position_scale_args a);
 void prog_route(struct program *p, val logits, wid bias, const struct route_args *a,
                 val *ids, val *weights);
 /* x: [N, n_in] or [N*k, n_in]; ids: [N, k] -> [N*k, n_out] */
@@ -251,8 +266,13 @@ val  prog_cols(struct program *p, val x, uint32_t col, uint32_t width);
 /* Declares the result: logits or embeddings, [R or S, width]. */
 void prog_output(struct program *p, val x);
 
-/* Drops instructions whose results nobody reads, sets lifetimes and uses, checks the
- * whole once more. Returns the first failure of the recording. */
+/* Moves row-wise work behind prog_rows() where only those rows are wanted (the last
+ * layer's feed-forward then runs on R rows instead of N), drops instructions whose
+ * results nobody reads, sets lifetimes and uses. Any row-wise instruction can
+ * therefore have extent R: executors take the number of rows from the value's
+ * extent, never from the batch alone. Only OP_EMBED, OP_ROPE, OP_POSITION_SCALE,
+ * OP_ATTENTION and OP_ROWS are sure to read N values. Returns the first failure of the
+ * recording. */
 int  prog_finish(struct program *p, struct err *e) MUST_CHECK;
 
 /* ---- reading ---- */
@@ -271,10 +291,17 @@ void     prog_print(const struct program *p, FILE *out);    /* one line per inst
 
 /* ---- memory plan: passes/plan.c ---- */
 
+/* Rows of an extent under these maxima. */
+uint32_t prog_rows_of(const struct prog_value *v, uint32_t n_rows, uint32_t n_streams,
+                      uint32_t n_out);
+
 /* Places every value that is not a window in one arena for at most n_rows token
  * rows, n_streams and n_out rows; values whose lifetimes don't meet share bytes.
  * offset: [prog_n_values + 1], indexed by val, in bytes, 64-byte aligned; windows
- * get their base's offset plus col*4. Rows are dense: stride = base width * 4. */
+ * get their base's offset plus col*4. Rows are dense: stride = base width * 4. The
+ * result of an element by element instruction (unary, gated, add, mul, affine) may
+ * lie exactly on a source of the same shape that dies there. Never CHECKs: bad maxima
+ * are WATT_EINVAL, a total beyond 2^62 WATT_ELIMIT. */
 int  prog_plan(const struct program *p, uint32_t n_rows, uint32_t n_streams, uint32_t n_out,
                uint64_t *offset, uint64_t *total_bytes, struct err *e) MUST_CHECK;
 
@@ -283,7 +310,7 @@ int  prog_plan(const struct program *p, uint32_t n_rows, uint32_t n_streams, uin
 struct prog_cost {
     double ops;             /* multiply and add counted apart */
     double weight_bytes;    /* weights read once per step */
-    double kv_bytes;        /* read from state */
+    double kv_bytes;        /* read from and written to state; KV counted as F16 */
     double act_bytes;       /* values read and written */
 };
 

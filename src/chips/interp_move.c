@@ -1,0 +1,43 @@
+/* interp_move.c: reference of operations that only move rows and columns. */
+#include <string.h>
+
+#include "chips/interp_internal.h"
+
+void ref_embed(struct interp *x, const struct instr *in)
+{
+    const struct embed_args *a = &in->a.embed;
+
+    for (uint32_t r = 0; r < rows_in(x, in->dst[0]); r++) {
+        const uint64_t i = a->by == EMBED_TOKEN ? (uint64_t)x->b->token[r]
+                           : a->by == EMBED_POSITION ? (uint64_t)batch_pos(x->b, r) + a->offset
+                                                     : a->offset;
+
+        memcpy(row_of(x, in->dst[0], r), interp_weight_row(x, in->w[0], i),
+               width_of(x, in->dst[0]) * sizeof(float));
+    }
+}
+
+void ref_rows(struct interp *x, const struct instr *in)
+{
+    const uint32_t per = prog_value(x->p, in->dst[0])->per;
+
+    for (uint32_t o = 0; o < x->b->n_out; o++)
+        for (uint32_t i = 0; i < per; i++)
+            memcpy(row_of(x, in->dst[0], o * per + i),
+                   row_of(x, in->src[0], x->b->out_row[o] * per + i),
+                   width_of(x, in->dst[0]) * sizeof(float));
+}
+
+void ref_concat(struct interp *x, const struct instr *in)
+{
+    for (uint32_t r = 0; r < rows_in(x, in->dst[0]); r++) {
+        float *y = row_of(x, in->dst[0], r);
+
+        for (int s = 0; s < in->n_src; s++) {
+            const uint32_t width = width_of(x, in->src[s]);
+
+            memcpy(y, row_of(x, in->src[s], r), width * sizeof(float));
+            y += width;
+        }
+    }
+}

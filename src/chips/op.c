@@ -1,0 +1,520 @@
+/* op.c: the table of operations with their shape rules and costs; see op.h. */
+#include "chips/op.h"
+
+#include <inttypes.h>
+#include <math.h>
+
+#include "base/err.h"
+
+/* ---- helpers of shape rules ---- */
+
+static const struct prog_value *src(const struct program *p, const struct instr *in, int i)
+{
+    return prog_value(p, in->src[i]);
+}
+
+static const struct tensor *weight(const struct program *p, const struct instr *in, int i)
+{
+    return in->w[i] ? &prog_weight_at(p, in->w[i])->t : NULL;
+}
+
+static bool fail_shape(struct program *p, const struct instr *in, const char *what,
+                       int64_t found, int64_t expected)
+{
+    prog_fail(p, WATT_EFORMAT, "%s: %s is %" PRId64 ", expected %" PRId64, op_name(in->op), what,
+              found, expected);
+    return false;
+}
+
+static bool fail_weight(struct program *p, const struct instr *in, int i, int64_t expected)
+{
+    const struct prog_weight *w = prog_weight_at(p, in->w[i]);
+
+    prog_fail(p, WATT_EFORMAT, "tensor %s: %" PRId64 " elements, expected %" PRId64, w->name,
+              tensor_elems(&w->t), expected);
+    return false;
+}
+
+/* An absent weight has any number of elements. */
+static bool elems_are(const struct program *p, const struct instr *in, int i, int64_t n)
+{
+    const struct tensor *t = weight(p, in, i);
+
+    return !t || tensor_elems(t) == n;
+}
+
+static void same_rows(struct prog_value *dst, const struct prog_value *x, uint32_t width)
+{
+    dst->extent = x->extent;
+    dst->per = x->per;
+    dst->width = width;
+    dst->is_int = false;
+}
+
+static bool needs_float(struct program *p, const struct instr *in, const struct prog_value *v)
+{
+    if (!v->is_int)
+        return true;
+    prog_fail(p, WATT_EINVAL, "%s: expert ids where numbers are expected", op_name(in->op));
+    return false;
+}
+
+static bool width_fits(struct program *p, const struct instr *in, int64_t width)
+{
+    if (width >= 1 && width <= (int64_t)PROG_MAX_WIDTH)
+        return true;
+    prog_fail(p, WATT_ELIMIT, "%s: width %" PRId64 " is not in 1..%u", op_name(in->op), width,
+              PROG_MAX_WIDTH);
+    return false;
+}
+
+/* ---- shape rules ---- */
+
+static bool shape_embed(struct program *p, const struct instr *in, struct prog_value *dst)
+{
+    const struct tensor *t = weight(p, in, 0);
+
+    if (t->n_dims != 2)
+        return fail_shape(p, in, "number of dimensions of the table", t->n_dims, 2);
+    if (!width_fits(p, in, t->shape[1]))
+        return false;
+    if (in->a.embed.by == EMBED_ZERO && in->a.embed.offset >= t->shape[0])
+        return fail_shape(p, in, "row of the table", in->a.embed.offset, t->shape[0] - 1);
+    dst->extent = EXT_N;
+    dst->per = 1;
+    dst->width = (uint32_t)t->shape[1];
+    return true;
+}
+
+static bool shape_linear(struct program *p, const struct instr *in, struct prog_value *dst)
+{
+    const struct prog_value *x = src(p, in, 0);
+    const struct tensor *t = weight(p, in, 0);
+    const int64_t n_out = tensor_elems(t) / tensor_row(t);
+
+    if (!needs_float(p, in, x) || !width_fits(p, in, n_out))
+        return false;
+    if (tensor_row(t) != x->width)
+        return fail_shape(p, in, prog_weight_at(p, in->w[0])->name, tensor_row(t), x->width);
+    if (!elems_are(p, in, 1, n_out))
+        return fail_weight(p, in, 1, n_out);
+    if (!elems_are(p, in, 2, 1) && !elems_are(p, in, 2, n_out))
+        return fail_weight(p, in, 2, 1);
+    same_rows(dst, x, (uint32_t)n_out);
+    return true;
+}
+
+static bool shape_norm(struct program *p, const struct instr *in, struct prog_value *dst)
+{
+    const struct prog_value *x = src(p, in, 0);
+    const uint32_t group = in->a.norm.group ? in->a.norm.group : x->width;
+
+    if (!needs_float(p, in, x))
+        return false;
+    if (x->width % group != 0)
+        return fail_shape(p, in, "width not a multiple of the group: width", x->width, group);
+    for (int i = 0; i < 2; i++)
+        if (!elems_are(p, in, i, group) && !elems_are(p, in, i, x->width))
+            return fail_weight(p, in, i, group);
+    same_rows(dst, x, x->width);
+    return true;
+}
+
+static bool shape_rope(struct program *p, const struct instr *in, struct prog_value *dst)
+{
+    const struct prog_value *x = src(p, in, 0);
+    const struct rope_args *a = &in->a.rope;
+
+    if (!needs_float(p, in, x))
+        return false;
+    if (x->extent != EXT_N || x->per != 1)
+        return fail_shape(p, in, "source other than one row per token: rows per unit", x->per, 1);
+    if ((uint64_t)a->n_heads * a->head_dim != x->width)
+        return fail_shape(p, in, "heads times head size", (int64_t)a->n_heads * a->head_dim,
+                          x->width);
+    if (a->n_rot == 0 || a->n_rot % 2 != 0 || a->n_rot > a->head_dim)
+        return fail_shape(p, in, "even number of rotated columns in a head", a->n_rot,
+                          a->head_dim);
+    if (!elems_are(p, in, 0, a->n_rot / 2))
+        return fail_weight(p, in, 0, a->n_rot / 2);
+    if (!(a->base > 0) || !isfinite(a->base) || !isfinite(a->freq_scale)) {
+        prog_fail(p, WATT_EFORMAT, "rope: base %g and scale %g are not positive and finite",
+                  (double)a->base, (double)a->freq_scale);
+        return false;
+    }
+    same_rows(dst, x, x->width);
+    return true;
+}
+
+static bool shape_attention(struct program *p, const struct instr *in, struct prog_value *dst)
+{
+    const struct attn_args *a = &in->a.attn;
+    const struct prog_value *q = src(p, in, 0);
+    const struct prog_state *s;
+
+    if (in->state == 0) {
+        prog_fail(p, WATT_EINVAL, "attention: no state");
+        return false;
+    }
+    s = prog_state_at(p, in->state);
+    if (a->n_heads == 0 || a->n_kv_heads == 0 || a->n_heads % a->n_kv_heads != 0)
+        return fail_shape(p, in, "query heads not a multiple of key heads: query heads",
+                          a->n_heads, a->n_kv_heads);
+    if (s->kind != STATE_KV || s->n_kv_heads != a->n_kv_heads || s->k_dim != a->k_dim ||
+        s->v_dim != a->v_dim)
+        return fail_shape(p, in, "geometry of the cache; key heads", s->n_kv_heads,
+                          a->n_kv_heads);
+    if (q->extent != EXT_N || q->per != 1)
+        return fail_shape(p, in, "query rows per token", q->per, 1);
+    if ((uint64_t)a->n_heads * a->k_dim != q->width)
+        return fail_shape(p, in, "width of the queries", q->width,
+                          (int64_t)a->n_heads * a->k_dim);
+    if (a->write != (in->n_src == 3))
+        return fail_shape(p, in, "number of sources", in->n_src, a->write ? 3 : 1);
+    for (int i = 1; i < in->n_src; i++) {
+        const struct prog_value *v = src(p, in, i);
+        const uint64_t width = (uint64_t)a->n_kv_heads * (i == 1 ? a->k_dim : a->v_dim);
+
+        if (v->extent != EXT_N || v->per != 1 || v->width != width)
+            return fail_shape(p, in, i == 1 ? "width of the keys" : "width of the values",
+                              v->width, (int64_t)width);
+    }
+    if (!elems_are(p, in, 0, a->n_heads))
+        return fail_weight(p, in, 0, a->n_heads);
+    if ((a->mask == MASK_CHUNKED || a->mask == MASK_SYMMETRIC) && a->window == 0)
+        return fail_shape(p, in, "window of a chunked or symmetric mask", 0, 1);
+    if (!width_fits(p, in, (int64_t)a->n_heads * a->v_dim))
+        return false;
+    same_rows(dst, q, a->n_heads * a->v_dim);
+    return true;
+}
+
+static bool shape_unary(struct program *p, const struct instr *in, struct prog_value *dst)
+{
+    const struct prog_value *x = src(p, in, 0);
+
+    if (!needs_float(p, in, x))
+        return false;
+    if (in->a.act.act >= ACT_COUNT)
+        return fail_shape(p, in, "activation", in->a.act.act, ACT_COUNT - 1);
+    same_rows(dst, x, x->width);
+    return true;
+}
+
+static bool same_shape(const struct prog_value *a, const struct prog_value *b)
+{
+    return a->extent == b->extent && a->per == b->per && a->width == b->width;
+}
+
+static bool shape_gated(struct program *p, const struct instr *in, struct prog_value *dst)
+{
+    const struct prog_value *gate = src(p, in, 0), *up = src(p, in, 1);
+
+    if (!needs_float(p, in, gate) || !needs_float(p, in, up))
+        return false;
+    if (!same_shape(gate, up))
+        return fail_shape(p, in, "width of gate against up", gate->width, up->width);
+    if (in->a.act.act >= ACT_COUNT)
+        return fail_shape(p, in, "activation", in->a.act.act, ACT_COUNT - 1);
+    same_rows(dst, gate, gate->width);
+    return true;
+}
+
+/* add and mul: a second value of the same shape or one column, or a vector. */
+static bool shape_binary(struct program *p, const struct instr *in, struct prog_value *dst)
+{
+    const struct prog_value *x = src(p, in, 0);
+
+    if (!needs_float(p, in, x))
+        return false;
+    if ((in->n_src == 2) == (in->w[0] != 0))
+        return fail_shape(p, in, "number of operands", in->n_src + (in->w[0] != 0), 2);
+    if (in->n_src == 2) {
+        const struct prog_value *y = src(p, in, 1);
+
+        if (!needs_float(p, in, y))
+            return false;
+        if (y->extent != x->extent || y->per != x->per)
+            return fail_shape(p, in, "rows per unit of the second operand", y->per, x->per);
+        if (y->width != x->width && y->width != 1)
+            return fail_shape(p, in, "width of the second operand", y->width, x->width);
+    } else if (!elems_are(p, in, 0, x->width) && !elems_are(p, in, 0, 1)) {
+        return fail_weight(p, in, 0, x->width);
+    }
+    same_rows(dst, x, x->width);
+    return true;
+}
+
+static bool shape_keep(struct program *p, const struct instr *in, struct prog_value *dst)
+{
+    const struct prog_value *x = src(p, in, 0);
+
+    if (!needs_float(p, in, x))
+        return false;
+    same_rows(dst, x, x->width);
+    return true;
+}
+
+static bool shape_softmax(struct program *p, const struct instr *in, struct prog_value *dst)
+{
+    const struct prog_value *x = src(p, in, 0);
+
+    if (in->a.group && x->width % in->a.group != 0)
+        return fail_shape(p, in, "width not a multiple of the group: width", x->width,
+                          in->a.group);
+    return shape_keep(p, in, dst);
+}
+
+static bool shape_concat(struct program *p, const struct instr *in, struct prog_value *dst)
+{
+    const struct prog_value *x = src(p, in, 0);
+    uint64_t width = 0;
+
+    for (int i = 0; i < in->n_src; i++) {
+        const struct prog_value *v = src(p, in, i);
+
+        if (!needs_float(p, in, v))
+            return false;
+        if (v->extent != x->extent || v->per != x->per)
+            return fail_shape(p, in, "rows per unit of a part", v->per, x->per);
+        width += v->width;
+    }
+    if (!width_fits(p, in, (int64_t)width))
+        return false;
+    same_rows(dst, x, (uint32_t)width);
+    return true;
+}
+
+static bool shape_rows(struct program *p, const struct instr *in, struct prog_value *dst)
+{
+    const struct prog_value *x = src(p, in, 0);
+
+    if (x->extent != EXT_N)
+        return fail_shape(p, in, "extent of the source", x->extent, EXT_N);
+    *dst = (struct prog_value){ .extent = EXT_R, .per = x->per, .width = x->width,
+                                .is_int = x->is_int };
+    return true;
+}
+
+static bool shape_position_scale(struct program *p, const struct instr *in,
+                                 struct prog_value *dst)
+{
+    const struct prog_value *x = src(p, in, 0);
+
+    if (x->extent != EXT_N || x->per != 1)
+        return fail_shape(p, in, "rows per token", x->per, 1);
+    if (in->a.pscale.length == 0)
+        return fail_shape(p, in, "length", 0, 1);
+    return shape_keep(p, in, dst);
+}
+
+static bool shape_route(struct program *p, const struct instr *in, struct prog_value *dst)
+{
+    const struct prog_value *x = src(p, in, 0);
+    const struct route_args *a = &in->a.route;
+
+    if (!needs_float(p, in, x))
+        return false;
+    if (x->per != 1 || x->width != a->n_experts)
+        return fail_shape(p, in, "number of router logits", x->width, a->n_experts);
+    if (a->n_used == 0 || a->n_used > a->n_experts || a->n_used > 4096)
+        return fail_shape(p, in, "experts used per token", a->n_used, a->n_experts);
+    if (a->n_groups > 1) {
+        if (a->n_experts % a->n_groups != 0 || a->n_groups_used == 0 ||
+            a->n_groups_used > a->n_groups)
+            return fail_shape(p, in, "expert groups", a->n_groups, a->n_experts);
+        if (a->n_experts / a->n_groups * a->n_groups_used < a->n_used)
+            return fail_shape(p, in, "experts in the chosen groups",
+                              a->n_experts / a->n_groups * a->n_groups_used, a->n_used);
+    }
+    if (!elems_are(p, in, 0, a->n_experts))
+        return fail_weight(p, in, 0, a->n_experts);
+    same_rows(&dst[0], x, a->n_used);
+    same_rows(&dst[1], x, a->n_used);
+    dst[0].is_int = true;
+    return true;
+}
+
+static bool shape_expert_linear(struct program *p, const struct instr *in,
+                                struct prog_value *dst)
+{
+    const struct prog_value *x = src(p, in, 0), *ids = src(p, in, 1);
+    const struct tensor *t = weight(p, in, 0);
+    const char *name = prog_weight_at(p, in->w[0])->name;
+    const struct instr *route = NULL;
+
+    if (!needs_float(p, in, x))
+        return false;
+    if (!ids->is_int || ids->per != 1 || ids->extent != x->extent)
+        return fail_shape(p, in, "expert ids: rows per token", ids->per, 1);
+    if (x->per != 1 && x->per != ids->width)
+        return fail_shape(p, in, "rows per token", x->per, ids->width);
+    if (t->n_dims != 3) {
+        prog_fail(p, WATT_EFORMAT, "tensor %s: %d dimensions, expected 3", name, t->n_dims);
+        return false;
+    }
+    if (t->shape[2] != x->width) {
+        prog_fail(p, WATT_EFORMAT, "tensor %s: rows of %" PRId64 ", expected %u", name,
+                  t->shape[2], x->width);
+        return false;
+    }
+    /* ids were made for a stated number of experts: the weight must have them all */
+    for (uint32_t i = prog_n_instr(p); i-- > 0 && !route;)
+        if (prog_instr(p, i)->op == OP_ROUTE && prog_instr(p, i)->dst[0] == in->src[1])
+            route = prog_instr(p, i);
+    if (!route || t->shape[0] != route->a.route.n_experts)
+        return fail_shape(p, in, name, t->shape[0], route ? route->a.route.n_experts : 0);
+    if (!width_fits(p, in, t->shape[1]))
+        return false;
+    if (!elems_are(p, in, 1, t->shape[0] * t->shape[1]))
+        return fail_weight(p, in, 1, t->shape[0] * t->shape[1]);
+    if (!elems_are(p, in, 2, t->shape[0]) && !elems_are(p, in, 2, 1))
+        return fail_weight(p, in, 2, t->shape[0]);
+    same_rows(dst, x, (uint32_t)t->shape[1]);
+    dst->per = ids->width;
+    return true;
+}
+
+static bool shape_expert_sum(struct program *p, const struct instr *in, struct prog_value *dst)
+{
+    const struct prog_value *x = src(p, in, 0), *w = src(p, in, 1);
+
+    if (!needs_float(p, in, x) || !needs_float(p, in, w))
+        return false;
+    if (w->per != 1 || w->extent != x->extent || x->per != w->width)
+        return fail_shape(p, in, "slots per token", x->per, w->width);
+    same_rows(dst, x, x->width);
+    dst->per = 1;
+    return true;
+}
+
+/* ---- costs ---- */
+
+static double weight_bytes(const struct program *p, const struct instr *in)
+{
+    double bytes = 0;
+
+    for (int i = 0; i < in->n_w; i++)
+        if (in->w[i])
+            bytes += (double)prog_weight_at(p, in->w[i])->t.size_bytes;
+    return bytes;
+}
+
+static void cost_free(const struct program *p, const struct instr *in,
+                      const struct op_load *load, struct prog_cost *c)
+{
+    (void)p, (void)in, (void)load, (void)c;
+}
+
+static void cost_embed(const struct program *p, const struct instr *in,
+                       const struct op_load *load, struct prog_cost *c)
+{
+    const struct tensor *t = weight(p, in, 0);
+
+    c->weight_bytes += load->rows * (double)t->size_bytes / (double)t->shape[0];
+}
+
+static void cost_linear(const struct program *p, const struct instr *in,
+                        const struct op_load *load, struct prog_cost *c)
+{
+    c->ops += 2.0 * load->rows * (double)tensor_elems(weight(p, in, 0));
+    c->weight_bytes += weight_bytes(p, in);
+}
+
+/* Experts are chosen as if at random: of E, k per row, rows rows touch
+ * E (1 - (1 - k/E)^rows). */
+static void cost_expert_linear(const struct program *p, const struct instr *in,
+                               const struct op_load *load, struct prog_cost *c)
+{
+    const struct tensor *t = weight(p, in, 0);
+    const double n_experts = (double)t->shape[0];
+    const double k = prog_value(p, in->src[1])->width;
+    const double touched = 1 - pow(1 - k / n_experts, load->rows / k);
+
+    c->ops += 2.0 * load->rows * (double)t->shape[1] * (double)t->shape[2];
+    c->weight_bytes += weight_bytes(p, in) * touched;
+}
+
+/* A few operations for each element: small beside products, but not nothing. */
+static void cost_rowwise(const struct program *p, const struct instr *in,
+                         const struct op_load *load, struct prog_cost *c)
+{
+    c->ops += 4.0 * load->rows * prog_value(p, in->dst[0])->width;
+    c->weight_bytes += weight_bytes(p, in);
+}
+
+static void cost_attention(const struct program *p, const struct instr *in,
+                           const struct op_load *load, struct prog_cost *c)
+{
+    const struct attn_args *a = &in->a.attn;
+    const double per_stream = load->n_rows / load->n_streams;
+    const double cols = (double)a->k_dim + a->v_dim;
+    double seen = load->n_past + (per_stream + 1) / 2;      /* mean keys of a query */
+    double held = load->n_past + per_stream;                /* keys read at least once */
+
+    if (a->mask != MASK_CAUSAL)
+        seen = held;
+    if (a->window) {
+        seen = fmin(seen, a->window);
+        held = fmin(held, a->window + per_stream);
+    }
+    c->ops += load->n_rows * a->n_heads * seen * (2 * cols + 4);
+    c->kv_bytes += 2 * load->n_streams * a->n_kv_heads * cols * held;
+    if (a->write)
+        c->kv_bytes += 2 * load->n_rows * a->n_kv_heads * cols;
+    c->weight_bytes += weight_bytes(p, in);
+}
+
+/* ---- the table ---- */
+
+#define W_TABLE { USE_TABLE }
+#define W_LINEAR { USE_MATRIX, USE_VECTOR, USE_VECTOR }
+#define W_VECTORS { USE_VECTOR, USE_VECTOR }
+
+static const struct op_info infos[OP_COUNT] = {
+    /*                   name       src   dst w  req use  row-wise in-place effect */
+    [OP_EMBED] = { "embed", 0, 0, 1, 1, 1, W_TABLE, false, false, false,
+                   shape_embed, cost_embed, ref_embed },
+    [OP_LINEAR] = { "linear", 1, 1, 1, 3, 1, W_LINEAR, true, false, false,
+                    shape_linear, cost_linear, ref_linear },
+    [OP_NORM] = { "norm", 1, 1, 1, 2, 0, W_VECTORS, true, false, false,
+                  shape_norm, cost_rowwise, ref_norm },
+    [OP_ROPE] = { "rope", 1, 1, 1, 1, 0, W_VECTORS, false, false, false,
+                  shape_rope, cost_rowwise, ref_rope },
+    [OP_ATTENTION] = { "attention", 1, 3, 1, 1, 0, W_VECTORS, false, false, true,
+                       shape_attention, cost_attention, ref_attention },
+    [OP_UNARY] = { "unary", 1, 1, 1, 0, 0, { 0 }, true, true, false,
+                   shape_unary, cost_rowwise, ref_unary },
+    [OP_GATED] = { "gated", 2, 2, 1, 0, 0, { 0 }, true, true, false,
+                   shape_gated, cost_rowwise, ref_gated },
+    [OP_ADD] = { "add", 1, 2, 1, 1, 0, W_VECTORS, true, true, false,
+                 shape_binary, cost_rowwise, ref_add },
+    [OP_MUL] = { "mul", 1, 2, 1, 1, 0, W_VECTORS, true, true, false,
+                 shape_binary, cost_rowwise, ref_mul },
+    [OP_AFFINE] = { "affine", 1, 1, 1, 0, 0, { 0 }, true, true, false,
+                    shape_keep, cost_rowwise, ref_affine },
+    [OP_SOFTMAX] = { "softmax", 1, 1, 1, 0, 0, { 0 }, true, false, false,
+                     shape_softmax, cost_rowwise, ref_softmax },
+    [OP_CONCAT] = { "concat", 1, PROG_MAX_SRC, 1, 0, 0, { 0 }, true, false, false,
+                    shape_concat, cost_free, ref_concat },
+    [OP_ROWS] = { "rows", 1, 1, 1, 0, 0, { 0 }, false, false, false,
+                  shape_rows, cost_free, ref_rows },
+    [OP_POSITION_SCALE] = { "position_scale", 1, 1, 1, 0, 0, { 0 }, false, false, false,
+                            shape_position_scale, cost_rowwise, ref_position_scale },
+    [OP_ROUTE] = { "route", 1, 1, 2, 1, 0, W_VECTORS, true, false, false,
+                   shape_route, cost_rowwise, ref_route },
+    [OP_EXPERT_LINEAR] = { "expert_linear", 2, 2, 1, 3, 1, W_LINEAR, true, false, false,
+                           shape_expert_linear, cost_expert_linear, ref_expert_linear },
+    [OP_EXPERT_SUM] = { "expert_sum", 2, 2, 1, 0, 0, { 0 }, true, false, false,
+                        shape_expert_sum, cost_rowwise, ref_expert_sum },
+};
+
+const struct op_info *op_info(enum op op)
+{
+    return op > OP_NONE && op < OP_COUNT ? &infos[op] : NULL;
+}
+
+const char *op_name(enum op op)
+{
+    return op > OP_NONE && op < OP_COUNT ? infos[op].name : "none";
+}
