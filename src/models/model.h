@@ -1,0 +1,61 @@
+/* model.h: an open model file: facts, the recorded program, the file itself.
+ *
+ * model_open reads hyperparameters and tensors of a GGUF file, finds the
+ * architecture in the table of models/arch.h and records its program. The file stays
+ * mapped until model_close, since executors read or pack weights from it. An open model is
+ * immutable: any thread may read it, any number of sessions may share it.
+ *
+ * Tokenizer and chat template are made by their own modules from model_gguf(). */
+#ifndef MODELS_MODEL_H
+#define MODELS_MODEL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "chips/program.h"
+#include "models/gguf.h"
+
+struct model;
+
+struct model_opts {
+    /* Called for each thing worth telling a person, such as a tensor that the architecture
+     * does not use; NULL: not called. The texts are kept in the model as well. */
+    void (*warn)(void *ctx, const char *text);
+    void *ctx;
+};
+
+struct model_facts {
+    char     arch[64];              /* GGUF name: "llama" */
+    char     name[128];             /* general.name, "" when absent */
+    char     quant[64];             /* element type of most matrix bytes: "Q4_K"; "mixed" texts
+                                     * are left to inspect */
+    enum dtype main_dtype;          /* the same as a number */
+    uint32_t n_vocab;               /* rows of the token embedding: logits of a row */
+    uint32_t n_out;                 /* width of the result: n_vocab, or n_embd of encoders */
+    uint32_t n_ctx_train, n_embd, n_layers;
+    uint32_t n_heads, n_kv_heads;   /* of the first attention layer; 0: none */
+    uint32_t k_dim, v_dim;
+    uint32_t n_experts, n_experts_used;
+    uint32_t window;                /* smallest attention window, 0: none */
+    float    rope_base;             /* 0: no rope */
+    uint64_t n_params;              /* elements of all tensors of the file */
+    uint64_t tensor_bytes;          /* their bytes in the file */
+    uint64_t fixed_floats;          /* fixed state of one sequence, in f32 */
+    bool     causal;                /* false: the whole sequence goes in one step */
+};
+
+int  model_open(struct model **out, const char *path, const struct model_opts *opts,
+                struct err *e) MUST_CHECK;
+/* From an open file, which the model owns from then on (also when this fails). */
+int  model_open_gguf(struct model **out, struct gguf *g, const struct model_opts *opts,
+                     struct err *e) MUST_CHECK;
+void model_close(struct model *m);      /* NULL is fine */
+
+const struct gguf *model_gguf(const struct model *m);
+const struct program *model_program(const struct model *m);
+const struct model_facts *model_facts(const struct model *m);
+uint32_t model_n_warnings(const struct model *m);
+const char *model_warning(const struct model *m, uint32_t i);
+
+#endif

@@ -1,0 +1,103 @@
+/* session.h: a model bound to memory and an executor: sequences, tokens in, logits out.
+ *
+ * The simple face of the engine, for one caller: `watt run`, `watt logits`, the
+ * library. All memory is had at open (weights as the executor wants them, KV pages, arena,
+ * scratch); nothing is allocated while tokens are evaluated. One owner thread.
+ *
+ * A session has n_seqs sequences, numbered from 0, all empty at first. Each holds its
+ * tokens' keys and values in pages of a common pool; forked sequences share full pages. */
+#ifndef MODELS_SESSION_H
+#define MODELS_SESSION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/team.h"
+#include "chips/dtype.h"
+#include "models/model.h"
+
+enum session_exec {
+    SESSION_EXEC_CPU,       /* the thread team with packed weights */
+    SESSION_EXEC_REF        /* the scalar reference interpreter: slow, exact */
+};
+
+#define SESSION_KV_AUTO DTYPE_COUNT     /* F32 where most of the weights are F32, else F16 */
+
+struct session_opts {       /* zero means the default everywhere */
+    uint32_t n_ctx;         /* positions that one sequence can hold; default: as trained, but
+                             * at most 4096 */
+    uint32_t n_seqs;        /* sequences; default 1 */
+    uint32_t max_rows;      /* tokens of one step; longer inputs are cut into such chunks, which
+                             * does not change a bit; default 512 */
+    uint64_t kv_bytes;      /* budget of KV pages; default: n_seqs * n_ctx positions */
+    bool     kv_set;        /* the two types below are meant; false: SESSION_KV_AUTO */
+    enum dtype k_dtype, v_dtype;
+    enum session_exec exec;
+    struct team *team;      /* borrowed; must outlive the session; NULL: one of its own with */
+    unsigned n_threads;     /* this many threads; default team_default_threads() */
+    uint32_t isa_mask;      /* chips/cpu/features.h; 0: all that the machine has */
+    /* While weights are prepared; NULL: not. Non-zero stops with WATT_ECANCEL. */
+    int    (*progress)(void *ctx, uint64_t done_bytes, uint64_t total_bytes);
+    void    *ctx;
+};
+
+struct session_memory {     /* bytes, all had at open */
+    uint64_t weights;       /* the executor's copies */
+    uint64_t mapped;        /* weights read from the file mapping while running */
+    uint64_t kv;            /* pages of the whole pool, resident once touched */
+    uint64_t fixed;         /* fixed states of all sequences */
+    uint64_t arena, scratch;
+    uint64_t total;         /* sum of the above */
+    uint64_t kv_token;      /* bytes of one position */
+};
+
+enum session_want { SESSION_NONE, SESSION_LAST, SESSION_ALL };
+
+/* Tokens to append to one sequence. */
+struct session_input {
+    uint32_t       seq;
+    const int32_t *tokens;
+    uint32_t       n_tokens;    /* > 0 */
+    enum session_want want;     /* which rows' logits */
+};
+
+struct session;
+
+/* WATT_ELIMIT with the numbers when the options can't fit, WATT_EINVAL, WATT_ENOMEM. m is
+ * borrowed and must outlive the session. */
+int  session_open(struct session **out, const struct model *m, const struct session_opts *opts,
+                  struct err *e) MUST_CHECK;
+void session_close(struct session *s);      /* NULL is fine */
+/* What session_open would take, without taking it. */
+int  session_plan(const struct model *m, const struct session_opts *opts,
+                  struct session_memory *mem, struct err *e) MUST_CHECK;
+
+void     session_memory(const struct session *s, struct session_memory *mem);
+uint32_t session_n_ctx(const struct session *s);
+uint32_t session_n_seqs(const struct session *s);
+uint32_t session_max_rows(const struct session *s);
+uint32_t session_width(const struct session *s);            /* floats per row of results */
+const char *session_exec_name(const struct session *s);
+/* Tokens that the sequence holds: its next position. */
+uint32_t session_len(const struct session *s, uint32_t seq);
+
+/* Appends every input's tokens (each sequence at most once in the list) and writes the
+ * wanted rows to out, in the order of the inputs, session_width floats each (out may be NULL
+ * when none is wanted). Room is checked before anything is changed: WATT_ELIMIT "context
+ * full" with the numbers when a sequence or the pool can't hold the tokens, WATT_EINVAL for
+ * an id outside the vocabulary. On failure every sequence is as it was. */
+int  session_eval(struct session *s, const struct session_input *in, uint32_t n_in, float *out,
+                  struct err *e) MUST_CHECK;
+/* The common case: one sequence, logits of the last token. */
+int  session_append(struct session *s, uint32_t seq, const int32_t *tokens, uint32_t n_tokens,
+                    float *logits, struct err *e) MUST_CHECK;
+
+/* Keeps the first n_keep positions. Models with fixed state can keep all or nothing:
+ * WATT_ENOTSUP otherwise. */
+int  session_truncate(struct session *s, uint32_t seq, uint32_t n_keep, struct err *e) MUST_CHECK;
+void session_reset(struct session *s, uint32_t seq);        /* empties a sequence */
+/* Makes `to` a copy of `from` (what `to` held is dropped). WATT_ELIMIT: no page is free. */
+int  session_fork(struct session *s, uint32_t from, uint32_t to, struct err *e) MUST_CHECK;
+
+#endif
