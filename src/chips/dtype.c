@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "chips/dequant.h"
+#include "chips/quant.h"
 
 static uint32_t float_bits(float f)
 {
@@ -138,26 +139,26 @@ static void quant_bf16(void *blocks, const float *in, size_t n, const float *imp
 static const struct dtype_info types[DTYPE_COUNT] = {
     [DTYPE_F32]     = { "F32",     1,   4,   false, dequant_f32,     quant_f32 },
     [DTYPE_F16]     = { "F16",     1,   2,   false, dequant_f16,     quant_f16 },
-    [DTYPE_Q4_0]    = { "Q4_0",    32,  18,  true,  dequant_q4_0,    NULL },
-    [DTYPE_Q4_1]    = { "Q4_1",    32,  20,  true,  dequant_q4_1,    NULL },
-    [DTYPE_Q5_0]    = { "Q5_0",    32,  22,  true,  dequant_q5_0,    NULL },
-    [DTYPE_Q5_1]    = { "Q5_1",    32,  24,  true,  dequant_q5_1,    NULL },
-    [DTYPE_Q8_0]    = { "Q8_0",    32,  34,  true,  dequant_q8_0,    NULL },
+    [DTYPE_Q4_0]    = { "Q4_0",    32,  18,  true,  dequant_q4_0,    quant_q4_0 },
+    [DTYPE_Q4_1]    = { "Q4_1",    32,  20,  true,  dequant_q4_1,    quant_q4_1 },
+    [DTYPE_Q5_0]    = { "Q5_0",    32,  22,  true,  dequant_q5_0,    quant_q5_0 },
+    [DTYPE_Q5_1]    = { "Q5_1",    32,  24,  true,  dequant_q5_1,    quant_q5_1 },
+    [DTYPE_Q8_0]    = { "Q8_0",    32,  34,  true,  dequant_q8_0,    quant_q8_0 },
     [DTYPE_Q8_1]    = { "Q8_1",    32,  36,  true,  dequant_q8_1,    NULL },
-    [DTYPE_Q2_K]    = { "Q2_K",    256, 84,  true,  dequant_q2_k,    NULL },
-    [DTYPE_Q3_K]    = { "Q3_K",    256, 110, true,  dequant_q3_k,    NULL },
-    [DTYPE_Q4_K]    = { "Q4_K",    256, 144, true,  dequant_q4_k,    NULL },
-    [DTYPE_Q5_K]    = { "Q5_K",    256, 176, true,  dequant_q5_k,    NULL },
-    [DTYPE_Q6_K]    = { "Q6_K",    256, 210, true,  dequant_q6_k,    NULL },
+    [DTYPE_Q2_K]    = { "Q2_K",    256, 84,  true,  dequant_q2_k,    quant_q2_k },
+    [DTYPE_Q3_K]    = { "Q3_K",    256, 110, true,  dequant_q3_k,    quant_q3_k },
+    [DTYPE_Q4_K]    = { "Q4_K",    256, 144, true,  dequant_q4_k,    quant_q4_k },
+    [DTYPE_Q5_K]    = { "Q5_K",    256, 176, true,  dequant_q5_k,    quant_q5_k },
+    [DTYPE_Q6_K]    = { "Q6_K",    256, 210, true,  dequant_q6_k,    quant_q6_k },
     [DTYPE_Q8_K]    = { "Q8_K",    256, 292, true,  dequant_q8_k,    NULL },
     [DTYPE_IQ2_XXS] = { "IQ2_XXS", 256, 66,  true,  dequant_iq2_xxs, NULL },
     [DTYPE_IQ2_XS]  = { "IQ2_XS",  256, 74,  true,  dequant_iq2_xs,  NULL },
     [DTYPE_IQ3_XXS] = { "IQ3_XXS", 256, 98,  true,  dequant_iq3_xxs, NULL },
     [DTYPE_IQ1_S]   = { "IQ1_S",   256, 50,  true,  dequant_iq1_s,   NULL },
-    [DTYPE_IQ4_NL]  = { "IQ4_NL",  32,  18,  true,  dequant_iq4_nl,  NULL },
+    [DTYPE_IQ4_NL]  = { "IQ4_NL",  32,  18,  true,  dequant_iq4_nl,  quant_iq4_nl },
     [DTYPE_IQ3_S]   = { "IQ3_S",   256, 110, true,  dequant_iq3_s,   NULL },
     [DTYPE_IQ2_S]   = { "IQ2_S",   256, 82,  true,  dequant_iq2_s,   NULL },
-    [DTYPE_IQ4_XS]  = { "IQ4_XS",  256, 136, true,  dequant_iq4_xs,  NULL },
+    [DTYPE_IQ4_XS]  = { "IQ4_XS",  256, 136, true,  dequant_iq4_xs,  quant_iq4_xs },
     [DTYPE_I8]      = { "I8",      1,   1,   false, NULL,            NULL },
     [DTYPE_I16]     = { "I16",     1,   2,   false, NULL,            NULL },
     [DTYPE_I32]     = { "I32",     1,   4,   false, NULL,            NULL },
@@ -165,10 +166,10 @@ static const struct dtype_info types[DTYPE_COUNT] = {
     [DTYPE_F64]     = { "F64",     1,   8,   false, dequant_f64,     quant_f64 },
     [DTYPE_IQ1_M]   = { "IQ1_M",   256, 56,  true,  dequant_iq1_m,   NULL },
     [DTYPE_BF16]    = { "BF16",    1,   2,   false, dequant_bf16,    quant_bf16 },
-    [DTYPE_TQ1_0]   = { "TQ1_0",   256, 54,  true,  dequant_tq1_0,   NULL },
-    [DTYPE_TQ2_0]   = { "TQ2_0",   256, 66,  true,  dequant_tq2_0,   NULL },
-    [DTYPE_MXFP4]   = { "MXFP4",   32,  17,  true,  dequant_mxfp4,   NULL },
-    [DTYPE_NVFP4]   = { "NVFP4",   64,  36,  true,  dequant_nvfp4,   NULL },
+    [DTYPE_TQ1_0]   = { "TQ1_0",   256, 54,  true,  dequant_tq1_0,   quant_tq1_0 },
+    [DTYPE_TQ2_0]   = { "TQ2_0",   256, 66,  true,  dequant_tq2_0,   quant_tq2_0 },
+    [DTYPE_MXFP4]   = { "MXFP4",   32,  17,  true,  dequant_mxfp4,   quant_mxfp4 },
+    [DTYPE_NVFP4]   = { "NVFP4",   64,  36,  true,  dequant_nvfp4,   quant_nvfp4 },
 };
 
 const struct dtype_info *dtype_info(uint32_t dtype)
