@@ -346,9 +346,3 @@ void ck_matmul(struct ck *ck, const struct kernels *k, const struct kernels *ref
             one_product(ck, k, ref, (enum dtype)type, (struct shape){ 1, 33, 20480, 29 });
     }
 }
-
-void ck_matmul_bench(int argc, char **argv)
-{
-    (void)argc;
-    (void)argv;
-}

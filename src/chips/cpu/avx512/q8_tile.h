@@ -1,0 +1,110 @@
+/* q8_tile.h: products of quantised weights with ACTF_Q8 activations, AVX-512 VNNI.
+ *
+ * vpdpbusd multiplies unsigned by signed bytes, so weights stand as unsigned
+ * numbers w + offset; the accumulator starts from minus offset times the sum of
+ * the activations (b32, b16), which costs one load. Types with a minimum (K
+ * types) have no offset. 4- and 6-bit weights are used shifted up so that their
+ * offset is 128 as well, with the scale divided by the same power of two.
+ *
+ * Each file of one type defines its parts as an always-inlined function of
+ * compile-time constants and instantiates Q8_KERNELS. Arithmetic per output, in
+ * ascending order of blocks: acc = fma(float(dot), scale * d, acc), and for
+ * types with minima acc = fma(-min, d * sum, acc) after it. */
+#ifndef CHIPS_CPU_AVX512_Q8_TILE_H
+#define CHIPS_CPU_AVX512_Q8_TILE_H
+
+#include <immintrin.h>
+#include <string.h>
+
+#include "chips/cpu/blocking.h"
+
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+
+ALWAYS_INLINE __m512i load512(const void *p) { return _mm512_load_si512(p); }
+ALWAYS_INLINE __m512i bcast32(const void *p)
+{
+    int32_t v;
+
+    memcpy(&v, p, 4);
+    return _mm512_set1_epi32(v);
+}
+ALWAYS_INLINE __m512 half_scale(const void *p)      /* sixteen f16 */
+{
+    return _mm512_cvtph_ps(_mm256_load_si256(p));
+}
+
+/* Every loop over rows is unrolled, so that arrays of R vectors live in registers. */
+#define EACH_ROW(R) _Pragma("GCC unroll 16") for (unsigned r = 0; r < (R); r++)
+
+#define R_MAX 12
+
+/* Where a kernel stands in its tile. */
+struct cursor {
+    const int8_t  *q;
+    const float   *d, *ds;
+    const int32_t *b32, *b16;
+};
+
+ALWAYS_INLINE struct cursor cursor_of(const struct tile *t)
+{
+    return (struct cursor){ t->q, t->d, t->ds, t->b32, t->b16 };
+}
+ALWAYS_INLINE void cursor_next(struct cursor *c, const unsigned R)
+{
+    c->q += ACT_BLOCK * R;
+    c->d += R;
+    c->ds += R;
+    c->b32 += R;
+    c->b16 += 2 * R;
+}
+
+ALWAYS_INLINE void sums_load(__m512 *acc, const float *sum, const unsigned R)
+{
+    EACH_ROW(R)
+        acc[r] = _mm512_load_ps(sum + PACK_ROWS * r);
+}
+ALWAYS_INLINE void sums_store(float *sum, const __m512 *acc, const unsigned R)
+{
+    EACH_ROW(R)
+        _mm512_store_ps(sum + PACK_ROWS * r, acc[r]);
+}
+
+ALWAYS_INLINE void start(__m512i *s, const int32_t *bias, const unsigned R)
+{
+    EACH_ROW(R)
+        s[r] = bcast32(bias + r);
+}
+/* The weights of inputs 4k … 4k+3 of a block times R rows. */
+ALWAYS_INLINE void dot(__m512i *s, __m512i w, const int8_t *q, const unsigned k, const unsigned R)
+{
+    EACH_ROW(R)
+        s[r] = _mm512_dpbusd_epi32(s[r], w, bcast32(q + ACT_BLOCK * r + 4 * k));
+}
+/* acc += float(s) * (scale * d) */
+ALWAYS_INLINE void finish(__m512 *acc, const __m512i *s, __m512 scale, const float *d,
+                          const unsigned R)
+{
+    EACH_ROW(R)
+        acc[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(s[r]),
+                                 _mm512_mul_ps(scale, _mm512_set1_ps(d[r])), acc[r]);
+}
+
+/* Defines the kernels NAME_R from NAME(sum, tile, panel, n, R), and NAME_blocking. */
+#define Q8_KERNEL(NAME, R)                                                         \
+    static void NAME##_##R(float *sum, const struct tile *t, const uint8_t *panel, \
+                           size_t panel_bytes, size_t n)                           \
+    {                                                                              \
+        (void)panel_bytes;                                                         \
+        NAME(sum, t, panel, n, R);                                                 \
+    }
+#define Q8_KERNELS(NAME, PARTS)                                                    \
+    Q8_KERNEL(NAME, 1) Q8_KERNEL(NAME, 2) Q8_KERNEL(NAME, 3) Q8_KERNEL(NAME, 4)    \
+    Q8_KERNEL(NAME, 6) Q8_KERNEL(NAME, 8) Q8_KERNEL(NAME, 10) Q8_KERNEL(NAME, 12)  \
+    static const struct blocking NAME##_blocking = {                               \
+        .rows_max = R_MAX, .panels_max = 1, .parts = (PARTS),                      \
+        .fn = { [1] = { NAME##_1 }, [2] = { NAME##_2 }, [3] = { NAME##_3 },        \
+                [4] = { NAME##_4 }, [6] = { NAME##_6 }, [8] = { NAME##_8 },        \
+                [10] = { NAME##_10 }, [12] = { NAME##_12 } },                      \
+    };
+
+#endif

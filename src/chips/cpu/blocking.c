@@ -1,0 +1,264 @@
+/* blocking.c: the walk of the fast matrix products; see blocking.h. */
+#include "chips/cpu/blocking.h"
+
+#include <string.h>
+
+#define CHUNK_MIN   1024u       /* inputs; a multiple of every group */
+#define TILE_BYTES  ((size_t)160 << 10)
+#define PANEL_BYTES ((size_t)64 << 10)          /* one raw panel's chunk in f32 */
+#define BLOCK_BYTES 56u         /* of one row and one 32-block in a tile, all parts */
+
+_Static_assert(TILE_BYTES + PANEL_BYTES + 4 * CHUNK_MIN + 4096 <= MATMUL_SCRATCH, "scratch");
+_Static_assert(CHUNK_MIN * PACK_ROWS * sizeof(float) <= PANEL_BYTES, "raw panel");
+
+struct walk {
+    const struct matmul_args *a;
+    const struct blocking    *b;
+    uint32_t unit;              /* inputs per unit of the kernels */
+    uint32_t from, n_inputs;    /* the chunk */
+    size_t   n_units;
+};
+
+/* Bytes of one tile of R rows, each part 64-byte aligned. */
+static size_t tile_bytes(enum act_format f, uint32_t rows, uint32_t n_inputs)
+{
+    if (f == ACTF_Q8)
+        return act_blocks(n_inputs) * rows * BLOCK_BYTES + (size_t)5 * 64;
+    return act_align(4 * (size_t)n_inputs * rows);
+}
+
+/* Rows of the next tile out of n left: even shares of as few tiles as can be. */
+static uint32_t tile_rows(const struct blocking *b, uint32_t n)
+{
+    const uint32_t n_tiles = (n + b->rows_max - 1) / b->rows_max;
+
+    return (n + n_tiles - 1) / n_tiles;
+}
+
+/* The kernel's row count for n rows; surplus rows repeat the last one. */
+static uint32_t kernel_rows(const struct blocking *b, uint32_t n)
+{
+    while (!b->fn[n][0])
+        n++;
+    return n;
+}
+
+static const uint8_t *act_row(const struct matmul_args *a, uint32_t r)
+{
+    return (const uint8_t *)a->act + (a->act_index ? a->act_index[r] : r) * a->act_stride;
+}
+
+static float *out_row(const struct matmul_args *a, uint32_t r)
+{
+    return a->out + (a->out_index ? a->out_index[r] : r) * a->out_stride;
+}
+
+/* A prepared row as a tile of one row. */
+static void tile_of_row(struct tile *t, const struct walk *w, const uint8_t *row)
+{
+    const struct act_parts at = act_parts(w->a->w->n_in);
+    const size_t first = w->from / ACT_BLOCK;
+
+    if (w->b->parts & TILE_X) {
+        t->x = row + (w->a->w->act == ACTF_F32 ? 4 : 2) * (size_t)w->from;
+        return;
+    }
+    t->q = (const int8_t *)row + w->from;
+    t->d = (const float *)(const void *)(row + at.d) + first;
+    t->ds = (const float *)(const void *)(row + at.ds) + first;
+    t->b32 = (const int32_t *)(const void *)(row + at.b32) + first;
+    t->b16 = (const int32_t *)(const void *)(row + at.b16) + 2 * first;
+}
+
+/* dst[i * step] = src[i]: words of one row into their column of a tile. */
+static inline void spread(void *dst, const void *src, size_t step, size_t n)
+{
+    uint32_t *d = dst;
+    const uint32_t *s = src;
+
+    for (size_t i = 0; i < n; i++)
+        d[i * step] = s[i];
+}
+
+struct parts_out { int8_t *q; float *d, *ds; int32_t *b32, *b16; };
+
+static void copy_q8_row(const struct parts_out *o, const struct tile *row, size_t n, uint32_t r,
+                        uint32_t rows, uint32_t parts)
+{
+    for (size_t b = 0; b < n; b++)
+        memcpy(o->q + (b * rows + r) * ACT_BLOCK, row->q + b * ACT_BLOCK, ACT_BLOCK);
+    spread(o->d + r, row->d, rows, n);
+    if (parts & TILE_DS)
+        spread(o->ds + r, row->ds, rows, n);
+    if (parts & TILE_B32)
+        spread(o->b32 + r, row->b32, rows, n);
+    if (parts & TILE_B16)
+        spread(o->b16 + r, row->b16, rows, 2 * n);
+}
+
+/* Rows r0 … r0 + n - 1 into a tile of `rows` at mem; surplus columns repeat the last. */
+static void tile_fill(struct tile *t, const struct walk *w, uint32_t r0, uint32_t n,
+                      uint32_t rows, uint8_t *mem)
+{
+    const size_t n_blocks = act_blocks(w->n_inputs), words = act_align(4 * n_blocks * rows);
+    struct parts_out o = { .q = (int8_t *)mem };
+
+    mem += act_align(n_blocks * rows * ACT_BLOCK);
+    o.d = (float *)(void *)mem;
+    o.ds = (float *)(void *)(mem + words);
+    o.b32 = (int32_t *)(void *)(mem + 2 * words);
+    o.b16 = (int32_t *)(void *)(mem + 3 * words);
+    *t = (struct tile){ .x = o.q, .q = o.q, .d = o.d, .ds = o.ds, .b32 = o.b32, .b16 = o.b16 };
+    for (uint32_t r = 0; r < rows; r++) {
+        struct tile row;
+
+        tile_of_row(&row, w, act_row(w->a, r0 + (r < n ? r : n - 1)));
+        if (w->b->parts & TILE_X)
+            spread((uint32_t *)(void *)o.q + r, row.x, rows, w->n_units);
+        else
+            copy_q8_row(&o, &row, n_blocks, r, rows, w->b->parts);
+    }
+}
+
+/* One tile times one or two panels, sums taken from and left in the output. */
+static void tile_product(const struct walk *w, const struct tile *t, uint32_t r0, uint32_t n,
+                         uint32_t rows, uint32_t panel, uint32_t n_panels, const uint8_t *data,
+                         size_t panel_bytes)
+{
+    _Alignas(64) float sum[TILE_ROWS_MAX * 2 * PACK_ROWS];
+    const uint32_t width = n_panels * PACK_ROWS, col = panel * PACK_ROWS;
+    const uint32_t left = w->a->w->n_out - col, used = left < width ? left : width;
+
+    if (w->from == 0)
+        memset(sum, 0, sizeof *sum * rows * width);
+    else
+        for (uint32_t r = 0; r < rows; r++)
+            memcpy(sum + r * width, out_row(w->a, r0 + (r < n ? r : n - 1)) + col,
+                   used * sizeof *sum);
+    w->b->fn[rows][n_panels - 1](sum, t, data, panel_bytes, w->n_units);
+    for (uint32_t r = 0; r < n; r++) {
+        float *out = out_row(w->a, r0 + r) + col;
+
+        if (used == PACK_ROWS)
+            memcpy(out, sum + r * width, PACK_ROWS * sizeof *sum);
+        else
+            memcpy(out, sum + r * width, used * sizeof *sum);
+    }
+}
+
+struct tiles {
+    struct tile tile[64];
+    uint32_t    r0[64], n[64], rows[64], count;
+};
+
+/* As many tiles from row r0 on as scratch holds; returns the first row left out. */
+static uint32_t tiles_fill(struct tiles *s, const struct walk *w, uint32_t r0)
+{
+    const struct matmul_args *a = w->a;
+    uint8_t *mem = a->scratch, *end = mem + TILE_BYTES;
+
+    s->count = 0;
+    while (r0 < a->n_rows && s->count < 64) {
+        const uint32_t n = tile_rows(w->b, a->n_rows - r0), rows = kernel_rows(w->b, n);
+        const size_t bytes = tile_bytes(a->w->act, rows, w->n_inputs);
+        struct tile *t = &s->tile[s->count];
+
+        if (rows == 1) {
+            tile_of_row(t, w, act_row(a, r0));
+        } else {
+            if (bytes > (size_t)(end - mem))
+                break;
+            tile_fill(t, w, r0, n, rows, mem);
+            mem += act_align(bytes);
+        }
+        s->r0[s->count] = r0;
+        s->n[s->count] = n;
+        s->rows[s->count++] = rows;
+        r0 += n;
+    }
+    return r0;
+}
+
+/* Inputs of a chunk: as many as keep all rows in scratch, CHUNK_MIN at least. */
+static uint32_t chunk_inputs(const struct matmul_args *a, const struct blocking *b)
+{
+    const uint32_t n_tiles = (a->n_rows + b->rows_max - 1) / b->rows_max;
+    const size_t per_step = (size_t)n_tiles * (tile_bytes(a->w->act, b->rows_max, CHUNK_MIN) + 64);
+    const size_t steps = TILE_BYTES / per_step;
+
+    return steps < 1 ? CHUNK_MIN : (uint32_t)(steps < 4096 ? steps : 4096) * CHUNK_MIN;
+}
+
+static uint32_t unit_of(enum act_format f)
+{
+    return f == ACTF_Q8 ? ACT_BLOCK : f == ACTF_BF16 ? 2 : 1;
+}
+
+static void chunk_set(struct walk *w, uint32_t from, uint32_t n)
+{
+    w->from = from;
+    w->n_inputs = n;
+    w->n_units = ((size_t)n + w->unit - 1) / w->unit;
+}
+
+void matmul_blocked(const struct matmul_args *a, const struct blocking *b)
+{
+    const struct packed *p = a->w;
+    const struct layout *l = layout_of(p->dtype);
+    const uint32_t chunk = a->n_rows == 1 ? p->n_in : chunk_inputs(a, b);
+    struct walk w = { .a = a, .b = b, .unit = unit_of(p->act) };
+    struct tiles tiles;
+
+    for (uint32_t from = 0; from < p->n_in; from += w.n_inputs) {
+        const size_t at = (size_t)(from / l->group) * l->group_bytes;
+
+        chunk_set(&w, from, p->n_in - from < chunk ? p->n_in - from : chunk);
+        for (uint32_t r0 = 0; r0 < a->n_rows;) {
+            r0 = tiles_fill(&tiles, &w, r0);
+            for (uint32_t i = a->first; i < a->last;) {
+                const uint32_t n = a->last - i < b->panels_max ? 1 : b->panels_max;
+
+                for (uint32_t k = 0; k < tiles.count; k++)
+                    tile_product(&w, &tiles.tile[k], tiles.r0[k], tiles.n[k], tiles.rows[k], i,
+                                 n, panel_at(p, a->mat, i) + at, p->panel_bytes);
+                i += n;
+            }
+        }
+    }
+}
+
+/* Dequantises the chunk of one raw panel as a panel of F32. */
+static void raw_panel(float *dst, float *line, const struct walk *w, uint32_t panel)
+{
+    const struct packed *p = w->a->w;
+    const uint32_t n_rows = panel_rows(p, panel);
+
+    if (n_rows < PACK_ROWS)
+        memset(dst, 0, sizeof *dst * PACK_ROWS * w->n_inputs);
+    for (uint32_t r = 0; r < n_rows; r++) {
+        layout_read(p, w->a->mat, panel * PACK_ROWS + r, w->from, w->n_inputs, line);
+        spread(dst + r, line, PACK_ROWS, w->n_inputs);
+    }
+}
+
+void matmul_raw(const struct matmul_args *a, const struct blocking *b)
+{
+    const struct packed *p = a->w;
+    struct walk w = { .a = a, .b = b, .unit = 1 };
+    float *panel = (float *)(void *)((uint8_t *)a->scratch + TILE_BYTES);
+    float *line = (float *)(void *)((uint8_t *)a->scratch + TILE_BYTES + PANEL_BYTES);
+    struct tiles tiles;
+
+    for (uint32_t from = 0; from < p->n_in; from += CHUNK_MIN) {
+        chunk_set(&w, from, p->n_in - from < CHUNK_MIN ? p->n_in - from : CHUNK_MIN);
+        for (uint32_t r0 = 0; r0 < a->n_rows;) {
+            r0 = tiles_fill(&tiles, &w, r0);
+            for (uint32_t i = a->first; i < a->last; i++) {
+                raw_panel(panel, line, &w, i);
+                for (uint32_t k = 0; k < tiles.count; k++)
+                    tile_product(&w, &tiles.tile[k], tiles.r0[k], tiles.n[k], tiles.rows[k], i,
+                                 1, (const uint8_t *)panel, 0);
+            }
+        }
+    }
+}
