@@ -6,44 +6,77 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void scrub(char *s)
+#include "base/utf8.h"
+
+/* Makes one clean line of what may hold bytes from a hostile file: controls
+ * (C0, DEL, C1) and invalid bytes become '?'. A message that filled its buffer
+ * ends in "..." and not inside a character. */
+static void clean(char *s, bool cut)
 {
-    for (; *s; s++)
-        if ((unsigned char)*s < 0x20 || *s == 0x7f)
-            *s = '?';
+    size_t len = strlen(s), in = 0, out = 0;
+
+    if (cut) {
+        len = utf8_complete(s, len < 3 ? len : len - 3);
+        memcpy(s + len, "...", 4);
+        len += 3;
+    }
+    while (in < len) {
+        uint32_t cp;
+        bool valid;
+        size_t n = utf8_decode(s + in, len - in, &cp, &valid);
+
+        if (!valid || cp < 0x20 || (cp >= 0x7f && cp < 0xa0))
+            s[out++] = '?';
+        else
+            for (size_t i = 0; i < n; i++)
+                s[out++] = s[in + i];
+        in += n;
+    }
+    s[out] = '\0';
+}
+
+static int put(struct err *e, int code, const char *text, int wanted)
+{
+    memcpy(e->msg, text, ERR_MSG_MAX);
+    clean(e->msg, wanted >= ERR_MSG_MAX);
+    e->code = code;
+    return code;
 }
 
 int err_set(struct err *e, int code, const char *fmt, ...)
 {
+    char text[ERR_MSG_MAX] = "";   /* apart from e->msg, which may be an argument */
     va_list ap;
+    int n;
 
     if (!e)
         return code;
     va_start(ap, fmt);
-    (void)vsnprintf(e->msg, sizeof e->msg, fmt, ap);
+    n = vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    scrub(e->msg);
-    e->code = code;
-    return code;
+    return put(e, code, text, n);
 }
 
 int err_errno(struct err *e, int code, int errnum, const char *fmt, ...)
 {
     char what[ERR_MSG_MAX], why[128];
+    const char *text;
     va_list ap;
 
+    if (!e)
+        return code;
     va_start(ap, fmt);
     (void)vsnprintf(what, sizeof what, fmt, ap);
     va_end(ap);
-    /* POSIX strerror_r: strerror itself is not thread-safe */
-    if (strerror_r(errnum, why, sizeof why) != 0)
-        (void)snprintf(why, sizeof why, "error %d", errnum);
-    return err_set(e, code, "%s: %s", what, why);
+    /* strerror itself is not thread-safe; this is GNU's strerror_r, which may
+     * leave the buffer alone and return a constant */
+    text = strerror_r(errnum, why, sizeof why);
+    return err_set(e, code, "%s: %s", what, text);
 }
 
 int err_prefix(struct err *e, const char *fmt, ...)
 {
-    char context[ERR_MSG_MAX], old[ERR_MSG_MAX];
+    char context[ERR_MSG_MAX];
     va_list ap;
 
     if (!e)
@@ -51,8 +84,7 @@ int err_prefix(struct err *e, const char *fmt, ...)
     va_start(ap, fmt);
     (void)vsnprintf(context, sizeof context, fmt, ap);
     va_end(ap);
-    memcpy(old, e->msg, sizeof old);
-    return err_set(e, e->code, "%s: %s", context, old);
+    return err_set(e, e->code, "%s: %s", context, e->msg);
 }
 
 const char *err_name(int code)

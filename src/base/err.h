@@ -20,8 +20,10 @@ struct err {
 #define NORETURN __attribute__((noreturn))
 
 /* Writes code and message; returns code, so that `return err_set(…)` reads
- * well. e may be NULL (the code is still returned). Control characters in the
- * result are replaced by '?', since parts of it may come from hostile files. */
+ * well. e may be NULL (the code is still returned), and e->msg may be among the
+ * arguments. Control characters and invalid UTF-8 in the result are replaced by
+ * '?', since parts of it may come from hostile files; what is too long is cut
+ * between characters and ends in "...". */
 int err_set(struct err *e, int code, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
 /* As err_set with ": " and strerror(errnum) at the end. */

@@ -3,15 +3,19 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/fault.h"
 #include "base/mem.h"
 #include "base/str.h"
+
+#define READ_BYTES ((size_t)1 << 16)
 
 static int open_regular(const char *path, int *fd, size_t *size, struct err *e)
 {
@@ -20,7 +24,7 @@ static int open_regular(const char *path, int *fd, size_t *size, struct err *e)
 
     if (f < 0)
         return err_errno(e, errno == ENOENT ? WATT_ENOENT : WATT_EIO, errno, "%s", path);
-    if (fstat(f, &st) != 0) {
+    if (fault_hit(FAULT_READ) ? (errno = EIO, true) : fstat(f, &st) != 0) {
         int rc = err_errno(e, WATT_EIO, errno, "%s", path);
 
         (void)close(f);
@@ -46,10 +50,9 @@ int file_map_open(struct file_map *m, const char *path, struct err *e)
     if (rc < 0)
         return rc;
     if (size > 0) {
-        data = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
-        if (data == MAP_FAILED || fault_hit(FAULT_READ)) {
-            if (data != MAP_FAILED)
-                (void)munmap(data, size);
+        data = fault_hit(FAULT_READ) ? (errno = ENOMEM, MAP_FAILED)
+                                     : mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
+        if (data == MAP_FAILED) {
             rc = err_errno(e, WATT_EIO, errno, "%s: cannot map %zu bytes", path, size);
             (void)close(fd);
             return rc;
@@ -83,10 +86,11 @@ void file_map_forget(const struct file_map *m, size_t offset, size_t size)
         (void)madvise((void *)(uintptr_t)(m->data + start), end - start, MADV_DONTNEED);
 }
 
-static int read_all(int fd, const char *path, size_t max_bytes, struct str *s, struct err *e)
+/* room: what is read at once; the size of the file and one more, when known. */
+static int read_all(int fd, const char *path, size_t max_bytes, size_t room, struct str *s,
+                    struct err *e)
 {
     for (;;) {
-        size_t room = 1 << 16;
         ssize_t n;
 
         if (s->len > max_bytes)
@@ -101,12 +105,14 @@ static int read_all(int fd, const char *path, size_t max_bytes, struct str *s, s
         if (n == 0)
             return 0;
         s->len += (size_t)n;
+        if (room > READ_BYTES)
+            room = READ_BYTES;    /* the file is growing under us */
     }
 }
 
 int file_read(const char *path, size_t max_bytes, char **data, size_t *size, struct err *e)
 {
-    const int from_stdin = strcmp(path, "-") == 0;
+    const bool from_stdin = strcmp(path, "-") == 0;
     size_t known = 0;
     struct str s;
     int fd = STDIN_FILENO, rc;
@@ -120,53 +126,127 @@ int file_read(const char *path, size_t max_bytes, char **data, size_t *size, str
     if (known > max_bytes)
         rc = err_set(e, WATT_ELIMIT, "%s: %zu bytes, at most %zu are read", path, known, max_bytes);
     else
-        rc = read_all(fd, path, max_bytes, &s, e);
+        rc = read_all(fd, path, max_bytes, known >= READ_BYTES ? known + 1 : READ_BYTES, &s, e);
     if (!from_stdin)
         (void)close(fd);
     if (rc == 0) {
-        *data = str_take(&s, size);
-        if (!*data)
+        char *taken = str_take(&s, size);
+
+        if (taken)
+            *data = taken;
+        else
             rc = err_set(e, WATT_ENOMEM, "%s: out of memory while reading", path);
     }
     str_deinit(&s);
     return rc;
 }
 
-int file_new_open(struct file_new *n, const char *path, struct err *e)
+/* What is there already: a regular file is replaced (through a symbolic link,
+ * the file it points to), a folder is an error, anything else (a terminal, a
+ * pipe, /dev/null) is written into. */
+static int look_at_target(struct file_new *n, const char *path, bool *special, struct err *e)
+{
+    char resolved[PATH_MAX];
+    struct stat st;
+
+    *special = false;
+    if (stat(path, &st) == 0) {
+        if (S_ISDIR(st.st_mode))
+            return err_set(e, WATT_EINVAL, "%s: is a directory", path);
+        *special = !S_ISREG(st.st_mode);
+        n->path = mem_strdup(!*special && realpath(path, resolved) ? resolved : path);
+    } else {
+        n->path = mem_strdup(path);
+    }
+    return n->path ? 0 : err_set(e, WATT_ENOMEM, "%s: out of memory", path);
+}
+
+/* A name beside n->path that nobody has, into n->temp. */
+static int name_temp(struct file_new *n, struct err *e)
 {
     struct str temp;
-    int fd;
+    uint32_t r;
 
-    *n = (struct file_new){ 0 };
+    if (getrandom(&r, sizeof r, 0) != (ssize_t)sizeof r)
+        r = (uint32_t)getpid();
     str_init(&temp, 0);
-    str_printf(&temp, "%s.XXXXXX", path);
-    n->path = mem_strdup(path);
+    str_printf(&temp, "%s.%08x.part", n->path, r);
+    mem_free(n->temp);
     n->temp = str_take(&temp, NULL);
     str_deinit(&temp);
-    if (!n->path || !n->temp) {
-        file_new_abort(n);
-        return err_set(e, WATT_ENOMEM, "%s: out of memory", path);
-    }
-    fd = mkostemp(n->temp, O_CLOEXEC);
-    if (fd < 0) {
-        int rc = err_errno(e, WATT_EIO, errno, "%s: cannot create a file there", path);
+    return n->temp ? 0 : err_set(e, WATT_ENOMEM, "%s: out of memory", n->path);
+}
 
-        mem_free(n->temp);
-        n->temp = NULL;
-        file_new_abort(n);
-        return rc;
+#define TEMP_TRIES 100
+
+static int open_named(struct file_new *n, int *fd, struct err *e)
+{
+    for (int i = 0; i < TEMP_TRIES; i++) {
+        int rc = name_temp(n, e);
+
+        if (rc < 0)
+            return rc;
+        *fd = open(n->temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (*fd >= 0)
+            return 0;
+        if (errno != EEXIST)
+            break;
     }
-    /* mkostemp makes 0600; give what open() would have given */
-    mode_t mask = umask(0);
-    (void)umask(mask);
-    (void)fchmod(fd, 0666 & ~mask);
+    mem_free(n->temp);     /* not ours: abort must not unlink it */
+    n->temp = NULL;
+    return err_errno(e, WATT_EIO, errno, "%s: cannot create a file there", n->path);
+}
+
+/* A file without a name in the folder of n->path: even kill -9 leaves nothing.
+ * Returns -1 where the file system has no such files. */
+static int open_nameless(const struct file_new *n)
+{
+    const char *slash = strrchr(n->path, '/');
+    size_t len = slash ? (size_t)(slash - n->path) : 0;
+    char folder[PATH_MAX] = ".";
+
+    if (slash && len == 0)
+        len = 1;           /* "/x" lies in "/" */
+    if (len >= sizeof folder)
+        return -1;
+    if (slash) {
+        memcpy(folder, n->path, len);
+        folder[len] = '\0';
+    }
+    return open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0666);
+}
+
+int file_new_open(struct file_new *n, const char *path, struct err *e)
+{
+    bool special;
+    int fd = -1, rc;
+
+    *n = (struct file_new){ 0 };
+    rc = look_at_target(n, path, &special, e);
+    if (rc < 0)
+        goto fail;
+    if (special) {
+        fd = open(path, O_WRONLY | O_CLOEXEC);
+        n->direct = true;
+        if (fd < 0)
+            rc = err_errno(e, WATT_EIO, errno, "%s", path);
+    } else {
+        fd = open_nameless(n);
+        if (fd < 0)
+            rc = open_named(n, &fd, e);
+    }
+    if (rc < 0)
+        goto fail;
     n->f = fdopen(fd, "wb");
     if (!n->f) {
         (void)close(fd);
-        file_new_abort(n);
-        return err_set(e, WATT_ENOMEM, "%s: out of memory", path);
+        rc = err_set(e, WATT_ENOMEM, "%s: out of memory", path);
+        goto fail;
     }
     return 0;
+fail:
+    file_new_abort(n);
+    return rc;
 }
 
 int file_new_write(struct file_new *n, const void *data, size_t size, struct err *e)
@@ -180,20 +260,74 @@ int file_new_write(struct file_new *n, const void *data, size_t size, struct err
     return 0;
 }
 
+/* Everything on the disk, or an error. Pipes and terminals can't be synced. */
+static int flush(struct file_new *n, struct err *e)
+{
+    bool bad;
+
+    errno = EIO;           /* an earlier fwrite by stdio may have failed: its errno is gone */
+    bad = fault_hit(FAULT_WRITE) || ferror(n->f) || fflush(n->f) != 0 ||
+          (!n->direct && fsync(fileno(n->f)) != 0 && errno != EINVAL && errno != ENOTSUP);
+    return bad ? err_errno(e, WATT_EIO, errno, "%s: cannot write", n->path) : 0;
+}
+
+/* Gives a nameless file a name, so that it can be renamed over the old one. */
+static int link_nameless(struct file_new *n, struct err *e)
+{
+    char self[64];
+
+    (void)snprintf(self, sizeof self, "/proc/self/fd/%d", fileno(n->f));
+    for (int i = 0; i < TEMP_TRIES; i++) {
+        int rc = name_temp(n, e);
+
+        if (rc < 0)
+            return rc;
+        if (linkat(AT_FDCWD, self, AT_FDCWD, n->temp, AT_SYMLINK_FOLLOW) == 0)
+            return 0;
+        if (errno != EEXIST)
+            break;
+    }
+    mem_free(n->temp);
+    n->temp = NULL;
+    return err_errno(e, WATT_EIO, errno, "%s: cannot create a file there", n->path);
+}
+
+/* So that the new name survives a power cut; best effort, the data is safe. */
+static void sync_folder(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char folder[PATH_MAX] = ".";
+    int fd;
+
+    if (slash && (size_t)(slash - path) < sizeof folder) {
+        size_t len = slash == path ? 1 : (size_t)(slash - path);
+
+        memcpy(folder, path, len);
+        folder[len] = '\0';
+    }
+    fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0) {
+        (void)fsync(fd);
+        (void)close(fd);
+    }
+}
+
 int file_new_commit(struct file_new *n, struct err *e)
 {
-    int rc = 0;
+    int rc = flush(n, e);
 
-    if (fflush(n->f) != 0 || fsync(fileno(n->f)) != 0)
-        rc = err_errno(e, WATT_EIO, errno, "%s: cannot write", n->path);
+    if (rc == 0 && !n->direct && !n->temp)
+        rc = link_nameless(n, e);
     if (fclose(n->f) != 0 && rc == 0)
         rc = err_errno(e, WATT_EIO, errno, "%s: cannot write", n->path);
     n->f = NULL;
-    if (rc == 0 && rename(n->temp, n->path) != 0)
+    if (rc == 0 && !n->direct && rename(n->temp, n->path) != 0)
         rc = err_errno(e, WATT_EIO, errno, "%s: cannot rename %s to it", n->path, n->temp);
     if (rc == 0) {
         mem_free(n->temp);
         n->temp = NULL;
+        if (!n->direct)
+            sync_folder(n->path);
     }
     file_new_abort(n);
     return rc;

@@ -5,13 +5,16 @@
 #ifndef BASE_FILE_H
 #define BASE_FILE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 
 #include "base/err.h"
 
-/* A read-only mapping of a whole regular file. An empty file has data NULL. */
+/* A read-only mapping of a whole regular file. An empty file has data NULL.
+ * Who shortens the file while it is mapped ends the process (SIGBUS): replace
+ * files, as file_new does, and never rewrite them in place. */
 struct file_map {
     const uint8_t *data;
     size_t         size;
@@ -29,16 +32,21 @@ void file_map_forget(const struct file_map *m, size_t offset, size_t size);
 int file_read(const char *path, size_t max_bytes, char **data, size_t *size,
               struct err *e) MUST_CHECK;
 
-/* A new version of a file, written beside it and renamed over it by commit:
- * readers see the old one or the new one, and a failure leaves no trace. */
+/* A new version of a file: readers see the old one or the new one, and a
+ * failure leaves no trace. It is written to a file that has no name until
+ * commit (where the file system knows such files; else to PATH.xxxxxxxx.part),
+ * then renamed over the old one; a symbolic link stays, and the file it points
+ * to is replaced. A device or a pipe (/dev/null) is written into directly. */
 struct file_new {
-    FILE *f;          /* write here with file_new_write or stdio */
-    char *path, *temp;
+    FILE *f;            /* write here with file_new_write or stdio; seekable unless direct */
+    char *path, *temp;  /* temp: NULL while nameless */
+    bool  direct;
 };
 
 int  file_new_open(struct file_new *n, const char *path, struct err *e) MUST_CHECK;
 int  file_new_write(struct file_new *n, const void *data, size_t size, struct err *e) MUST_CHECK;
-/* Flushes, syncs, renames. On failure the temporary file is gone. */
+/* Flushes, syncs, renames; errors of earlier writes by stdio count too. On
+ * failure the temporary file is gone. */
 int  file_new_commit(struct file_new *n, struct err *e) MUST_CHECK;
 void file_new_abort(struct file_new *n);    /* after commit or a zeroed one: nothing */
 

@@ -6,15 +6,26 @@
 #include <sys/mman.h>
 
 #include "base/fault.h"
+#include "base/mem_guard.h"
 
 #define HUGE_PAGE_BYTES ((size_t)2 << 20)
 #define ARENA_ALIGN ((size_t)64)
 
-static _Thread_local unsigned guard_depth;
+/* initial-exec: reading it must not allocate, since malloc itself asks in test
+ * builds (base/mem_guard.c) and a shared library's thread-locals may be made
+ * on first use. */
+static _Thread_local unsigned guard_depth __attribute__((tls_model("initial-exec")));
 
 void mem_guard_enter(void) { guard_depth++; }
 void mem_guard_leave(void) { CHECK(guard_depth > 0); guard_depth--; }
-bool mem_guarded(void) { return guard_depth > 0; }
+
+bool mem_guarded(void)
+{
+#ifdef WATT_FAULTS
+    mem_guard_link();   /* a reference, so that a static link takes the interposers */
+#endif
+    return guard_depth > 0;
+}
 
 void *mem_alloc(size_t size_bytes)
 {
@@ -75,7 +86,7 @@ void *mem_aligned(size_t size_bytes, size_t align)
     size_t rounded;
     void *p;
 
-    CHECK(guard_depth == 0);
+    CHECK(guard_depth == 0 && align != 0 && (align & (align - 1)) == 0);
     if (fault_hit(FAULT_ALLOC) || !add_size(size_bytes ? size_bytes : 1, align - 1, &rounded))
         return NULL;
     rounded &= ~(align - 1);

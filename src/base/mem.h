@@ -1,11 +1,16 @@
 /* mem.h: all of Watt's heap memory comes through here.
  *
  * Three owners: an object (mem_alloc … mem_free), a step (struct arena, rewound
- * after it), a pool (base/pool.h). Nothing may allocate inside a step: the
- * engine brackets it with mem_guard_enter/leave and any call below from that
- * thread in between is a CHECK failure. Test builds can make the n-th
- * allocation fail (base/fault.h). Thread-safe, except that an arena has one
- * owner. */
+ * after it), a pool (base/pool.h). Test builds can make the n-th allocation
+ * fail (base/fault.h). Thread-safe, except that an arena has one owner.
+ *
+ * Nothing may allocate inside a step: the engine brackets it with
+ * mem_guard_enter/leave. In between, on that thread and on every worker of a
+ * team_run() that it calls (base/team.h hands the guard on),
+ * - any call below that would allocate is a CHECK failure, in every build;
+ * - in builds with -Dfaults=true any allocation at all, by libc, jansson or
+ *   another library too, prints its size and aborts (base/mem_guard.c).
+ * Freeing is allowed. */
 #ifndef BASE_MEM_H
 #define BASE_MEM_H
 
@@ -18,19 +23,39 @@
 /* a*b and a+b into *out; false on overflow (then *out is untouched). */
 static inline bool mul_size(size_t a, size_t b, size_t *out)
 {
-    return !__builtin_mul_overflow(a, b, out);
+    size_t r;
+
+    if (__builtin_mul_overflow(a, b, &r))
+        return false;
+    *out = r;
+    return true;
 }
 static inline bool add_size(size_t a, size_t b, size_t *out)
 {
-    return !__builtin_add_overflow(a, b, out);
+    size_t r;
+
+    if (__builtin_add_overflow(a, b, &r))
+        return false;
+    *out = r;
+    return true;
 }
 static inline bool mul_u64(uint64_t a, uint64_t b, uint64_t *out)
 {
-    return !__builtin_mul_overflow(a, b, out);
+    uint64_t r;
+
+    if (__builtin_mul_overflow(a, b, &r))
+        return false;
+    *out = r;
+    return true;
 }
 static inline bool add_u64(uint64_t a, uint64_t b, uint64_t *out)
 {
-    return !__builtin_add_overflow(a, b, out);
+    uint64_t r;
+
+    if (__builtin_add_overflow(a, b, &r))
+        return false;
+    *out = r;
+    return true;
 }
 
 /* NULL when memory is short or size overflows. Zero sizes give a valid pointer. */
@@ -52,7 +77,7 @@ void  mem_unmap(void *p, size_t size_bytes);     /* NULL is fine */
 /* Per thread and nested. */
 void mem_guard_enter(void);
 void mem_guard_leave(void);
-/* True between enter and leave; libc interposers of the test build ask it. */
+/* True between enter and leave; team_run and base/mem_guard.c ask it. */
 bool mem_guarded(void);
 
 /* Arena: bump allocation over one region of fixed size; no destructor runs. */

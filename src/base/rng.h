@@ -13,7 +13,7 @@ uint64_t rng_u64(struct rng *r);
 uint32_t rng_below(struct rng *r, uint32_t n);  /* uniform in 0..n-1, n > 0, no bias */
 double   rng_double(struct rng *r);             /* uniform in [0, 1), 53 bits */
 float    rng_float(struct rng *r);              /* uniform in [0, 1), 24 bits */
-double   rng_normal(struct rng *r);             /* mean 0, deviation 1 (Box-Muller) */
+double   rng_normal(struct rng *r);             /* mean 0, deviation 1 (Box-Muller; last bits are libm's) */
 /* One well-mixed number of a seed: streams of their own per (seed, index). */
 uint64_t rng_mix(uint64_t seed);
 

@@ -44,6 +44,7 @@ bool str_reserve(struct str *s, size_t n)
         goto fail;
     s->data = data;
     s->cap = cap;
+    s->data[s->len] = '\0';
     return true;
 fail:
     s->failed = true;

@@ -1,7 +1,8 @@
 /* str.h: a growing byte string with a named maximum, and string views.
  *
  * A failed append (memory, or the maximum) sets `failed` and drops the bytes;
- * callers append freely and test once at the end with str_ok(). */
+ * callers append freely and test once at the end with str_ok(). What is
+ * appended must not lie in the string itself, which may move. */
 #ifndef BASE_STR_H
 #define BASE_STR_H
 

@@ -1,30 +1,47 @@
 /* team.c: the thread team; see team.h.
  *
- * Jobs are announced by a generation counter. Workers spin on it for SPIN_NS,
- * then sleep on a futex-backed condition; the caller wakes sleepers only if
- * there are any. The barrier is a counting one with a generation. */
+ * Everybody waits in one way (await): on a word that somebody else will change,
+ * first spinning, then yielding the processor, then asleep on a futex. The
+ * word of a job is its number (`generation`), of a barrier how many were passed
+ * (`phase`), of the caller how many workers still run (`running`). */
 #include "base/team.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
-#include "base/clock.h"
 #include "base/fault.h"
 #include "base/mem.h"
 
-#define SPIN_NS 200000u   /* a step follows the last within this, or the user is reading */
 #define CACHE_LINE 64
+/* A wait that ends within SPIN_NS must not pay for a system call; one that
+ * takes longer than SLEEP_NS is longer than waking costs (some 50 µs). When
+ * the team has more threads than processors, who is awaited may need ours. */
+#define SPIN_NS 20000u
+#define SLEEP_NS 200000u
+#define CROWDED_SPIN_NS 500u
+#define CROWDED_SLEEP_NS 20000u
 
 #if defined(__x86_64__)
 #define cpu_relax() __builtin_ia32_pause()
 #else
 #define cpu_relax() ((void)0)
 #endif
+
+/* A word that is awaited, and how many sleep on it. */
+struct signal_word {
+    _Alignas(CACHE_LINE) atomic_uint value;
+    atomic_uint n_asleep;
+};
 
 struct member {
     struct team *team;
@@ -35,54 +52,75 @@ struct member {
 struct team {
     unsigned n;              /* workers, the caller included */
     unsigned n_started;      /* threads to join */
-    team_fn *fn;             /* published by generation's release store */
+    uint64_t spin_ns, sleep_ns;
+    /* the job: written before generation moves, read after it was seen to */
+    team_fn *fn;
     void    *arg;
-    bool     stop;           /* likewise */
-    _Alignas(CACHE_LINE) atomic_uint   generation;  /* job number */
-    _Alignas(CACHE_LINE) atomic_uint   running;     /* workers not yet done with the job */
-    _Alignas(CACHE_LINE) atomic_uint   arrived;     /* barrier: who is there */
-    _Alignas(CACHE_LINE) atomic_uint   phase;       /* barrier: how many were passed */
-    _Alignas(CACHE_LINE) atomic_size_t next;        /* next task of the phase */
-    _Alignas(CACHE_LINE) atomic_uint   n_asleep;
-    pthread_mutex_t mu;
-    pthread_cond_t  wake;    /* generation moved; under mu */
-    struct member  *members; /* [n - 1] */
+    bool     guarded;        /* the caller is inside a step */
+    bool     stop;
+    struct signal_word generation;  /* job number */
+    struct signal_word running;     /* workers not yet done with the job */
+    struct signal_word phase;       /* barriers passed */
+    _Alignas(CACHE_LINE) atomic_uint   arrived;  /* at this barrier */
+    _Alignas(CACHE_LINE) atomic_size_t next;     /* next task of the phase */
+    struct member *members;  /* [n - 1] */
 };
 
-/* More workers than processors must yield, or spinning starves who is awaited. */
-static void spin_wait(unsigned *rounds)
+/* Not clock_mono_ns(): tests stop that one, and we must still fall asleep. */
+static uint64_t now_ns(void)
 {
-    if (++*rounds < 2000) {
-        cpu_relax();
-        return;
-    }
-    *rounds = 0;
-    (void)sched_yield();
+    struct timespec ts;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-static unsigned await_job(struct team *t, unsigned seen)
+static void futex_wait(atomic_uint *word, unsigned old)
 {
-    const uint64_t start = clock_mono_ns();
-    unsigned rounds = 0, now;
+    /* returns at once when *word is not old; may also return for no reason */
+    (void)syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, old, NULL, NULL, 0);
+}
 
-    for (;;) {
-        now = atomic_load_explicit(&t->generation, memory_order_acquire);
-        if (now != seen)
-            return now;
-        if ((++rounds & 127) != 0) {
+static void futex_wake_all(atomic_uint *word)
+{
+    (void)syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+}
+
+/* Call after changing w->value with memory_order_seq_cst. Either the sleeper's
+ * n_asleep is seen here, or the sleeper sees the new value before it sleeps. */
+static void signal_changed(struct signal_word *w)
+{
+    if (atomic_load(&w->n_asleep) != 0)
+        futex_wake_all(&w->value);
+}
+
+/* Returns the first value of w that differs from old. */
+static unsigned await(const struct team *t, struct signal_word *w, unsigned old)
+{
+    uint64_t start = 0, waited;
+    unsigned value;
+
+    for (unsigned round = 0;; round++) {
+        value = atomic_load_explicit(&w->value, memory_order_acquire);
+        if (value != old)
+            return value;
+        if ((round & 15) != 15) {
             cpu_relax();
             continue;
         }
-        if (clock_mono_ns() - start > SPIN_NS)
+        if (start == 0)
+            start = now_ns();
+        waited = now_ns() - start;
+        if (waited > t->sleep_ns)
             break;
+        if (waited > t->spin_ns)
+            (void)sched_yield();
     }
-    (void)pthread_mutex_lock(&t->mu);
-    atomic_fetch_add(&t->n_asleep, 1);
-    while ((now = atomic_load(&t->generation)) == seen)
-        (void)pthread_cond_wait(&t->wake, &t->mu);
-    atomic_fetch_sub(&t->n_asleep, 1);
-    (void)pthread_mutex_unlock(&t->mu);
-    return now;
+    atomic_fetch_add(&w->n_asleep, 1);
+    while ((value = atomic_load(&w->value)) == old)
+        futex_wait(&w->value, old);
+    atomic_fetch_sub(&w->n_asleep, 1);
+    return value;
 }
 
 static void *member_main(void *p)
@@ -92,27 +130,51 @@ static void *member_main(void *p)
     unsigned seen = 0;
 
     for (;;) {
-        seen = await_job(t, seen);
+        seen = await(t, &t->generation, seen);
         if (t->stop)
             return NULL;
+        if (t->guarded)
+            mem_guard_enter();
         t->fn(t->arg, m->index);
-        atomic_fetch_sub_explicit(&t->running, 1, memory_order_release);
+        if (t->guarded)
+            mem_guard_leave();
+        /* the last one touches t after this only to wake the caller, who may
+         * not close the team before team_run returned */
+        if (atomic_fetch_sub(&t->running.value, 1) == 1)
+            signal_changed(&t->running);
     }
 }
 
-/* Publishes fn/arg/stop to the members. */
+/* Lets the members see fn, arg, guarded and stop. */
 static void announce(struct team *t)
 {
-    atomic_fetch_add(&t->generation, 1);
-    if (atomic_load(&t->n_asleep) == 0)
-        return;
-    (void)pthread_mutex_lock(&t->mu);
-    (void)pthread_cond_broadcast(&t->wake);
-    (void)pthread_mutex_unlock(&t->mu);
+    atomic_fetch_add(&t->generation.value, 1);
+    signal_changed(&t->generation);
+}
+
+/* Signals are for the threads of the application, never for a worker. */
+static int start_member(struct member *m)
+{
+    sigset_t all, before;
+    char name[16];
+    int rc;
+
+    if (fault_hit(FAULT_THREAD))
+        return EAGAIN;
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    rc = pthread_create(&m->thread, NULL, member_main, m);
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (rc == 0) {
+        (void)snprintf(name, sizeof name, "watt-%u", m->index);
+        (void)pthread_setname_np(m->thread, name);
+    }
+    return rc;
 }
 
 int team_open(struct team **out, unsigned n_threads, struct err *e)
 {
+    bool crowded = n_threads > team_default_threads();
     struct team *t;
 
     if (n_threads < 1 || n_threads > TEAM_MAX_THREADS)
@@ -121,8 +183,8 @@ int team_open(struct team **out, unsigned n_threads, struct err *e)
     if (!t)
         return err_set(e, WATT_ENOMEM, "threads: out of memory");
     t->n = n_threads;
-    (void)pthread_mutex_init(&t->mu, NULL);
-    (void)pthread_cond_init(&t->wake, NULL);
+    t->spin_ns = crowded ? CROWDED_SPIN_NS : SPIN_NS;
+    t->sleep_ns = crowded ? CROWDED_SLEEP_NS : SLEEP_NS;
     t->members = mem_calloc(n_threads, sizeof *t->members);
     if (!t->members) {
         team_close(t);
@@ -133,7 +195,7 @@ int team_open(struct team **out, unsigned n_threads, struct err *e)
         int rc;
 
         *m = (struct member){ .team = t, .index = i };
-        rc = fault_hit(FAULT_THREAD) ? EAGAIN : pthread_create(&m->thread, NULL, member_main, m);
+        rc = start_member(m);
         if (rc != 0) {
             team_close(t);
             return err_errno(e, WATT_ENOMEM, rc, "threads: cannot start thread %u", i);
@@ -152,8 +214,6 @@ void team_close(struct team *t)
     announce(t);
     for (unsigned i = 0; i < t->n_started; i++)
         (void)pthread_join(t->members[i].thread, NULL);
-    (void)pthread_cond_destroy(&t->wake);
-    (void)pthread_mutex_destroy(&t->mu);
     mem_free(t->members);
     mem_free(t);
 }
@@ -165,34 +225,38 @@ unsigned team_size(const struct team *t)
 
 void team_run(struct team *t, team_fn *fn, void *arg)
 {
-    unsigned rounds = 0;
+    unsigned left;
 
     t->fn = fn;
     t->arg = arg;
+    t->guarded = mem_guarded();
     atomic_store_explicit(&t->next, 0, memory_order_relaxed);
     if (t->n > 1) {
-        atomic_store_explicit(&t->running, t->n - 1, memory_order_relaxed);
+        atomic_store_explicit(&t->running.value, t->n - 1, memory_order_relaxed);
         announce(t);
     }
     fn(arg, 0);
-    while (t->n > 1 && atomic_load_explicit(&t->running, memory_order_acquire) != 0)
-        spin_wait(&rounds);
+    while (t->n > 1 && (left = atomic_load_explicit(&t->running.value, memory_order_acquire)) != 0)
+        (void)await(t, &t->running, left);
 }
 
 void team_barrier(struct team *t, unsigned worker)
 {
-    unsigned phase = atomic_load_explicit(&t->phase, memory_order_relaxed);
-    unsigned rounds = 0;
+    unsigned phase = atomic_load_explicit(&t->phase.value, memory_order_relaxed);
 
     (void)worker;
+    if (t->n == 1) {
+        atomic_store_explicit(&t->next, 0, memory_order_relaxed);
+        return;
+    }
     if (atomic_fetch_add_explicit(&t->arrived, 1, memory_order_acq_rel) + 1 == t->n) {
         atomic_store_explicit(&t->arrived, 0, memory_order_relaxed);
         atomic_store_explicit(&t->next, 0, memory_order_relaxed);
-        atomic_store_explicit(&t->phase, phase + 1, memory_order_release);
+        atomic_store(&t->phase.value, phase + 1);
+        signal_changed(&t->phase);
         return;
     }
-    while (atomic_load_explicit(&t->phase, memory_order_acquire) == phase)
-        spin_wait(&rounds);
+    (void)await(t, &t->phase, phase);
 }
 
 size_t team_next(struct team *t)
@@ -200,20 +264,48 @@ size_t team_next(struct team *t)
     return atomic_fetch_add_explicit(&t->next, 1, memory_order_relaxed);
 }
 
-/* cgroup v2 quota in whole processors, 0 when there is none. */
-static unsigned cgroup_limit(void)
+/* Quota of one cgroup v2 folder in whole processors, UINT_MAX when it has none. */
+static unsigned cgroup_quota(const char *folder)
 {
-    FILE *f = fopen("/sys/fs/cgroup/cpu.max", "re");
+    char path[PATH_MAX];
     unsigned long quota = 0, period = 0;
+    FILE *f;
     int n;
 
-    if (!f)
-        return 0;
+    n = snprintf(path, sizeof path, "/sys/fs/cgroup%s/cpu.max", folder);
+    if (n < 0 || (size_t)n >= sizeof path || !(f = fopen(path, "re")))
+        return UINT_MAX;
     n = fscanf(f, "%lu %lu", &quota, &period);   /* "max 100000" matches nothing */
     (void)fclose(f);
     if (n != 2 || period == 0 || quota == 0)
-        return 0;
-    return (unsigned)((quota + period - 1) / period);
+        return UINT_MAX;
+    quota = (quota - 1) / period + 1;
+    return quota < UINT_MAX ? (unsigned)quota : UINT_MAX;
+}
+
+/* The tightest quota of our cgroup and its parents. In a container our own
+ * folder may be mounted as the root, and the path in /proc not exist. */
+static unsigned cgroup_limit(void)
+{
+    char line[PATH_MAX], folder[PATH_MAX] = "";
+    FILE *f = fopen("/proc/self/cgroup", "re");
+    unsigned limit, q;
+
+    while (f && fgets(line, sizeof line, f))
+        if (strncmp(line, "0::/", 4) == 0) {
+            line[strcspn(line, "\n")] = '\0';
+            memcpy(folder, line + 3, strlen(line + 3) + 1);
+        }
+    if (f)
+        (void)fclose(f);
+    limit = cgroup_quota("");
+    while (folder[0] == '/' && folder[1]) {
+        q = cgroup_quota(folder);
+        if (q < limit)
+            limit = q;
+        *strrchr(folder, '/') = '\0';
+    }
+    return limit;
 }
 
 unsigned team_default_threads(void)
@@ -223,7 +315,9 @@ unsigned team_default_threads(void)
 
     if (sched_getaffinity(0, sizeof set, &set) == 0)
         n = (unsigned)CPU_COUNT(&set);
-    if (limit > 0 && limit < n)
+    else if (sysconf(_SC_NPROCESSORS_ONLN) > 0)   /* more than a cpu_set_t holds */
+        n = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
+    if (limit < n)
         n = limit;
     if (n < 1)
         n = 1;

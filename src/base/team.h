@@ -1,8 +1,10 @@
 /* team.h: a persistent team of threads that runs one job at a time.
  *
- * The caller of team_run is worker 0. Between jobs, workers spin for a short
- * while and then sleep, so that an idle team costs no CPU. Splits of work must
- * not depend on n_workers: hand out fixed-size tasks with team_next(). */
+ * The caller of team_run is worker 0. Whoever waits (for a job, at a barrier,
+ * for the others to finish) spins for some 20 µs, then yields, and after 200 µs
+ * sleeps, so that an idle team costs no CPU and one with more threads than
+ * processors still moves. Splits of work must not depend on n_workers: hand
+ * out fixed-size tasks with team_next(). Workers take no signals. */
 #ifndef BASE_TEAM_H
 #define BASE_TEAM_H
 
@@ -23,7 +25,8 @@ void team_close(struct team *t);   /* NULL is fine; not while a job runs */
 unsigned team_size(const struct team *t);
 
 /* Runs fn(arg, worker) once on every worker and returns when all have returned.
- * One job at a time; one caller thread at a time. Allocates nothing. */
+ * One job at a time; one caller thread at a time. Allocates nothing. When the
+ * caller is inside mem_guard_enter/leave, so are all workers during the job. */
 void team_run(struct team *t, team_fn *fn, void *arg);
 
 /* Inside a job only. All workers wait for each other; every write before it is
