@@ -55,5 +55,8 @@ static inline void exec_close(struct exec *x)
 /* layout is borrowed and must outlive the executor. */
 int interp_open(struct exec **out, const struct program *p, const struct kv_layout *layout,
                 const struct exec_limits *limits, struct err *e) MUST_CHECK;
+/* What it would take, without doing it. */
+int interp_plan(const struct program *p, const struct exec_limits *limits,
+                struct exec_memory *m, struct err *e) MUST_CHECK;
 
 #endif

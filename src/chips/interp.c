@@ -34,8 +34,7 @@ static void interp_memory(const struct exec *exec, struct exec_memory *m)
 {
     const struct interp *x = (const struct interp *)(const void *)exec;
 
-    *m = (struct exec_memory){ .weights = x->vector_bytes, .arena = x->arena_bytes,
-                               .scratch = x->scratch_bytes };
+    *m = x->memory;
 }
 
 static void interp_close(struct exec *exec)
@@ -50,7 +49,7 @@ static void interp_close(struct exec *exec)
     mem_free(x->row_buf);
     mem_free(x->kv_buf);
     mem_free(x->scratch);
-    mem_unmap(x->arena, (size_t)x->arena_bytes);
+    mem_unmap(x->arena, (size_t)x->memory.arena);
     mem_free(x);
 }
 
@@ -88,88 +87,115 @@ static int check_weight(const struct prog_weight *w, struct err *e)
     return 0;
 }
 
-static int load_weights(struct interp *x, struct err *e)
-{
-    uint64_t widest = 1;
+/* Sizes of everything that interp_open allocates, in elements. */
+struct sizes { uint64_t vectors, row, scratch, kv; };
 
-    x->vector = mem_calloc((size_t)prog_n_weights(x->p) + 1, sizeof *x->vector);
-    if (!x->vector)
-        return err_set(e, WATT_ENOMEM, "interpreter: weight table");
+static uint64_t max_u64(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+static struct sizes measure(const struct program *p)
+{
+    struct sizes s = { .row = 1, .scratch = 1, .kv = 1 };
+
+    for (wid w = 1; w <= prog_n_weights(p); w++) {
+        const struct prog_weight *pw = prog_weight_at(p, w);
+
+        if (pw->uses & (USE_MATRIX | USE_TABLE))
+            s.row = max_u64(s.row, (uint64_t)tensor_row(&pw->t));
+        if (pw->uses & USE_VECTOR)
+            s.vectors += (uint64_t)tensor_elems(&pw->t);
+    }
+    for (uint32_t i = 0; i < prog_n_instr(p); i++)
+        s.scratch = max_u64(s.scratch, interp_scratch(p, prog_instr(p, i)));
+    for (sid st = 1; st <= prog_n_states(p); st++)
+        s.kv = max_u64(s.kv, max_u64(prog_state_at(p, st)->k_dim, prog_state_at(p, st)->v_dim));
+    return s;
+}
+
+static struct exec_memory memory_of(const struct sizes *s, uint64_t arena)
+{
+    return (struct exec_memory){
+        .weights = s->vectors * sizeof(float),
+        .arena = arena,
+        .scratch = (s->row + s->kv) * sizeof(float) + s->scratch * sizeof(double),
+    };
+}
+
+static int load_vectors(struct interp *x, struct err *e)
+{
     for (wid w = 1; w <= prog_n_weights(x->p); w++) {
         const struct prog_weight *pw = prog_weight_at(x->p, w);
         const size_t n = (size_t)tensor_elems(&pw->t);
-        int rc;
+        int rc = pw->uses ? check_weight(pw, e) : 0;
 
-        if (pw->uses == 0)
-            continue;
-        rc = check_weight(pw, e);
         if (rc < 0)
             return rc;
-        if (pw->uses & (USE_MATRIX | USE_TABLE) && (uint64_t)tensor_row(&pw->t) > widest)
-            widest = (uint64_t)tensor_row(&pw->t);
         if (!(pw->uses & USE_VECTOR))
             continue;
         x->vector[w] = mem_array(n, sizeof(float));
         if (!x->vector[w])
             return err_set(e, WATT_ENOMEM, "tensor %s: %zu numbers", pw->name, n);
         dtype_info(pw->t.dtype)->dequant(x->vector[w], pw->t.data, n);
-        x->vector_bytes += n * sizeof(float);
     }
-    x->row_buf = mem_array((size_t)widest, sizeof(float));
-    x->scratch_bytes += widest * sizeof(float);
-    return x->row_buf ? 0 : err_set(e, WATT_ENOMEM, "interpreter: row buffer");
+    return 0;
 }
 
-static int alloc_scratch(struct interp *x, struct err *e)
+int interp_plan(const struct program *p, const struct exec_limits *limits,
+                struct exec_memory *m, struct err *e)
 {
-    size_t doubles = 1, dim = 1;
+    const struct sizes s = measure(p);
+    uint64_t *offset = mem_array((size_t)prog_n_values(p) + 1, sizeof *offset), arena;
+    int rc;
 
-    for (uint32_t i = 0; i < prog_n_instr(x->p); i++) {
-        const size_t n = interp_scratch(x->p, prog_instr(x->p, i));
+    if (!offset)
+        return err_set(e, WATT_ENOMEM, "interpreter: plan");
+    rc = prog_plan(p, limits->max_rows, limits->max_streams, limits->max_out, offset, &arena, e);
+    mem_free(offset);
+    if (rc == 0)
+        *m = memory_of(&s, arena);
+    return rc;
+}
 
-        doubles = n > doubles ? n : doubles;
-    }
-    for (sid s = 1; s <= prog_n_states(x->p); s++) {
-        const struct prog_state *st = prog_state_at(x->p, s);
-
-        dim = st->k_dim > dim ? st->k_dim : dim;
-        dim = st->v_dim > dim ? st->v_dim : dim;
-    }
-    x->scratch = mem_array(doubles, sizeof *x->scratch);
-    x->kv_buf = mem_array(dim, sizeof *x->kv_buf);
-    x->scratch_bytes += doubles * sizeof *x->scratch + dim * sizeof *x->kv_buf;
-    if (!x->scratch || !x->kv_buf)
-        return err_set(e, WATT_ENOMEM, "interpreter: scratch");
+/* Everything but the arena and the weights' numbers. */
+static int alloc_tables(struct interp *x, const struct sizes *s, struct err *e)
+{
+    x->offset = mem_calloc((size_t)prog_n_values(x->p) + 1, sizeof *x->offset);
+    x->vector = mem_calloc((size_t)prog_n_weights(x->p) + 1, sizeof *x->vector);
+    x->row_buf = mem_array((size_t)s->row, sizeof *x->row_buf);
+    x->kv_buf = mem_array((size_t)s->kv, sizeof *x->kv_buf);
+    x->scratch = mem_array((size_t)s->scratch, sizeof *x->scratch);
+    if (!x->offset || !x->vector || !x->row_buf || !x->kv_buf || !x->scratch)
+        return err_set(e, WATT_ENOMEM, "interpreter: work space");
     return 0;
 }
 
 int interp_open(struct exec **out, const struct program *p, const struct kv_layout *layout,
                 const struct exec_limits *limits, struct err *e)
 {
+    const struct sizes s = measure(p);
     struct interp *x = mem_calloc(1, sizeof *x);
+    uint64_t arena = 0;
     int rc;
 
     if (!x)
         return err_set(e, WATT_ENOMEM, "interpreter: header");
     *x = (struct interp){ .exec.ops = &interp_ops, .p = p, .layout = layout, .limits = *limits };
-    x->offset = mem_calloc((size_t)prog_n_values(p) + 1, sizeof *x->offset);
-    if (!x->offset) {
-        rc = err_set(e, WATT_ENOMEM, "interpreter: plan");
-        goto fail;
-    }
-    rc = prog_plan(p, limits->max_rows, limits->max_streams, limits->max_out, x->offset,
-                   &x->arena_bytes, e);
+    rc = alloc_tables(x, &s, e);
+    if (rc == 0)
+        rc = prog_plan(p, limits->max_rows, limits->max_streams, limits->max_out, x->offset,
+                       &arena, e);
     if (rc < 0)
         goto fail;
-    x->arena = mem_map((size_t)x->arena_bytes);
+    x->memory = memory_of(&s, arena);
+    x->arena = mem_map((size_t)arena);
     if (!x->arena) {
         rc = err_set(e, WATT_ENOMEM, "interpreter: arena of %llu bytes",
-                     (unsigned long long)x->arena_bytes);
+                     (unsigned long long)arena);
         goto fail;
     }
-    rc = load_weights(x, e);
-    if (rc == 0)
-        rc = alloc_scratch(x, e);
+    rc = load_vectors(x, e);
     if (rc < 0)
         goto fail;
     *out = &x->exec;

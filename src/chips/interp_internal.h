@@ -15,12 +15,12 @@ struct interp {
     const struct kv_layout *layout;
     struct exec_limits limits;
     uint8_t  *arena;
-    uint64_t  arena_bytes, vector_bytes, scratch_bytes;
+    struct exec_memory memory;
     uint64_t *offset;                   /* [n_values + 1] into arena */
     float   **vector;                   /* [n_weights + 1] weights read as numbers, or NULL */
     float    *row_buf;                  /* [widest matrix or table row] */
     float    *kv_buf;                   /* [largest k_dim or v_dim] */
-    double   *scratch;                  /* work of one operation; scratch_doubles at least */
+    double   *scratch;                  /* work of one operation */
     /* the step at hand */
     const struct batch *b;
     uint8_t  *kv_pages;

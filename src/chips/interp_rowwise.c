@@ -64,6 +64,7 @@ static double activate(double x, const struct act_args *a)
     case ACT_EXP:        return exp(x);
     case ACT_NEG_EXP:    return -exp(x);
     case ACT_SOFTCAP:    return a->param * tanh(x / a->param);
+    case ACT_CLAMP:      return fmin(fmax(x, -a->param), a->param);
     default:             return x;
     }
 }

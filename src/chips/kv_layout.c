@@ -8,13 +8,6 @@
 
 #define T KV_PAGE_TOKENS
 
-static uint32_t padded(enum dtype dtype, uint32_t dim)
-{
-    const uint32_t m = dtype == DTYPE_Q8_0 ? 32 : dtype == DTYPE_BF16 ? 2 : 4;
-
-    return (dim + m - 1) / m * m;
-}
-
 /* One head's K or V part of a page; a multiple of 64 for every dtype. */
 static uint64_t head_bytes(enum dtype dtype, uint32_t pad)
 {
@@ -54,8 +47,8 @@ int kv_layout_init(struct kv_layout *l, const struct program *p, enum dtype k_dt
         part->n_kv_heads = s->n_kv_heads;
         part->k_dim = s->k_dim;
         part->v_dim = s->v_dim;
-        part->k_pad = padded(k_dtype, s->k_dim);
-        part->v_pad = padded(v_dtype, s->v_dim);
+        part->k_pad = kv_pad(k_dtype, s->k_dim);
+        part->v_pad = kv_pad(v_dtype, s->v_dim);
         part->k_head_bytes = head_bytes(k_dtype, part->k_pad);
         part->v_head_bytes = head_bytes(v_dtype, part->v_pad);
         part->k_offset = at;

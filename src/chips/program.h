@@ -157,7 +157,7 @@ struct attn_args {
 enum act {
     ACT_NONE, ACT_SILU, ACT_GELU /* tanh form */, ACT_GELU_ERF, ACT_GELU_QUICK, ACT_RELU,
     ACT_RELU2, ACT_SIGMOID, ACT_TANH, ACT_SOFTPLUS, ACT_EXP, ACT_NEG_EXP /* -exp(x) */,
-    ACT_SOFTCAP /* c tanh(x/c), c = param */, ACT_COUNT
+    ACT_SOFTCAP /* c tanh(x/c), c = param */, ACT_CLAMP /* to -param..param */, ACT_COUNT
 };
 
 struct act_args {

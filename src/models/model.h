@@ -23,14 +23,16 @@ struct model_opts {
      * does not use; NULL: not called. The texts are kept in the model as well. */
     void (*warn)(void *ctx, const char *text);
     void *ctx;
+    uint32_t n_ctx;         /* context that sessions will use: chooses between LongRoPE's short
+                             * and long factors; 0: as trained */
 };
 
 struct model_facts {
     char     arch[64];              /* GGUF name: "llama" */
     char     name[128];             /* general.name, "" when absent */
-    char     quant[64];             /* element type of most matrix bytes: "Q4_K"; "mixed" texts
-                                     * are left to inspect */
-    enum dtype main_dtype;          /* the same as a number */
+    char     quant[128];            /* types of tensors with their share of the bytes:
+                                     * "Q4_K 82 %, Q6_K 18 %" */
+    enum dtype main_dtype;          /* of most of the bytes */
     uint32_t n_vocab;               /* rows of the token embedding: logits of a row */
     uint32_t n_out;                 /* width of the result: n_vocab, or n_embd of encoders */
     uint32_t n_ctx_train, n_embd, n_layers;

@@ -30,6 +30,8 @@ struct session_opts {       /* zero means the default everywhere */
     uint32_t n_seqs;        /* sequences; default 1 */
     uint32_t max_rows;      /* tokens of one step; longer inputs are cut into such chunks, which
                              * does not change a bit; default 512 */
+    uint32_t max_out;       /* wanted rows of one step; SESSION_ALL inputs are cut so that no
+                             * step wants more; default n_seqs, as generation needs */
     uint64_t kv_bytes;      /* budget of KV pages; default: n_seqs * n_ctx positions */
     bool     kv_set;        /* the two types below are meant; false: SESSION_KV_AUTO */
     enum dtype k_dtype, v_dtype;

@@ -1,0 +1,115 @@
+/* build.h: what an architecture file writes its forward pass with.
+ *
+ * struct build is the context of recording one program from one model file. Its helpers
+ * read hyperparameters ("<arch>.KEY"), bind tensors by name with a shape check, and record
+ * instructions. Names with "%u" stand for the layer at hand: "blk.%u.attn_q".
+ *
+ * The first mistake (missing key or tensor, wrong shape) is kept in the program, so that a
+ * forward pass needs no error checks; helpers return 0 from then on and build_layer() stops.
+ *
+ * Unset. Some writers put every known key into every file; 0, -inf, NaN and 4294967295 then
+ * mean "unset" and count as absent here.
+ *
+ * Optional tensors are applied wherever they are present: NAME.bias, NAME.scale, query and
+ * key norms, frequency factors, sinks. A tensor that no helper asked for is reported by
+ * name. */
+#ifndef MODELS_BUILD_H
+#define MODELS_BUILD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "chips/program.h"
+#include "models/gguf.h"
+
+#define BUILD_MAX_LAYERS 4096u
+
+struct build {
+    struct program    *p;
+    const struct gguf *g;
+    const char        *arch;        /* prefix of keys */
+    bool              *used;        /* [gguf_n_tensors] */
+    uint32_t           layer;       /* set by build_layer() */
+
+    uint32_t n_embd, n_layers, n_vocab, n_ctx_train;
+    uint32_t n_ctx;                 /* what sessions will use: picks LongRoPE's factors */
+    struct norm_args norm;          /* kind from the table, eps from the file */
+    struct rope_args rope;          /* from the file; heads are filled in by build_rope() */
+    bool     rope_factors;          /* false: rope_freqs and the like are not applied */
+    bool     causal;                /* attention.causal */
+};
+
+/* ---- keys: "<arch>." is put in front ---- */
+
+/* Whole number; array keys give the element of the layer at hand. */
+uint32_t build_u32(struct build *b, const char *key, uint32_t unset);
+uint32_t build_need_u32(struct build *b, const char *key);  /* unset is an error */
+float    build_f32(struct build *b, const char *key, float unset);
+bool     build_bool(struct build *b, const char *key, bool unset);
+bool     build_set(struct build *b, const char *key);       /* present at all */
+bool     build_str_is(struct build *b, const char *key, const char *value);
+/* Up to n elements of an array key; missing ones are 0. Returns whether any is set. */
+bool     build_u32s(struct build *b, const char *key, uint32_t *out, uint32_t n);
+
+/* ---- tensors ---- */
+
+/* Shape, outermost first; -1: any extent. */
+#define SHAPE(...) ((const int64_t[TENSOR_MAX_DIMS + 1]){ __VA_ARGS__ })
+
+bool build_has(struct build *b, const char *name);
+wid  build_need(struct build *b, const char *name, const int64_t *shape);
+wid  build_opt(struct build *b, const char *name, const int64_t *shape);   /* 0: absent */
+/* Extent i of a tensor that must exist (outermost first), 0 after an error. */
+uint32_t build_extent(struct build *b, const char *name, int i);
+
+/* ---- layers ---- */
+
+/* while (build_layer(b)) { … }: once per layer, then false. */
+bool build_layer(struct build *b);
+
+/* ---- instructions ---- */
+
+val  build_embed(struct build *b);      /* token_embd.weight */
+/* NAME.weight [n_out, width of x], with NAME.bias and NAME.scale where present; n_out 0:
+ * what the tensor has. */
+val  build_linear(struct build *b, val x, const char *name, uint32_t n_out);
+val  build_linear_scaled(struct build *b, val x, const char *name, uint32_t n_out, float scale);
+/* b->norm over the row with NAME.weight and, where present, NAME.bias. */
+val  build_norm(struct build *b, val x, const char *name);
+/* The same over each group of columns (a head); the gain has `group` or width elements. */
+val  build_norm_heads(struct build *b, val x, const char *name, uint32_t group);
+/* Logits of the wanted rows: output.weight or the embedding where that is absent. */
+val  build_logits(struct build *b, val x);
+
+struct heads { uint32_t n, n_kv, k_dim, v_dim; };
+struct heads build_heads(struct build *b);      /* of the layer at hand */
+
+struct qkv { val q, k, v; };
+/* From blk.%u.attn_qkv, or attn_q, attn_k and attn_v; clamped to attention.clamp_kqv. */
+struct qkv build_qkv(struct build *b, val x, const struct heads *h);
+/* Rotary positions with the file's scaling and factors. */
+val  build_rope(struct build *b, val x, uint32_t n_heads, uint32_t head_dim);
+/* Scale 1/sqrt(k_dim) or attention.scale, causal or not as the file says. */
+struct attn_args build_attn_args(struct build *b, const struct heads *h);
+/* A state of its own, attention with blk.%u.attn_sinks where present, then attn_output. */
+val  build_attend(struct build *b, const struct attn_args *a, struct qkv t);
+/* The most common attention: q, k, v; norms of q and k per head where present; rope; attend. */
+val  build_attention(struct build *b, val x);
+
+/* blk.%u.ffn_{gate,up,down}SUFFIX: act(gate) * up; without a gate act(up), or, where up is
+ * twice as wide as down takes, its first half gates the second. */
+val  build_ffn(struct build *b, val x, enum act act, const char *suffix);
+
+struct moe {
+    enum route_score score;
+    enum act act;
+    bool  normalise;        /* chosen weights sum to 1 */
+    float scale;            /* of the weights, 0: 1 */
+};
+/* blk.%u.ffn_gate_inp routes to ffn_{gate,up,down}_exps (or gate and up in one,
+ * ffn_gate_up_exps); selection bias exp_probs_b; groups from the keys. */
+val  build_moe(struct build *b, val x, const struct moe *m);
+/* Dense where the layer has no router, else build_moe. */
+val  build_ffn_or_moe(struct build *b, val x, const struct moe *m);
+
+#endif

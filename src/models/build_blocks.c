@@ -1,0 +1,197 @@
+/* build_blocks.c: the blocks that architectures share: attention, feed-forward, experts. */
+#include <math.h>
+#include <stdio.h>
+
+#include "models/build.h"
+
+/* Weights of chosen experts are divided by their sum, which f16 engines keep from
+ * underflowing with the smallest normal half: part of the definition by now. */
+#define ROUTE_NORM_FLOOR 6.103515625e-5f
+
+struct heads build_heads(struct build *b)
+{
+    const uint32_t n = build_u32(b, "attention.head_count", 0);
+    const uint32_t n_kv = build_u32(b, "attention.head_count_kv", n);
+    const uint32_t dim = n ? b->n_embd / n : 0;
+    const struct heads h = {
+        n, n_kv, build_u32(b, "attention.key_length", dim),
+        build_u32(b, "attention.value_length", dim),
+    };
+
+    if (n == 0 || n_kv == 0 || n % n_kv != 0 || n > 65536 || h.k_dim > 65536 || h.v_dim > 65536 ||
+        h.k_dim == 0 || h.v_dim == 0)
+        prog_fail(b->p, WATT_EFORMAT, "%s: %u query heads, %u key heads of %u and %u columns: "
+                  "heads must divide and all be in 1..65536", gguf_path(b->g), n, n_kv, h.k_dim,
+                  h.v_dim);
+    return h;
+}
+
+static val clamp(struct build *b, val x, float limit)
+{
+    return limit > 0 ? prog_unary(b->p, x, (struct act_args){ .act = ACT_CLAMP, .param = limit })
+                     : x;
+}
+
+struct qkv build_qkv(struct build *b, val x, const struct heads *h)
+{
+    const uint32_t n_q = h->n * h->k_dim, n_k = h->n_kv * h->k_dim, n_v = h->n_kv * h->v_dim;
+    const float limit = build_f32(b, "attention.clamp_kqv", 0);
+    struct qkv t;
+
+    if (prog_failed(b->p))
+        return (struct qkv){ 0 };
+    if (build_has(b, "blk.%u.attn_qkv.weight")) {
+        const val all = clamp(b, build_linear(b, x, "blk.%u.attn_qkv", n_q + n_k + n_v), limit);
+
+        t.q = prog_cols(b->p, all, 0, n_q);
+        t.k = prog_cols(b->p, all, n_q, n_k);
+        t.v = prog_cols(b->p, all, n_q + n_k, n_v);
+        return t;
+    }
+    t.q = clamp(b, build_linear(b, x, "blk.%u.attn_q", n_q), limit);
+    t.k = clamp(b, build_linear(b, x, "blk.%u.attn_k", n_k), limit);
+    t.v = clamp(b, build_linear(b, x, "blk.%u.attn_v", n_v), limit);
+    return t;
+}
+
+struct attn_args build_attn_args(struct build *b, const struct heads *h)
+{
+    return (struct attn_args){
+        .n_heads = h->n, .n_kv_heads = h->n_kv, .k_dim = h->k_dim, .v_dim = h->v_dim,
+        .scale = build_f32(b, "attention.scale", (float)(1 / sqrt(h->k_dim))),
+        .mask = b->causal ? MASK_CAUSAL : MASK_NONE,
+        .write = true,
+    };
+}
+
+val build_attend(struct build *b, const struct attn_args *a, struct qkv t)
+{
+    sid state;
+
+    if (prog_failed(b->p))
+        return 0;
+    state = prog_state_kv(b->p, a->n_kv_heads, a->k_dim, a->v_dim, a->window);
+    return build_linear(b, prog_attention(b->p, t.q, t.k, t.v,
+                                          build_opt(b, "blk.%u.attn_sinks.weight",
+                                                    SHAPE(a->n_heads)), state, a),
+                        "blk.%u.attn_output", b->n_embd);
+}
+
+val build_attention(struct build *b, val x)
+{
+    const struct heads h = build_heads(b);
+    const struct attn_args a = build_attn_args(b, &h);
+    struct qkv t = build_qkv(b, x, &h);
+
+    if (build_has(b, "blk.%u.attn_q_norm.weight"))
+        t.q = build_norm_heads(b, t.q, "blk.%u.attn_q_norm", h.k_dim);
+    if (build_has(b, "blk.%u.attn_k_norm.weight"))
+        t.k = build_norm_heads(b, t.k, "blk.%u.attn_k_norm", h.k_dim);
+    t.q = build_rope(b, t.q, h.n, h.k_dim);
+    t.k = build_rope(b, t.k, h.n_kv, h.k_dim);
+    return build_attend(b, &a, t);
+}
+
+/* ---- feed-forward ---- */
+
+/* gate and up next to each other in one value */
+static val gated_halves(struct build *b, val both, enum act act)
+{
+    const uint32_t half = prog_width(b->p, both) / 2;
+
+    return prog_gated(b->p, prog_cols(b->p, both, 0, half), prog_cols(b->p, both, half, half),
+                      (struct act_args){ .act = act });
+}
+
+val build_ffn(struct build *b, val x, enum act act, const char *suffix)
+{
+    const uint32_t n_embd = prog_width(b->p, x);
+    char gate[64], up[64], down[64], weight[72];
+    uint32_t n_ff, n_up;
+    val h;
+
+    if (prog_failed(b->p))
+        return 0;
+    (void)snprintf(gate, sizeof gate, "blk.%%u.ffn_gate%s", suffix);
+    (void)snprintf(up, sizeof up, "blk.%%u.ffn_up%s", suffix);
+    (void)snprintf(down, sizeof down, "blk.%%u.ffn_down%s", suffix);
+    (void)snprintf(weight, sizeof weight, "%s.weight", down);
+    n_ff = suffix[0] ? 0 : build_u32(b, "feed_forward_length", 0);
+    if (n_ff == 0)
+        n_ff = build_extent(b, weight, 1);
+    (void)snprintf(weight, sizeof weight, "%s.weight", gate);
+    if (build_has(b, weight)) {
+        const val g = build_linear(b, x, gate, n_ff), u = build_linear(b, x, up, n_ff);
+
+        h = prog_gated(b->p, g, u, (struct act_args){ .act = act });
+    } else {
+        (void)snprintf(weight, sizeof weight, "%s.weight", up);
+        n_up = build_extent(b, weight, 0);
+        h = build_linear(b, x, up, n_up == 2 * (uint64_t)n_ff ? n_up : n_ff);
+        h = n_up == 2 * (uint64_t)n_ff ? gated_halves(b, h, act)
+                                       : prog_unary(b->p, h, (struct act_args){ .act = act });
+    }
+    return build_linear(b, h, down, n_embd);
+}
+
+static val expert_linear(struct build *b, val x, val ids, const char *name, uint32_t n_experts,
+                         uint32_t n_out)
+{
+    const int64_t n_in = prog_width(b->p, x);
+    char full[64];
+    wid w, bias, scale;
+
+    (void)snprintf(full, sizeof full, "%s.weight", name);
+    if (n_out == 0)
+        n_out = build_extent(b, full, 1);
+    if (prog_failed(b->p))
+        return 0;
+    w = build_need(b, full, SHAPE(n_experts, n_out, n_in));
+    (void)snprintf(full, sizeof full, "%s.bias", name);
+    bias = build_opt(b, full, SHAPE(n_experts, n_out));
+    (void)snprintf(full, sizeof full, "%s.scale", name);
+    scale = build_opt(b, full, SHAPE(-1));
+    return prog_expert_linear(b->p, x, ids, w, bias, scale);
+}
+
+static wid selection_bias(struct build *b, uint32_t n_experts)
+{
+    const wid w = build_opt(b, "blk.%u.exp_probs_b.bias", SHAPE(n_experts));
+
+    return w ? w : build_opt(b, "blk.%u.exp_probs_b", SHAPE(n_experts));
+}
+
+val build_moe(struct build *b, val x, const struct moe *m)
+{
+    const struct route_args route = {
+        .score = m->score, .n_experts = build_need_u32(b, "expert_count"),
+        .n_used = build_need_u32(b, "expert_used_count"),
+        .n_groups = build_u32(b, "expert_group_count", 0),
+        .n_groups_used = build_u32(b, "expert_group_used_count", 0),
+        .normalise = m->normalise, .norm_floor = ROUTE_NORM_FLOOR, .scale = m->scale,
+    };
+    const struct act_args act = { .act = m->act };
+    const uint32_t n = route.n_experts;
+    val ids, weights, h;
+
+    prog_route(b->p, build_linear(b, x, "blk.%u.ffn_gate_inp", n), selection_bias(b, n), &route,
+               &ids, &weights);
+    if (build_has(b, "blk.%u.ffn_gate_up_exps.weight")) {
+        h = gated_halves(b, expert_linear(b, x, ids, "blk.%u.ffn_gate_up_exps", n, 0), m->act);
+    } else if (build_has(b, "blk.%u.ffn_gate_exps.weight")) {
+        const val gate = expert_linear(b, x, ids, "blk.%u.ffn_gate_exps", n, 0);
+
+        h = prog_gated(b->p, gate, expert_linear(b, x, ids, "blk.%u.ffn_up_exps", n,
+                                                 prog_width(b->p, gate)), act);
+    } else {
+        h = prog_unary(b->p, expert_linear(b, x, ids, "blk.%u.ffn_up_exps", n, 0), act);
+    }
+    h = expert_linear(b, h, ids, "blk.%u.ffn_down_exps", n, prog_width(b->p, x));
+    return prog_expert_sum(b->p, h, weights);
+}
+
+val build_ffn_or_moe(struct build *b, val x, const struct moe *m)
+{
+    return build_has(b, "blk.%u.ffn_gate_inp.weight") ? build_moe(b, x, m)
+                                                       : build_ffn(b, x, m->act, "");
+}

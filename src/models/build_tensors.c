@@ -1,0 +1,209 @@
+/* build_tensors.c: binding tensors by name, and the simplest instructions over them. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "models/build.h"
+
+#define NAME_MAX_BYTES 128
+
+/* "blk.%u.x" of layer 3 is "blk.3.x". */
+static void expand(const struct build *b, const char *name, char out[NAME_MAX_BYTES])
+{
+    const char *at = strstr(name, "%u");
+
+    if (!at)
+        (void)snprintf(out, NAME_MAX_BYTES, "%s", name);
+    else
+        (void)snprintf(out, NAME_MAX_BYTES, "%.*s%u%s", (int)(at - name), name, b->layer, at + 2);
+}
+
+static const struct gguf_tensor *find(const struct build *b, const char *name,
+                                      char full[NAME_MAX_BYTES])
+{
+    expand(b, name, full);
+    return gguf_find_tensor(b->g, full);
+}
+
+static void print_shape(char *out, size_t size, const int64_t *shape, int n)
+{
+    size_t at = (size_t)snprintf(out, size, "[");
+
+    for (int i = 0; i < n && at < size; i++) {
+        if (shape[i] < 0)
+            at += (size_t)snprintf(out + at, size - at, "%s?", i ? ", " : "");
+        else
+            at += (size_t)snprintf(out + at, size - at, "%s%" PRId64, i ? ", " : "", shape[i]);
+    }
+    if (at < size)
+        (void)snprintf(out + at, size - at, "]");
+}
+
+/* Outer extents of 1 may be missing or added: GGUF drops them. */
+static bool shape_fits(const struct tensor *t, const int64_t *shape, int n)
+{
+    int i = 0, k = 0;
+
+    while (t->n_dims - i > n - k && t->shape[i] == 1)
+        i++;
+    while (n - k > t->n_dims - i && shape[k] == 1)
+        k++;
+    if (t->n_dims - i != n - k)
+        return false;
+    for (; k < n; i++, k++)
+        if (shape[k] >= 0 && t->shape[i] != shape[k])
+            return false;
+    return true;
+}
+
+static wid bind(struct build *b, const struct gguf_tensor *t, const char *full,
+                const int64_t *shape)
+{
+    int n = 0;
+
+    while (n < TENSOR_MAX_DIMS && shape[n] != 0)
+        n++;
+    b->used[t - gguf_tensor_at(b->g, 0)] = true;
+    if (!shape_fits(&t->t, shape, n)) {
+        char found[128], expected[128];
+
+        print_shape(found, sizeof found, t->t.shape, t->t.n_dims);
+        print_shape(expected, sizeof expected, shape, n);
+        prog_fail(b->p, WATT_EFORMAT, "%s: tensor %s has shape %s, expected %s", gguf_path(b->g),
+                  full, found, expected);
+        return 0;
+    }
+    return prog_weight(b->p, full, &t->t);
+}
+
+static void missing(struct build *b, const char *full)
+{
+    prog_fail(b->p, WATT_EFORMAT, "%s: tensor %s is missing, expected by architecture %s",
+              gguf_path(b->g), full, b->arch);
+}
+
+bool build_has(struct build *b, const char *name)
+{
+    char full[NAME_MAX_BYTES];
+
+    return find(b, name, full) != NULL;
+}
+
+wid build_need(struct build *b, const char *name, const int64_t *shape)
+{
+    char full[NAME_MAX_BYTES];
+    const struct gguf_tensor *t = find(b, name, full);
+
+    if (t)
+        return bind(b, t, full, shape);
+    missing(b, full);
+    return 0;
+}
+
+wid build_opt(struct build *b, const char *name, const int64_t *shape)
+{
+    char full[NAME_MAX_BYTES];
+    const struct gguf_tensor *t = find(b, name, full);
+
+    return t ? bind(b, t, full, shape) : 0;
+}
+
+uint32_t build_extent(struct build *b, const char *name, int i)
+{
+    char full[NAME_MAX_BYTES];
+    const struct gguf_tensor *t = find(b, name, full);
+
+    if (!t) {
+        missing(b, full);
+        return 0;
+    }
+    if (i >= t->t.n_dims || t->t.shape[i] > (int64_t)PROG_MAX_WIDTH) {
+        char found[128];
+
+        print_shape(found, sizeof found, t->t.shape, t->t.n_dims);
+        prog_fail(b->p, WATT_EFORMAT, "%s: tensor %s has shape %s, expected extents up to %u",
+                  gguf_path(b->g), full, found, PROG_MAX_WIDTH);
+        return 0;
+    }
+    return (uint32_t)t->t.shape[i];
+}
+
+bool build_layer(struct build *b)
+{
+    b->layer = b->layer == UINT32_MAX ? 0 : b->layer + 1;
+    if (b->layer >= b->n_layers || prog_failed(b->p))
+        b->layer = UINT32_MAX;
+    prog_layer(b->p, b->layer);
+    return b->layer != UINT32_MAX;
+}
+
+/* NAME plus a suffix, unexpanded. */
+static const char *with(char out[NAME_MAX_BYTES], const char *name, const char *suffix)
+{
+    (void)snprintf(out, NAME_MAX_BYTES, "%s%s", name, suffix);
+    return out;
+}
+
+val build_embed(struct build *b)
+{
+    return prog_embed(b->p, build_need(b, "token_embd.weight", SHAPE(b->n_vocab, b->n_embd)),
+                      (struct embed_args){ .by = EMBED_TOKEN });
+}
+
+val build_linear_scaled(struct build *b, val x, const char *name, uint32_t n_out, float scale)
+{
+    const int64_t n_in = prog_width(b->p, x);
+    char full[NAME_MAX_BYTES];
+    wid w, bias, factor;
+
+    if (prog_failed(b->p))
+        return 0;
+    if (n_out == 0)
+        n_out = build_extent(b, with(full, name, ".weight"), 0);
+    w = build_need(b, with(full, name, ".weight"), SHAPE(n_out, n_in));
+    bias = build_opt(b, with(full, name, ".bias"), SHAPE(n_out));
+    factor = build_opt(b, with(full, name, ".scale"), SHAPE(-1));
+    return prog_linear(b->p, x, w, bias, factor, (struct linear_args){ .scale = scale });
+}
+
+val build_linear(struct build *b, val x, const char *name, uint32_t n_out)
+{
+    return build_linear_scaled(b, x, name, n_out, 0);
+}
+
+val build_norm_heads(struct build *b, val x, const char *name, uint32_t group)
+{
+    char full[NAME_MAX_BYTES];
+    struct norm_args a = b->norm;
+    const int64_t width = prog_width(b->p, x);
+    const int64_t *shape = SHAPE(group ? group : width);
+    const int64_t *whole = SHAPE(width);
+    const struct gguf_tensor *t;
+
+    if (prog_failed(b->p))
+        return 0;
+    a.group = group;
+    t = find(b, with(full, name, ".weight"), full);
+    /* gains of whole rows, or one row per head */
+    if (group && t && tensor_elems(&t->t) == width)
+        shape = t->t.n_dims == 1 ? whole : SHAPE(width / group, group);
+    return prog_norm(b->p, x, build_need(b, with(full, name, ".weight"), shape),
+                     build_opt(b, with(full, name, ".bias"), shape), a);
+}
+
+val build_norm(struct build *b, val x, const char *name)
+{
+    return build_norm_heads(b, x, name, 0);
+}
+
+val build_logits(struct build *b, val x)
+{
+    const val rows = prog_rows(b->p, x);
+    const int64_t *shape = SHAPE(b->n_vocab, b->n_embd);
+    wid w = build_opt(b, "output.weight", shape);
+
+    if (!w)
+        w = build_need(b, "token_embd.weight", shape);
+    return prog_linear(b->p, rows, w, build_opt(b, "output.bias", SHAPE(b->n_vocab)),
+                       build_opt(b, "output.scale", SHAPE(-1)), (struct linear_args){ 0 });
+}

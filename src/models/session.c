@@ -1,0 +1,528 @@
+/* session.c: sequences over an executor and a page pool; see session.h. */
+#include "models/session.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "chips/exec.h"
+#include "chips/kv_layout.h"
+#include "infrastructure/kv.h"
+
+#define DEFAULT_CTX 4096u
+#define DEFAULT_ROWS 512u
+#define MAX_SEQS 4096u
+#define MAX_CTX (1u << 26)
+
+struct seq {
+    uint32_t *pages;        /* [max_pages], the first n_pages are held */
+    uint32_t  n_pages, len;
+    uint32_t  old_len;      /* before the call under way */
+    uint32_t  slot;         /* fixed state, KV_NO_SLOT when the model has none */
+};
+
+struct session {
+    const struct model  *m;
+    struct session_opts  opts;      /* defaults filled in */
+    struct kv_layout     layout;
+    struct exec_limits   limits;
+    struct session_memory memory;
+    struct team *own_team;
+    struct exec *exec;
+    struct kv   *kv;
+    uint32_t     max_pages;         /* of one sequence */
+    struct seq  *seqs;              /* [n_seqs] */
+    uint32_t    *tables;            /* [n_seqs * max_pages], the page tables' memory */
+    bool        *named;             /* [n_seqs] work space of one call */
+    /* the batch under construction */
+    int32_t       *token;           /* [max_rows] */
+    uint32_t      *row_stream;      /* [max_rows] */
+    uint32_t      *out_row;         /* [max_out] */
+    struct stream *streams;         /* [max_streams] */
+    struct batch   batch;
+};
+
+/* ---- options and sizes ---- */
+
+static uint32_t at_most(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+static uint32_t pages_of(uint64_t n_tokens)
+{
+    return (uint32_t)((n_tokens + KV_PAGE_TOKENS - 1) / KV_PAGE_TOKENS);
+}
+
+static int fill_opts(const struct model *m, const struct session_opts *in,
+                     struct session_opts *o, struct err *e)
+{
+    const struct model_facts *f = model_facts(m);
+
+    *o = in ? *in : (struct session_opts){ 0 };
+    if (o->n_ctx == 0)
+        o->n_ctx = at_most(f->n_ctx_train ? f->n_ctx_train : DEFAULT_CTX, DEFAULT_CTX);
+    if (o->n_seqs == 0)
+        o->n_seqs = 1;
+    if (o->max_rows == 0)
+        o->max_rows = at_most(DEFAULT_ROWS, o->n_ctx);
+    if (o->max_rows < o->n_seqs)
+        o->max_rows = o->n_seqs;
+    if (o->max_out == 0)
+        o->max_out = o->n_seqs;
+    if (o->max_out > o->max_rows)
+        o->max_out = o->max_rows;
+    if (!o->kv_set)
+        o->k_dtype = o->v_dtype = f->main_dtype == DTYPE_F32 ? DTYPE_F32 : DTYPE_F16;
+    if (o->isa_mask == 0)
+        o->isa_mask = UINT32_MAX;
+    if (o->n_ctx > MAX_CTX || o->n_seqs > MAX_SEQS)
+        return err_set(e, WATT_ELIMIT, "session: %u sequences of %u positions, at most %u of %u",
+                       o->n_seqs, o->n_ctx, MAX_SEQS, MAX_CTX);
+    return 0;
+}
+
+static int kv_need(const struct model *m, const struct session_opts *o,
+                   const struct kv_layout *layout, struct kv_spec *spec, struct err *e)
+{
+    const uint64_t pages = (uint64_t)o->n_seqs * pages_of(o->n_ctx);
+    const uint64_t fixed = model_facts(m)->fixed_floats;
+
+    *spec = (struct kv_spec){ .slot_floats = fixed, .n_slots = fixed ? o->n_seqs : 0 };
+    if (layout->page_bytes == 0)
+        return 0;
+    spec->page_bytes = layout->page_bytes;
+    spec->n_pages = (uint32_t)pages;
+    if (pages >= KV_NO_PAGE)
+        return err_set(e, WATT_ELIMIT, "session: %" PRIu64 " pages of keys and values", pages);
+    if (o->kv_bytes && o->kv_bytes / layout->page_bytes < pages)
+        spec->n_pages = (uint32_t)(o->kv_bytes / layout->page_bytes);
+    if (spec->n_pages == 0)
+        return err_set(e, WATT_ELIMIT, "session: %" PRIu64 " bytes of keys and values hold no page "
+                       "of %" PRIu64, o->kv_bytes, layout->page_bytes);
+    return 0;
+}
+
+static struct exec_limits limits_of(const struct session_opts *o)
+{
+    return (struct exec_limits){ .max_rows = o->max_rows, .max_streams = o->n_seqs,
+                                 .max_out = o->max_out };
+}
+
+/* Bytes of the file that steps read in place. */
+static uint64_t mapped_bytes(const struct program *p, enum session_exec exec)
+{
+    uint64_t n = 0;
+
+    for (wid w = 1; w <= prog_n_weights(p); w++) {
+        const struct prog_weight *pw = prog_weight_at(p, w);
+        const bool table_only = (pw->uses & USE_TABLE) && !(pw->uses & USE_MATRIX);
+
+        if (exec == SESSION_EXEC_REF ? (pw->uses & (USE_TABLE | USE_MATRIX)) != 0 : table_only)
+            n += pw->t.size_bytes;
+    }
+    return n;
+}
+
+static struct session_memory add_up(const struct session_opts *o, const struct program *p,
+                                    const struct kv_layout *layout, const struct kv_spec *kv,
+                                    const struct exec_memory *x)
+{
+    struct session_memory m = {
+        .weights = x->weights,
+        .mapped = mapped_bytes(p, o->exec),
+        .kv = kv->page_bytes * kv->n_pages,
+        .fixed = (kv->slot_floats + 15) / 16 * 64 * kv->n_slots,
+        .arena = x->arena,
+        .scratch = x->scratch,
+        .kv_token = kv_layout_token_bytes(layout),
+    };
+
+    m.total = m.weights + m.mapped + m.kv + m.fixed + m.arena + m.scratch;
+    return m;
+}
+
+/* ---- executors ---- */
+
+static int exec_plan(const struct program *p, const struct session_opts *o,
+                     const struct kv_layout *layout, struct exec_memory *m, struct err *e)
+{
+    const struct exec_limits limits = limits_of(o);
+
+    (void)layout;
+    return interp_plan(p, &limits, m, e);
+}
+
+static int open_exec(struct session *s, struct err *e)
+{
+    return interp_open(&s->exec, model_program(s->m), &s->layout, &s->limits, e);
+}
+
+int session_plan(const struct model *m, const struct session_opts *opts,
+                 struct session_memory *mem, struct err *e)
+{
+    const struct program *p = model_program(m);
+    struct session_opts o;
+    struct kv_layout layout = { 0 };
+    struct kv_spec kv;
+    struct exec_memory x;
+    int rc = fill_opts(m, opts, &o, e);
+
+    if (rc < 0)
+        return rc;
+    rc = kv_layout_init(&layout, p, o.k_dtype, o.v_dtype, e);
+    if (rc < 0)
+        return rc;
+    rc = kv_need(m, &o, &layout, &kv, e);
+    if (rc == 0)
+        rc = exec_plan(p, &o, &layout, &x, e);
+    if (rc == 0)
+        *mem = add_up(&o, p, &layout, &kv, &x);
+    kv_layout_deinit(&layout);
+    return rc;
+}
+
+/* ---- open and close ---- */
+
+static int alloc_tables(struct session *s, struct err *e)
+{
+    const struct session_opts *o = &s->opts;
+
+    s->max_pages = pages_of(o->n_ctx);
+    s->seqs = mem_calloc(o->n_seqs, sizeof *s->seqs);
+    s->named = mem_calloc(o->n_seqs, sizeof *s->named);
+    s->tables = mem_array((size_t)o->n_seqs * s->max_pages, sizeof *s->tables);
+    s->token = mem_array(s->limits.max_rows, sizeof *s->token);
+    s->row_stream = mem_array(s->limits.max_rows, sizeof *s->row_stream);
+    s->out_row = mem_array(s->limits.max_out, sizeof *s->out_row);
+    s->streams = mem_array(s->limits.max_streams, sizeof *s->streams);
+    if (!s->seqs || !s->named || !s->tables || !s->token || !s->row_stream || !s->out_row ||
+        !s->streams)
+        return err_set(e, WATT_ENOMEM, "session: tables of %u sequences", o->n_seqs);
+    for (uint32_t i = 0; i < o->n_seqs; i++)
+        s->seqs[i] = (struct seq){ .pages = s->tables + (size_t)i * s->max_pages,
+                                   .slot = KV_NO_SLOT };
+    return 0;
+}
+
+static int open_parts(struct session *s, struct err *e)
+{
+    const struct program *p = model_program(s->m);
+    struct kv_spec kv;
+    struct exec_memory x;
+    int rc = kv_layout_init(&s->layout, p, s->opts.k_dtype, s->opts.v_dtype, e);
+
+    if (rc == 0)
+        rc = kv_need(s->m, &s->opts, &s->layout, &kv, e);
+    if (rc == 0)
+        rc = alloc_tables(s, e);
+    if (rc == 0)
+        rc = kv_open(&s->kv, &kv, e);
+    if (rc == 0)
+        rc = open_exec(s, e);
+    if (rc < 0)
+        return rc;
+    for (uint32_t i = 0; kv.n_slots && i < s->opts.n_seqs; i++)
+        s->seqs[i].slot = kv_slot_get(s->kv);
+    s->exec->ops->memory(s->exec, &x);
+    s->memory = add_up(&s->opts, p, &s->layout, &kv, &x);
+    return 0;
+}
+
+int session_open(struct session **out, const struct model *m, const struct session_opts *opts,
+                 struct err *e)
+{
+    struct session *s = mem_calloc(1, sizeof *s);
+    int rc;
+
+    if (!s)
+        return err_set(e, WATT_ENOMEM, "session: header");
+    s->m = m;
+    rc = fill_opts(m, opts, &s->opts, e);
+    s->limits = limits_of(&s->opts);
+    if (rc == 0)
+        rc = open_parts(s, e);
+    if (rc < 0) {
+        session_close(s);
+        return rc;
+    }
+    *out = s;
+    return 0;
+}
+
+void session_close(struct session *s)
+{
+    if (!s)
+        return;
+    exec_close(s->exec);
+    kv_close(s->kv);
+    kv_layout_deinit(&s->layout);
+    team_close(s->own_team);
+    mem_free(s->seqs);
+    mem_free(s->named);
+    mem_free(s->tables);
+    mem_free(s->token);
+    mem_free(s->row_stream);
+    mem_free(s->out_row);
+    mem_free(s->streams);
+    mem_free(s);
+}
+
+void session_memory(const struct session *s, struct session_memory *mem) { *mem = s->memory; }
+uint32_t session_n_ctx(const struct session *s) { return s->opts.n_ctx; }
+uint32_t session_n_seqs(const struct session *s) { return s->opts.n_seqs; }
+uint32_t session_max_rows(const struct session *s) { return s->limits.max_rows; }
+uint32_t session_width(const struct session *s) { return model_facts(s->m)->n_out; }
+const char *session_exec_name(const struct session *s) { return s->exec->ops->name; }
+
+uint32_t session_len(const struct session *s, uint32_t seq)
+{
+    return seq < s->opts.n_seqs ? s->seqs[seq].len : 0;
+}
+
+/* ---- pages ---- */
+
+/* Holds exactly the pages of the first n_keep positions. */
+static void keep(struct session *s, struct seq *q, uint32_t n_keep)
+{
+    const uint32_t n = pages_of(n_keep);
+
+    while (q->n_pages > n)
+        kv_page_drop(s->kv, q->pages[--q->n_pages]);
+    q->len = n_keep;
+}
+
+static bool last_is_shared(const struct session *s, const struct seq *q)
+{
+    return q->len % KV_PAGE_TOKENS != 0 && q->n_pages > 0 &&
+           kv_page_owners(s->kv, q->pages[q->n_pages - 1]) > 1;
+}
+
+static uint32_t pages_wanted(const struct session *s, const struct seq *q, uint32_t n_tokens)
+{
+    if (s->layout.page_bytes == 0)
+        return 0;
+    return pages_of((uint64_t)q->len + n_tokens) - q->n_pages + (last_is_shared(s, q) ? 1 : 0);
+}
+
+/* Room was checked: pages for n_tokens more, the last one its own. */
+static void make_room(struct session *s, struct seq *q, uint32_t n_tokens)
+{
+    const uint32_t n = pages_of((uint64_t)q->len + n_tokens);
+
+    if (s->layout.page_bytes == 0)
+        return;
+    if (last_is_shared(s, q)) {
+        const uint32_t old = q->pages[q->n_pages - 1], own = kv_page_get(s->kv);
+
+        CHECK(own != KV_NO_PAGE);
+        kv_page_copy(s->kv, own, old);
+        kv_page_drop(s->kv, old);
+        q->pages[q->n_pages - 1] = own;
+    }
+    while (q->n_pages < n) {
+        q->pages[q->n_pages] = kv_page_get(s->kv);
+        CHECK(q->pages[q->n_pages] != KV_NO_PAGE);
+        q->n_pages++;
+    }
+}
+
+/* ---- evaluation ---- */
+
+static int check_input(const struct session *s, const struct session_input *in, struct err *e)
+{
+    const uint32_t n_vocab = model_facts(s->m)->n_vocab;
+    const struct seq *q;
+
+    if (in->seq >= s->opts.n_seqs)
+        return err_set(e, WATT_EINVAL, "session: sequence %u, there are %u", in->seq,
+                       s->opts.n_seqs);
+    q = &s->seqs[in->seq];
+    if (in->n_tokens == 0)
+        return err_set(e, WATT_EINVAL, "session: no tokens for sequence %u", in->seq);
+    if (s->named[in->seq])
+        return err_set(e, WATT_EINVAL, "session: sequence %u is named twice", in->seq);
+    if (in->n_tokens > s->opts.n_ctx - q->len)
+        return err_set(e, WATT_ELIMIT, "context full: %u positions used, %u more asked for, %u in "
+                       "all", q->len, in->n_tokens, s->opts.n_ctx);
+    if (!model_facts(s->m)->causal && in->n_tokens > s->limits.max_rows)
+        return err_set(e, WATT_ELIMIT, "session: %u tokens of a model that reads both ways don't "
+                       "fit a step of %u", in->n_tokens, s->limits.max_rows);
+    for (uint32_t i = 0; i < in->n_tokens; i++)
+        if (in->tokens[i] < 0 || (uint32_t)in->tokens[i] >= n_vocab)
+            return err_set(e, WATT_EINVAL, "token %d is outside 0..%u", in->tokens[i],
+                           n_vocab - 1);
+    return 0;
+}
+
+static int check_inputs(struct session *s, const struct session_input *in, uint32_t n_in,
+                        const float *out, struct err *e)
+{
+    uint64_t pages = 0;
+    int rc = 0;
+
+    memset(s->named, 0, s->opts.n_seqs * sizeof *s->named);
+    for (uint32_t i = 0; rc == 0 && i < n_in; i++) {
+        rc = check_input(s, &in[i], e);
+        if (rc == 0 && in[i].want != SESSION_NONE && !out)
+            rc = err_set(e, WATT_EINVAL, "session: results wanted, but nowhere to put them");
+        if (rc == 0) {
+            s->named[in[i].seq] = true;
+            pages += pages_wanted(s, &s->seqs[in[i].seq], in[i].n_tokens);
+        }
+    }
+    if (rc == 0 && pages > kv_n_free(s->kv))
+        rc = err_set(e, WATT_ELIMIT, "context full: %" PRIu64 " pages of %u positions wanted, %u "
+                     "of %u free", pages, KV_PAGE_TOKENS, kv_n_free(s->kv), kv_n_pages(s->kv));
+    return rc;
+}
+
+/* Adds rows of one input to the batch from its token `at` on; returns how many fitted. */
+static uint32_t add_rows(struct session *s, const struct session_input *in, uint32_t at)
+{
+    struct batch *b = &s->batch;
+    struct seq *q = &s->seqs[in->seq];
+    const uint32_t first = b->n_rows;
+    uint32_t n = 0;
+
+    while (at + n < in->n_tokens && b->n_rows < s->limits.max_rows) {
+        const bool wanted = in->want == SESSION_ALL ||
+                            (in->want == SESSION_LAST && at + n + 1 == in->n_tokens);
+
+        if (wanted && b->n_out == s->limits.max_out)
+            break;
+        if (wanted)
+            s->out_row[b->n_out++] = b->n_rows;
+        s->token[b->n_rows] = in->tokens[at + n];
+        s->row_stream[b->n_rows++] = b->n_streams;
+        n++;
+    }
+    if (n > 0)
+        s->streams[b->n_streams++] = (struct stream){
+            .first_row = first, .n_rows = n, .n_past = q->len, .pages = q->pages,
+            .fixed = q->slot == KV_NO_SLOT ? NULL : kv_slot(s->kv, q->slot),
+        };
+    return n;
+}
+
+static int run_step(struct session *s, float *out, struct err *e)
+{
+    int rc;
+
+    mem_guard_enter();
+    rc = exec_step(s->exec, &s->batch, kv_pages(s->kv), out, e);
+    mem_guard_leave();
+    return rc;
+}
+
+/* Runs steps until every input's tokens are in. Rows of inputs follow each other, so the
+ * results of one step follow those of the step before. */
+static int run_all(struct session *s, const struct session_input *in, uint32_t n_in, float *out,
+                   struct err *e)
+{
+    const uint32_t width = session_width(s);
+    uint32_t i = 0, at = 0;
+
+    while (i < n_in) {
+        int rc;
+
+        s->batch = (struct batch){ .token = s->token, .row_stream = s->row_stream,
+                                   .streams = s->streams, .out_row = s->out_row };
+        while (i < n_in) {
+            const uint32_t n = add_rows(s, &in[i], at);
+
+            at += n;
+            if (at < in[i].n_tokens)
+                break;
+            i++;
+            at = 0;
+        }
+        rc = run_step(s, out, e);
+        if (rc < 0)
+            return rc;
+        for (uint32_t k = 0; k < s->batch.n_streams; k++) {
+            /* streams name their sequence by its page table */
+            const size_t q = (size_t)(s->streams[k].pages - s->tables) / s->max_pages;
+
+            s->seqs[q].len += s->streams[k].n_rows;
+        }
+        if (out)
+            out += (size_t)s->batch.n_out * width;
+    }
+    return 0;
+}
+
+int session_eval(struct session *s, const struct session_input *in, uint32_t n_in, float *out,
+                 struct err *e)
+{
+    int rc = check_inputs(s, in, n_in, out, e);
+
+    if (rc < 0)
+        return rc;
+    for (uint32_t i = 0; i < n_in; i++) {
+        s->seqs[in[i].seq].old_len = s->seqs[in[i].seq].len;
+        make_room(s, &s->seqs[in[i].seq], in[i].n_tokens);
+    }
+    rc = run_all(s, in, n_in, out, e);
+    for (uint32_t i = 0; rc < 0 && i < n_in; i++)
+        keep(s, &s->seqs[in[i].seq], s->seqs[in[i].seq].old_len);
+    return rc;
+}
+
+int session_append(struct session *s, uint32_t seq, const int32_t *tokens, uint32_t n_tokens,
+                   float *logits, struct err *e)
+{
+    const struct session_input in = { .seq = seq, .tokens = tokens, .n_tokens = n_tokens,
+                                      .want = logits ? SESSION_LAST : SESSION_NONE };
+
+    return session_eval(s, &in, 1, logits, e);
+}
+
+/* ---- sequences ---- */
+
+int session_truncate(struct session *s, uint32_t seq, uint32_t n_keep, struct err *e)
+{
+    if (seq >= s->opts.n_seqs || n_keep > s->seqs[seq].len)
+        return err_set(e, WATT_EINVAL, "session: can't keep %u positions of sequence %u, which has "
+                       "%u", n_keep, seq, session_len(s, seq));
+    if (n_keep == s->seqs[seq].len)
+        return 0;
+    if (n_keep > 0 && s->seqs[seq].slot != KV_NO_SLOT)
+        return err_set(e, WATT_ENOTSUP, "session: the state of this architecture can't go back to "
+                       "position %u", n_keep);
+    if (n_keep == 0)
+        session_reset(s, seq);
+    else
+        keep(s, &s->seqs[seq], n_keep);
+    return 0;
+}
+
+void session_reset(struct session *s, uint32_t seq)
+{
+    CHECK(seq < s->opts.n_seqs);
+    keep(s, &s->seqs[seq], 0);
+    if (s->seqs[seq].slot != KV_NO_SLOT)
+        kv_slot_clear(s->kv, s->seqs[seq].slot);
+}
+
+int session_fork(struct session *s, uint32_t from, uint32_t to, struct err *e)
+{
+    const struct seq *a;
+    struct seq *b;
+
+    if (from >= s->opts.n_seqs || to >= s->opts.n_seqs || from == to)
+        return err_set(e, WATT_EINVAL, "session: can't fork sequence %u to %u of %u", from, to,
+                       s->opts.n_seqs);
+    session_reset(s, to);
+    a = &s->seqs[from];
+    b = &s->seqs[to];
+    for (uint32_t i = 0; i < a->n_pages; i++) {
+        kv_page_hold(s->kv, a->pages[i]);
+        b->pages[i] = a->pages[i];
+    }
+    b->n_pages = a->n_pages;
+    b->len = a->len;
+    if (a->slot != KV_NO_SLOT)
+        kv_slot_copy(s->kv, b->slot, a->slot);
+    return 0;
+}
