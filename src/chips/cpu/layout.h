@@ -23,6 +23,18 @@ enum { Q4_0_GROUP = 64, Q4_0_D = 0, Q4_0_Q = 64, Q4_0_BYTES = 64 + 2 * 256 };
 /* Two blocks of 32. f16 d[2][16]; then per block [8][16][4] of q + 128. */
 enum { Q8_0_GROUP = 64, Q8_0_D = 0, Q8_0_Q = 64, Q8_0_BYTES = 64 + 2 * 512 };
 
+/* One superblock of 256. f16 d[16], f16 dmin[16]; scales u8 [8][16], minima u8 [8][16], 6 bits
+ * each; nibbles [4][8][16] words: in chunk c low nibbles are sub-block 2c, high nibbles 2c+1,
+ * word t inputs 4t…. Q5_K has its fifth bits before them: [8][16] words, bit j of sub-block j. */
+enum { QK_GROUP = 256, Q4_K_D = 0, Q4_K_SC = 64, Q4_K_M = 192, Q4_K_Q = 320,
+       Q4_K_BYTES = 320 + 2048 };
+enum { Q5_K_H = 320, Q5_K_Q = 832, Q5_K_BYTES = 832 + 2048 };
+
+/* One superblock of 256. f32 d[16]; scales i8 [16][16], one per 16 inputs; low 4 bits
+ * [4][8][16] words, high 2 bits [2][8][16] words. Sub-block 4h+j of 32 inputs: nibble j/2 of
+ * chunk 2h + j%2, bits 2j of half h. */
+enum { Q6_K_D = 0, Q6_K_SC = 64, Q6_K_L = 320, Q6_K_H = 2368, Q6_K_BYTES = 2368 + 1024 };
+
 /* Plain types: f32 [16]; f16 [2][16]; bf16 [16][2]. */
 enum { F32_GROUP = 1, F16_GROUP = 2, BF16_GROUP = 2, PLAIN_BYTES = 64 };
 

@@ -18,6 +18,9 @@ static const struct layout layouts[DTYPE_COUNT] = {
     [DTYPE_BF16] = { BF16_GROUP, PLAIN_BYTES, 4, ACTF_BF16, pack_bf16, read_bf16 },
     [DTYPE_Q4_0] = { Q4_0_GROUP, Q4_0_BYTES, 36, ACTF_Q8, pack_q4_0, read_q4_0 },
     [DTYPE_Q8_0] = { Q8_0_GROUP, Q8_0_BYTES, 68, ACTF_Q8, pack_q8_0, read_q8_0 },
+    [DTYPE_Q4_K] = { QK_GROUP, Q4_K_BYTES, 144, ACTF_Q8, pack_q4_k, read_q4_k },
+    [DTYPE_Q5_K] = { QK_GROUP, Q5_K_BYTES, 176, ACTF_Q8, pack_q5_k, read_q5_k },
+    [DTYPE_Q6_K] = { QK_GROUP, Q6_K_BYTES, 210, ACTF_Q8, pack_q6_k, read_q6_k },
 };
 
 const struct layout *layout_of(enum dtype dtype)

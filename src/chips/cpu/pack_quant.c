@@ -1,36 +1,5 @@
 /* pack_quant.c: panels of quantised types; layouts in layout.h. */
-#include <string.h>
-
-#include "chips/cpu/layout.h"
-#include "chips/cpu/pack_types.h"
-
-/* n_words words of sixteen rows, transposed: dst is [n_words][16] words. */
-static inline void words(uint8_t *dst, const uint8_t *src, size_t stride, unsigned n_words)
-{
-    for (unsigned r = 0; r < PACK_ROWS; r++) {
-        for (unsigned t = 0; t < n_words; t++) {
-            uint32_t word;
-
-            memcpy(&word, src + r * stride + 4 * t, 4);
-            memcpy(dst + 64 * t + 4 * r, &word, 4);
-        }
-    }
-}
-
-/* The same of halves: dst is [16] halves. */
-static inline void halves(uint8_t *dst, const uint8_t *src, size_t stride)
-{
-    for (unsigned r = 0; r < PACK_ROWS; r++)
-        memcpy(dst + 2 * r, src + r * stride, 2);
-}
-
-static float f16_at(const uint8_t *p)
-{
-    uint16_t h;
-
-    memcpy(&h, p, 2);
-    return f16_to_f32(h);
-}
+#include "chips/cpu/pack_words.h"
 
 /* ---- Q4_0: blocks of 32: f16 d, 16 bytes of nibbles ---- */
 
@@ -38,8 +7,8 @@ void pack_q4_0(uint8_t *dst, const uint8_t *src, size_t stride, size_t n)
 {
     for (size_t g = 0; g < n; g++, dst += Q4_0_BYTES, src += 36) {
         for (unsigned b = 0; b < 2; b++) {
-            halves(dst + Q4_0_D + 32 * b, src + 18 * b, stride);
-            words(dst + Q4_0_Q + 256 * b, src + 18 * b + 2, stride, 4);
+            pack_halves(dst + Q4_0_D + 32 * b, src + 18 * b, stride);
+            pack_words(dst + Q4_0_Q + 256 * b, src + 18 * b + 2, stride, 4);
         }
     }
 }
@@ -47,7 +16,7 @@ void pack_q4_0(uint8_t *dst, const uint8_t *src, size_t stride, size_t n)
 void read_q4_0(float *out, const uint8_t *group, unsigned lane)
 {
     for (unsigned b = 0; b < 2; b++) {
-        const float d = f16_at(group + Q4_0_D + 32 * b + 2 * lane);
+        const float d = half_at(group + Q4_0_D + 32 * b + 2 * lane);
         const uint8_t *q = group + Q4_0_Q + 256 * b + 4 * lane;
 
         for (unsigned i = 0; i < 16; i++) {
@@ -65,8 +34,8 @@ void pack_q8_0(uint8_t *dst, const uint8_t *src, size_t stride, size_t n)
 {
     for (size_t g = 0; g < n; g++, dst += Q8_0_BYTES, src += 68) {
         for (unsigned b = 0; b < 2; b++) {
-            halves(dst + Q8_0_D + 32 * b, src + 34 * b, stride);
-            words(dst + Q8_0_Q + 512 * b, src + 34 * b + 2, stride, 8);
+            pack_halves(dst + Q8_0_D + 32 * b, src + 34 * b, stride);
+            pack_words(dst + Q8_0_Q + 512 * b, src + 34 * b + 2, stride, 8);
         }
         for (unsigned i = 0; i < 1024; i++)
             dst[Q8_0_Q + i] ^= 0x80;
@@ -76,7 +45,7 @@ void pack_q8_0(uint8_t *dst, const uint8_t *src, size_t stride, size_t n)
 void read_q8_0(float *out, const uint8_t *group, unsigned lane)
 {
     for (unsigned b = 0; b < 2; b++) {
-        const float d = f16_at(group + Q8_0_D + 32 * b + 2 * lane);
+        const float d = half_at(group + Q8_0_D + 32 * b + 2 * lane);
         const uint8_t *q = group + Q8_0_Q + 512 * b + 4 * lane;
 
         for (unsigned i = 0; i < 32; i++)

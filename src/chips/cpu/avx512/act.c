@@ -75,3 +75,33 @@ void act_q8_avx512(void *out, const float *x, uint32_t n_in)
     memset(b32 + n_blocks, 0, at.b16 - at.b32 - 4 * n_blocks);
     memset(b16 + 2 * n_blocks, 0, at.size - at.b16 - 8 * n_blocks);
 }
+
+/* Round to nearest even by integers, as f32_to_bf16() does: NaN stays NaN and quiet, and
+ * denormals are kept, which vcvtneps2bf16 would not do. */
+static inline __m256i to_bf16(__m512 x)
+{
+    const __m512i bits = _mm512_castps_si512(x), one = _mm512_set1_epi32(1);
+    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), one);
+    const __m512i up = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7FFF)));
+    const __m512i quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x400000));
+    const __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+
+    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_mask_mov_epi32(up, nan, quiet), 16));
+}
+
+void act_bf16_avx512(void *out, const float *x, uint32_t n_in)
+{
+    uint16_t *y = out;
+    const size_t all = act_row_bytes(ACTF_BF16, n_in) / 2;
+    size_t i = 0;
+
+    for (; i + 16 <= n_in; i += 16)
+        _mm256_storeu_si256((__m256i *)(void *)(y + i), to_bf16(_mm512_loadu_ps(x + i)));
+    for (; i < all; i += 16) {
+        const size_t left = i < n_in ? n_in - i : 0;
+        const __mmask16 have = (__mmask16)((1u << left) - 1);
+
+        _mm256_storeu_si256((__m256i *)(void *)(y + i),
+                            to_bf16(_mm512_maskz_loadu_ps(have, x + i)));
+    }
+}

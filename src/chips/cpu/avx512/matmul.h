@@ -4,8 +4,12 @@
 
 #include "chips/cpu/kernels.h"
 
-act_prepare_fn act_q8_avx512;
+act_prepare_fn act_q8_avx512, act_bf16_avx512;
+matmul_fn matmul_f32_avx512, matmul_f16_avx512, matmul_bf16_avx512, matmul_raw_avx512;
+/* BF16 */
+matmul_fn matmul_bf16_dot_avx512;
 /* VNNI */
-matmul_fn matmul_q4_0_avx512, matmul_q8_0_avx512;
+matmul_fn matmul_q4_0_avx512, matmul_q8_0_avx512, matmul_q4_k_avx512, matmul_q5_k_avx512,
+          matmul_q6_k_avx512;
 
 #endif

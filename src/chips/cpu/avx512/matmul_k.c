@@ -1,0 +1,139 @@
+/* matmul_k.c: Q4_K, Q5_K and Q6_K times ACTF_Q8, AVX-512 VNNI; see q8_tile.h. */
+#include "chips/cpu/avx512/matmul.h"
+#include "chips/cpu/avx512/q8_tile.h"
+
+ALWAYS_INLINE __m512 bytes_scale(const uint8_t *p)      /* sixteen u8 */
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_load_si128((const void *)p)));
+}
+ALWAYS_INLINE __m512 signed_scale(const uint8_t *p)     /* sixteen i8 */
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_load_si128((const void *)p)));
+}
+
+/* ---- Q4_K and Q5_K: unsigned, with a minimum per sub-block ---- */
+
+/* Sub-block j = 2c + odd, whose words of nibbles are at q and of fifth bits at h (or NULL). */
+ALWAYS_INLINE void k_block(__m512 *acc, struct cursor *c, const uint8_t *g, const uint8_t *q,
+                           const uint8_t *h, size_t j, const unsigned odd, __m512 d, __m512 dmin,
+                           const unsigned R)
+{
+    const __m512i low = _mm512_set1_epi8(15), fifth = _mm512_set1_epi8(16);
+    const __m512i turn = _mm512_set1_epi32((4 - (int)j) & 31);
+    const __m512 scale = _mm512_mul_ps(d, bytes_scale(g + Q4_K_SC + PACK_ROWS * j));
+    const __m512 min = _mm512_mul_ps(dmin, bytes_scale(g + Q4_K_M + PACK_ROWS * j));
+    __m512i s[R_MAX];
+
+    EACH_ROW(R)
+        s[r] = _mm512_setzero_si512();
+#pragma GCC unroll 8
+    for (unsigned k = 0; k < 8; k++) {
+        __m512i w = load512(q + 64 * k);
+
+        w = _mm512_and_si512(odd ? _mm512_srli_epi16(w, 4) : w, low);
+        if (h) {        /* bit j of each byte to bit 4 */
+            const __m512i b = _mm512_rolv_epi32(load512(h + 64 * k), turn);
+
+            w = _mm512_ternarylogic_epi32(w, b, fifth, 0xF8);      /* w | (b & fifth) */
+        }
+        dot(s, w, c->q, k, R);
+    }
+    finish(acc, s, scale, c->d, R);
+    EACH_ROW(R)
+        acc[r] = _mm512_fnmadd_ps(min, _mm512_set1_ps(c->ds[r]), acc[r]);
+    cursor_next(c, R);
+}
+
+ALWAYS_INLINE void k_product(float *sum, const struct tile *t, const uint8_t *g, size_t n,
+                             const unsigned R, const unsigned bits)
+{
+    struct cursor c = cursor_of(t);
+    __m512 acc[R_MAX];
+
+    sums_load(acc, sum, R);
+    for (size_t i = 0; i < n / 8; i++, g += bits == 5 ? Q5_K_BYTES : Q4_K_BYTES) {
+        const __m512 d = half_scale(g + Q4_K_D), dmin = half_scale(g + Q4_K_D + 32);
+        const uint8_t *q = g + (bits == 5 ? Q5_K_Q : Q4_K_Q), *h = bits == 5 ? g + Q5_K_H : NULL;
+
+        for (size_t j = 0; j < 8; j += 2, q += 512) {
+            k_block(acc, &c, g, q, h, j, 0, d, dmin, R);
+            k_block(acc, &c, g, q, h, j + 1, 1, d, dmin, R);
+        }
+    }
+    sums_store(sum, acc, R);
+}
+
+ALWAYS_INLINE void q4_k(float *sum, const struct tile *t, const uint8_t *g, size_t n,
+                        const unsigned R)
+{
+    k_product(sum, t, g, n, R, 4);
+}
+Q8_KERNELS(q4_k, TILE_D | TILE_DS)
+
+ALWAYS_INLINE void q5_k(float *sum, const struct tile *t, const uint8_t *g, size_t n,
+                        const unsigned R)
+{
+    k_product(sum, t, g, n, R, 5);
+}
+Q8_KERNELS(q5_k, TILE_D | TILE_DS)
+
+void matmul_q4_k_avx512(const struct matmul_args *a) { matmul_blocked(a, &q4_k_blocking); }
+void matmul_q5_k_avx512(const struct matmul_args *a) { matmul_blocked(a, &q5_k_blocking); }
+
+/* ---- Q6_K: a scale per 16; shifted up by two, 4 (q - 32) = 4 q - 128 ---- */
+
+/* Half of sub-block j (of 4 in a half superblock): words k0 … k0+3. */
+ALWAYS_INLINE void q6_half(__m512 *acc, const struct cursor *c, const uint8_t *l, const uint8_t *h,
+                           __m512 scale, const unsigned j, const unsigned half, const unsigned R)
+{
+    const __m512i top = _mm512_set1_epi8((char)0xC0), six = _mm512_set1_epi8((char)0xFC);
+    __m512i s[R_MAX];
+
+    start(s, c->b16 + half * R, R);
+#pragma GCC unroll 4
+    for (unsigned k = 4 * half; k < 4 * half + 4; k++) {
+        const __m512i v = load512(l + 64 * k), u = load512(h + 64 * k);
+        const __m512i nibble = j < 2 ? _mm512_slli_epi16(v, 2) : _mm512_srli_epi16(v, 2);
+        const __m512i pair = j < 3 ? _mm512_slli_epi16(u, (int)(6 - 2 * j)) : u;
+
+        dot(s, _mm512_and_si512(_mm512_ternarylogic_epi32(top, pair, nibble, 0xCA), six), c->q, k,
+            R);
+    }
+    finish(acc, s, scale, c->d, R);
+}
+
+ALWAYS_INLINE void q6_block(__m512 *acc, struct cursor *c, const uint8_t *l, const uint8_t *h,
+                            const uint8_t *sc, __m512 d, const unsigned j, const unsigned R)
+{
+    for (unsigned half = 0; half < 2; half++)
+        q6_half(acc, c, l + 512 * (j % 2), h,
+                _mm512_mul_ps(d, signed_scale(sc + PACK_ROWS * (2 * j + half))), j, half, R);
+    cursor_next(c, R);
+}
+
+ALWAYS_INLINE void q6_k(float *sum, const struct tile *t, const uint8_t *g, size_t n,
+                        const unsigned R)
+{
+    struct cursor c = cursor_of(t);
+    __m512 acc[R_MAX];
+
+    sums_load(acc, sum, R);
+    for (size_t i = 0; i < n / 8; i++, g += Q6_K_BYTES) {
+        const __m512 d = _mm512_mul_ps(_mm512_load_ps((const void *)(g + Q6_K_D)),
+                                       _mm512_set1_ps(0.25f));
+
+        for (size_t half = 0; half < 2; half++) {
+            const uint8_t *l = g + Q6_K_L + 1024 * half, *h = g + Q6_K_H + 512 * half;
+            const uint8_t *sc = g + Q6_K_SC + 8 * PACK_ROWS * half;
+
+            q6_block(acc, &c, l, h, sc, d, 0, R);
+            q6_block(acc, &c, l, h, sc, d, 1, R);
+            q6_block(acc, &c, l, h, sc, d, 2, R);
+            q6_block(acc, &c, l, h, sc, d, 3, R);
+        }
+    }
+    sums_store(sum, acc, R);
+}
+Q8_KERNELS(q6_k, TILE_D | TILE_B16)
+
+void matmul_q6_k_avx512(const struct matmul_args *a) { matmul_blocked(a, &q6_k_blocking); }
