@@ -3,8 +3,10 @@
 #include "applications/cli.h"
 
 extern const struct cli_verb verb_completion;
+extern const struct cli_verb verb_synth;
 
 const struct cli_verb *const cli_verbs[] = {
     &verb_completion,
+    &verb_synth,
     NULL
 };
