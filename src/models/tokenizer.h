@@ -84,7 +84,7 @@ struct vocab_spec {
     int32_t          roles[TOKEN_ROLES];    /* vocab_spec_init: -1 */
     /* -1: the model's default; 0 or 1. */
     int              add_bos, add_eos, add_sep, add_space_prefix, remove_extra_whitespaces,
-                     escape_whitespaces, ignore_merges, lowercase;
+                     escape_whitespaces, ignore_merges, lowercase, strip_accents, nfc;
 };
 
 /* Everything unset. */
@@ -183,9 +183,9 @@ int  tokenizer_decode(const struct tokenizer *t, const int32_t *ids, size_t n, u
 /* Streaming: tokens in, whole UTF-8 characters out. Holds back at most 3 bytes,
  * which begin a character that may still become valid. A byte that cannot belong
  * to a character comes out as U+FFFD, one per maximal ill-formed part (Unicode
- * 3.9, as browsers and Python do). One owner thread; nothing allocates. */
+ * 3.9, as browsers and Python do). One owner thread; nothing but `out` grows: at
+ * most 3 bytes per byte of the piece and of what was held. */
 #define DETOK_HOLD 3
-#define DETOK_OVERHEAD 16   /* room beyond 3 times the piece that a push may need */
 
 struct detok {
     const struct tokenizer *t;
