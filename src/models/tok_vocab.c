@@ -84,9 +84,11 @@ static inline uint64_t load64(const char *s)
     return v;
 }
 
+__extension__ typedef unsigned __int128 wide;
+
 static inline uint64_t mix(uint64_t a, uint64_t b)
 {
-    const unsigned __int128 p = (unsigned __int128)a * b;
+    const wide p = (wide)a * b;
 
     return (uint64_t)p ^ (uint64_t)(p >> 64);
 }
