@@ -21,15 +21,22 @@ struct seq {
     uint32_t  slot;         /* fixed state, KV_NO_SLOT when the model has none */
 };
 
+/* What sharing sessions have in common. */
+struct engine {
+    struct kv_layout   layout;
+    struct exec_limits limits;
+    struct team       *own_team;    /* NULL: the caller's, or none */
+    struct exec       *exec;
+    uint32_t           n_owners;
+};
+
 struct session {
     const struct model  *m;
     struct session_opts  opts;      /* defaults filled in */
-    struct kv_layout     layout;
     struct exec_limits   limits;
     struct session_memory memory;
-    struct team *own_team;
-    struct exec *exec;
-    struct kv   *kv;
+    struct engine *engine;
+    struct kv     *kv;
     uint32_t     max_pages;         /* of one sequence */
     struct seq  *seqs;              /* [n_seqs] */
     uint32_t    *tables;            /* [n_seqs * max_pages], the page tables' memory */
@@ -72,8 +79,13 @@ static int fill_opts(const struct model *m, const struct session_opts *in,
         o->max_out = o->n_seqs;
     if (o->max_out > o->max_rows)
         o->max_out = o->max_rows;
-    if (!o->kv_set)
+    if (o->share) {
+        o->k_dtype = o->share->opts.k_dtype;
+        o->v_dtype = o->share->opts.v_dtype;
+        o->exec = o->share->opts.exec;
+    } else if (!o->kv_set) {
         o->k_dtype = o->v_dtype = f->main_dtype == DTYPE_F32 ? DTYPE_F32 : DTYPE_F16;
+    }
     if (o->isa_mask == 0)
         o->isa_mask = UINT32_MAX;
     if (o->n_ctx > MAX_CTX || o->n_seqs > MAX_SEQS)
@@ -153,9 +165,53 @@ static int exec_plan(const struct program *p, const struct session_opts *o,
     return interp_plan(p, &limits, m, e);
 }
 
-static int open_exec(struct session *s, struct err *e)
+static void engine_drop(struct engine *g)
 {
-    return interp_open(&s->exec, model_program(s->m), &s->layout, &s->limits, e);
+    if (!g || --g->n_owners > 0)
+        return;
+    exec_close(g->exec);
+    kv_layout_deinit(&g->layout);
+    team_close(g->own_team);
+    mem_free(g);
+}
+
+static int engine_open(struct engine **out, const struct model *m, const struct session_opts *o,
+                       struct err *e)
+{
+    const struct program *p = model_program(m);
+    struct engine *g = mem_calloc(1, sizeof *g);
+    int rc;
+
+    if (!g)
+        return err_set(e, WATT_ENOMEM, "session: engine");
+    g->n_owners = 1;
+    g->limits = limits_of(o);
+    rc = kv_layout_init(&g->layout, p, o->k_dtype, o->v_dtype, e);
+    if (rc == 0)
+        rc = interp_open(&g->exec, p, &g->layout, &g->limits, e);
+    if (rc < 0)
+        engine_drop(g);
+    else
+        *out = g;
+    return rc;
+}
+
+static int engine_share(struct session *s, struct err *e)
+{
+    const struct session *other = s->opts.share;
+    const struct exec_limits *has = &other->engine->limits;
+
+    if (other->m != s->m)
+        return err_set(e, WATT_EINVAL, "session: can't share an executor with another model");
+    if (s->limits.max_rows > has->max_rows || s->limits.max_streams > has->max_streams ||
+        s->limits.max_out > has->max_out)
+        return err_set(e, WATT_EINVAL, "session: steps of %u rows, %u sequences and %u results, "
+                       "the shared executor takes %u, %u and %u", s->limits.max_rows,
+                       s->limits.max_streams, s->limits.max_out, has->max_rows, has->max_streams,
+                       has->max_out);
+    s->engine = other->engine;
+    s->engine->n_owners++;
+    return 0;
 }
 
 int session_plan(const struct model *m, const struct session_opts *opts,
@@ -210,22 +266,20 @@ static int open_parts(struct session *s, struct err *e)
     const struct program *p = model_program(s->m);
     struct kv_spec kv;
     struct exec_memory x;
-    int rc = kv_layout_init(&s->layout, p, s->opts.k_dtype, s->opts.v_dtype, e);
+    int rc = s->opts.share ? engine_share(s, e) : engine_open(&s->engine, s->m, &s->opts, e);
 
     if (rc == 0)
-        rc = kv_need(s->m, &s->opts, &s->layout, &kv, e);
+        rc = kv_need(s->m, &s->opts, &s->engine->layout, &kv, e);
     if (rc == 0)
         rc = alloc_tables(s, e);
     if (rc == 0)
         rc = kv_open(&s->kv, &kv, e);
-    if (rc == 0)
-        rc = open_exec(s, e);
     if (rc < 0)
         return rc;
     for (uint32_t i = 0; kv.n_slots && i < s->opts.n_seqs; i++)
         s->seqs[i].slot = kv_slot_get(s->kv);
-    s->exec->ops->memory(s->exec, &x);
-    s->memory = add_up(&s->opts, p, &s->layout, &kv, &x);
+    s->engine->exec->ops->memory(s->engine->exec, &x);
+    s->memory = add_up(&s->opts, p, &s->engine->layout, &kv, &x);
     return 0;
 }
 
@@ -254,10 +308,8 @@ void session_close(struct session *s)
 {
     if (!s)
         return;
-    exec_close(s->exec);
+    engine_drop(s->engine);
     kv_close(s->kv);
-    kv_layout_deinit(&s->layout);
-    team_close(s->own_team);
     mem_free(s->seqs);
     mem_free(s->named);
     mem_free(s->tables);
@@ -273,7 +325,7 @@ uint32_t session_n_ctx(const struct session *s) { return s->opts.n_ctx; }
 uint32_t session_n_seqs(const struct session *s) { return s->opts.n_seqs; }
 uint32_t session_max_rows(const struct session *s) { return s->limits.max_rows; }
 uint32_t session_width(const struct session *s) { return model_facts(s->m)->n_out; }
-const char *session_exec_name(const struct session *s) { return s->exec->ops->name; }
+const char *session_exec_name(const struct session *s) { return s->engine->exec->ops->name; }
 
 uint32_t session_len(const struct session *s, uint32_t seq)
 {
@@ -300,7 +352,7 @@ static bool last_is_shared(const struct session *s, const struct seq *q)
 
 static uint32_t pages_wanted(const struct session *s, const struct seq *q, uint32_t n_tokens)
 {
-    if (s->layout.page_bytes == 0)
+    if (s->engine->layout.page_bytes == 0)
         return 0;
     return pages_of((uint64_t)q->len + n_tokens) - q->n_pages + (last_is_shared(s, q) ? 1 : 0);
 }
@@ -310,7 +362,7 @@ static void make_room(struct session *s, struct seq *q, uint32_t n_tokens)
 {
     const uint32_t n = pages_of((uint64_t)q->len + n_tokens);
 
-    if (s->layout.page_bytes == 0)
+    if (s->engine->layout.page_bytes == 0)
         return;
     if (last_is_shared(s, q)) {
         const uint32_t old = q->pages[q->n_pages - 1], own = kv_page_get(s->kv);
@@ -410,7 +462,7 @@ static int run_step(struct session *s, float *out, struct err *e)
     int rc;
 
     mem_guard_enter();
-    rc = exec_step(s->exec, &s->batch, kv_pages(s->kv), out, e);
+    rc = exec_step(s->engine->exec, &s->batch, kv_pages(s->kv), out, e);
     mem_guard_leave();
     return rc;
 }

@@ -35,6 +35,10 @@ struct session_opts {       /* zero means the default everywhere */
     uint64_t kv_bytes;      /* budget of KV pages; default: n_seqs * n_ctx positions */
     bool     kv_set;        /* the two types below are meant; false: SESSION_KV_AUTO */
     enum dtype k_dtype, v_dtype;
+    /* Another open session of the same model to share executor, weights, arena and scratch
+     * with; n_seqs, max_rows and max_out are at most its, and threads, types and exec are its.
+     * Sharing sessions must not run at the same time; they may be closed in any order. */
+    struct session *share;
     enum session_exec exec;
     struct team *team;      /* borrowed; must outlive the session; NULL: one of its own with */
     unsigned n_threads;     /* this many threads; default team_default_threads() */
