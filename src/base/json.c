@@ -17,7 +17,8 @@
 
 static pthread_once_t alloc_once = PTHREAD_ONCE_INIT;
 
-/* jansson reports some failed allocations as syntax errors, so we note them. */
+/* jansson reports some failed allocations as syntax errors and misses others, so
+ * we note them. */
 static _Thread_local bool alloc_failed;
 
 static void *noted_alloc(size_t n)
@@ -83,12 +84,13 @@ int json_parse(json_t **out, const char *name, const void *bytes, size_t n,
     alloc_failed = false;
     root = json_loadb(n ? bytes : "", n, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL,
                       &why);
-    if (!root) {
-        if (alloc_failed || json_error_code(&why) == json_error_out_of_memory)
-            return err_set(e, WATT_ENOMEM, "%s: out of memory while parsing JSON", name);
+    if (alloc_failed) {     /* even a parse that went on may have lost something */
+        json_decref(root);
+        return err_set(e, WATT_ENOMEM, "%s: out of memory while parsing JSON", name);
+    }
+    if (!root)
         return err_set(e, WATT_EFORMAT, "%s: line %d, column %d: %s", name, why.line, why.column,
                        why.text);
-    }
     *out = root;
     return 0;
 }
