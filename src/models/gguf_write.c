@@ -434,10 +434,11 @@ int gguf_writer_begin(struct gguf_writer *w, struct err *e)
     if (rc == 0)
         rc = write_zeros(w, w->data_start - header, e);
     /* The file gets its length now: data may come in any order, and padding that
-     * nobody writes is zero. */
+     * nobody writes is zero. What is no file (/dev/full, a pipe) has no length. */
     if (rc == 0 && fflush(w->file.f) != 0)
         rc = err_errno(e, WATT_EIO, errno, "%s: cannot write", w->file.path);
-    if (rc == 0 && ftruncate(fileno(w->file.f), (off_t)(w->data_start + w->data_bytes)) != 0)
+    if (rc == 0 && ftruncate(fileno(w->file.f), (off_t)(w->data_start + w->data_bytes)) != 0 &&
+        errno != EINVAL)
         rc = err_errno(e, WATT_EIO, errno, "%s: cannot make it %" PRIu64 " bytes long",
                        w->file.path, w->data_start + w->data_bytes);
     w->begun = rc == 0;
