@@ -74,17 +74,19 @@ struct watt_model_options {
     size_t            size;         /* sizeof(struct watt_model_options) */
     uint32_t          n_threads;    /* 0: all processors this process may use */
     uint32_t          n_ctx;        /* tokens a session can hold; 0: what the model was trained
-                                       for, at most 8,192 */
-    enum watt_kv_type kv_type;      /* default F16 */
-    const char       *isa;          /* "ref", "avx2", "avx512", …: no faster kernels than these;
-                                       NULL: the best this processor has */
+                                       for, at most 4,096 */
+    uint32_t          n_sessions;   /* sessions that may be open at once; 0: 1 */
+    enum watt_kv_type kv_type;      /* default: F32 where most weights are F32, else F16 */
+    const char       *isa;          /* "ref", "avx2", "avx512", … joined by '+': no other kernels
+                                       than these; NULL: the best this processor has */
     /* Called while weights are prepared, from the calling thread: done of total
      * bytes. May be NULL. */
     void            (*progress)(void *ctx, uint64_t done, uint64_t total);
     void             *progress_ctx;
 };
 
-/* Opens a GGUF file (a split model by its first part). */
+/* Opens a GGUF file (a split model by its first part). The memory of all its
+ * sessions is taken here; running allocates nothing that grows with the model. */
 WATT_API int  watt_model_open(struct watt_model **out, const char *path,
                               const struct watt_model_options *options,
                               struct watt_error_info *e);
@@ -96,7 +98,7 @@ struct watt_model_info {
     const char *name;               /* general.name, "" when absent */
     uint64_t    n_params;
     uint64_t    file_bytes;
-    uint64_t    memory_bytes;       /* one session included */
+    uint64_t    memory_bytes;       /* weights, caches of all sessions, work space */
     uint32_t    n_vocab, n_layers, n_embd;
     uint32_t    n_ctx_train;        /* the model's own context, tokens */
     uint32_t    n_ctx;              /* a session's, tokens */
@@ -153,7 +155,7 @@ WATT_API int watt_chat_render(const struct watt_model *m, const struct watt_mess
 
 /* ---- sessions ---- */
 
-/* Memory for n_ctx tokens is taken here; running allocates nothing more. */
+/* WATT_ELIMIT: n_sessions are open already. */
 WATT_API int  watt_session_open(struct watt_session **out, struct watt_model *m,
                                 struct watt_error_info *e);
 WATT_API void watt_session_close(struct watt_session *s);
@@ -170,8 +172,9 @@ WATT_API int  watt_session_truncate(struct watt_session *s, uint32_t n, struct w
  * appended). WATT_ECANCEL: stopped; the session holds the tokens that were done. */
 WATT_API int  watt_session_eval(struct watt_session *s, const int32_t *ids, size_t n,
                                 const float **logits, struct watt_error_info *e);
-/* Makes the running call on s return WATT_ECANCEL soon (watt_generate: return 0
- * with the reason cancelled). With none running, the next one. */
+/* Makes the running call on s return WATT_ECANCEL soon, between two steps
+ * (watt_generate: return 0 with the reason cancelled). With none running, the
+ * next one. */
 WATT_API void watt_session_cancel(struct watt_session *s);
 
 /* ---- drawing tokens ---- */

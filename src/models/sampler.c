@@ -230,13 +230,18 @@ void sampler_close(struct sampler *s)
     mem_free(s);
 }
 
-void sampler_reset(struct sampler *s)
+void sampler_forget(struct sampler *s)
 {
     s->h.n = s->h.head = 0;
     s->c.n = 0;
     if (s->counts)
         memset(s->counts, 0, s->spec.n_vocab * sizeof *s->counts);
     dry_reset(&s->dry);
+}
+
+void sampler_reset(struct sampler *s)
+{
+    sampler_forget(s);
     rng_init(&s->rng, s->o.seed);
     s->mu = 2.0f * s->o.mirostat_tau;
 }

@@ -94,6 +94,8 @@ int  sampler_open(struct sampler **out, const struct sampler_spec *spec,
 void sampler_close(struct sampler *s);      /* NULL is fine */
 /* Forgets history and mirostat's state and seeds again. */
 void sampler_reset(struct sampler *s);
+/* Forgets the history only: another text is about to be entered. */
+void sampler_forget(struct sampler *s);
 
 /* The next token of logits[0..n_vocab): sampler_apply and a draw. Does not
  * enter it into the history. mask: NULL, or one bit per token, 1 = allowed
