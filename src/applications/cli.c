@@ -212,6 +212,24 @@ static int set_value(const struct cli_opt *o, const char *shown, const char *val
 
 /* ---- finding options ---- */
 
+int cli_set(const struct cli_opt *table, const char *name, const char *value, void *options,
+            struct err *e)
+{
+    const char *words[CLI_MAX_OPTIONS + 1], *guess;
+    size_t n = 0;
+
+    for (; table[n].name && n < CLI_MAX_OPTIONS; n++) {
+        words[n] = table[n].name;
+        if (strcmp(table[n].name, name) == 0)
+            return set_value(&table[n], name, value, options, e);
+    }
+    words[n] = NULL;
+    guess = cli_nearest(name, words);
+    if (guess)
+        return err_set(e, WATT_ENOENT, "unknown setting '%s'; did you mean '%s'?", name, guess);
+    return err_set(e, WATT_ENOENT, "unknown setting '%s'", name);
+}
+
 static int unknown_option(const struct cli_verb *v, const char *arg, size_t name_len, struct err *e)
 {
     const char *words[CLI_MAX_OPTIONS + 2];

@@ -114,6 +114,10 @@ const struct cli_verb *cli_find_verb(const char *name);
  * seen. WATT_EINVAL with a message that says what to do instead. */
 int cli_parse(struct cli *c, int argc, char **argv, void *options, bool *help,
               struct err *e) MUST_CHECK;
+/* Sets one option of a table by its long name, as "--name value" would. WATT_ENOENT:
+ * there is no such option (the message suggests one). Text values are not copied. */
+int  cli_set(const struct cli_opt *table, const char *name, const char *value, void *options,
+             struct err *e) MUST_CHECK;
 /* The word of the NULL-ended list that `word` was probably meant to be, or NULL. */
 const char *cli_nearest(const char *word, const char *const *words);
 

@@ -8,6 +8,8 @@
 #include "base/mem.h"
 #include "chips/cpu/features.h"
 
+/* No feature has this bit: it makes "ref", an empty mask, differ from 0, "all". */
+#define ISA_CHOSEN 0x80000000u
 #define IDS_FILE_MAX ((size_t)256 << 20)
 
 void session_opts_kv(struct session_opts *o, int choice)
@@ -26,6 +28,8 @@ int session_opts_exec(struct session_opts *o, int exec_choice, const char *isa,
     if (isa && !cpu_mask_parse(isa, &o->isa_mask))
         return err_set(e, WATT_EINVAL, "unknown instruction set \"%s\": use ref, avx2, avx512, "
                        "avx512vnni, avx512bf16, all, or several joined by +", isa);
+    if (isa)
+        o->isa_mask |= ISA_CHOSEN;
     return 0;
 }
 

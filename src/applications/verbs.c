@@ -2,11 +2,13 @@
  * one file and two lines here. */
 #include "applications/cli.h"
 
+extern const struct cli_verb verb_run;
 extern const struct cli_verb verb_logits;
 extern const struct cli_verb verb_completion;
 extern const struct cli_verb verb_synth;
 
 const struct cli_verb *const cli_verbs[] = {
+    &verb_run,
     &verb_logits,
     &verb_completion,
     &verb_synth,

@@ -17,22 +17,9 @@
 
 static pthread_once_t alloc_once = PTHREAD_ONCE_INIT;
 
-/* jansson reports some failed allocations as syntax errors and misses others, so
- * we note them. */
-static _Thread_local bool alloc_failed;
-
-static void *noted_alloc(size_t n)
-{
-    void *p = mem_alloc(n);
-
-    if (!p)
-        alloc_failed = true;
-    return p;
-}
-
 static void route_alloc(void)
 {
-    json_set_alloc_funcs(noted_alloc, mem_free);
+    json_set_alloc_funcs(mem_alloc, mem_free);
 }
 
 /* Deepest nesting in the text, strings skipped. Counts what is malformed too:
@@ -81,16 +68,14 @@ int json_parse(json_t **out, const char *name, const void *bytes, size_t n,
     if (depth > max_depth)
         return err_set(e, WATT_ELIMIT, "%s: JSON nested %u deep, at most %u is read", name, depth,
                        max_depth);
-    alloc_failed = false;
     root = json_loadb(n ? bytes : "", n, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL,
                       &why);
-    if (alloc_failed) {     /* even a parse that went on may have lost something */
-        json_decref(root);
-        return err_set(e, WATT_ENOMEM, "%s: out of memory while parsing JSON", name);
-    }
-    if (!root)
+    if (!root) {
+        if (json_error_code(&why) == json_error_out_of_memory)
+            return err_set(e, WATT_ENOMEM, "%s: out of memory while parsing JSON", name);
         return err_set(e, WATT_EFORMAT, "%s: line %d, column %d: %s", name, why.line, why.column,
                        why.text);
+    }
     *out = root;
     return 0;
 }

@@ -1,0 +1,160 @@
+/* think.c: splits reasoning from answers; see think.h. */
+#include "applications/think.h"
+
+#include <string.h>
+
+static const struct { const char *open, *close; } tags[] = {
+    { "<think>", "</think>" },
+    { "<thinking>", "</thinking>" },
+    { "<reasoning>", "</reasoning>" },
+    { "<thought>", "</thought>" },
+    { "<seed:think>", "</seed:think>" },
+    { "[THINK]", "[/THINK]" },
+    { "<|begin_of_thought|>", "<|end_of_thought|>" },
+    { "<|START_THINKING|>", "<|END_THINKING|>" },
+};
+#define N_TAGS (sizeof tags / sizeof *tags)
+
+static bool blank(char c)
+{
+    return c == ' ' || c == '\n' || c == '\t' || c == '\r';
+}
+
+void think_init(struct think *t)
+{
+    *t = (struct think){ .state = THINK_BEFORE };
+    str_init(&t->held, 0);
+}
+
+void think_deinit(struct think *t)
+{
+    str_deinit(&t->held);
+}
+
+void think_begin(struct think *t, const char *prompt, size_t len)
+{
+    str_reset(&t->held);
+    t->state = THINK_BEFORE;
+    t->at_start = true;
+    while (len > 0 && blank(prompt[len - 1]))
+        len--;
+    for (size_t i = 0; i < N_TAGS; i++)
+        if (sv_ends((struct sv){ prompt, len }, sv_cstr(tags[i].open))) {
+            t->state = THINK_INSIDE;
+            t->tag = i;
+        }
+}
+
+static void drop(struct str *s, size_t n)
+{
+    if (n == 0)
+        return;
+    memmove(s->data, s->data + n, s->len - n);
+    s->len -= n;
+    s->data[s->len] = '\0';
+}
+
+static void drop_blanks(struct think *t)
+{
+    size_t n = 0;
+
+    while (n < t->held.len && blank(t->held.data[n]))
+        n++;
+    drop(&t->held, n);
+}
+
+/* Shows the first n held bytes. */
+static void show(struct think *t, size_t n, struct str *out)
+{
+    if (n > 0) {
+        str_append(out, t->held.data, n);
+        t->at_start = false;
+    }
+    drop(&t->held, n);
+}
+
+/* At the beginning: an opening tag, something that may become one, or text. True
+ * when the state changed. */
+static bool look_for_open(struct think *t)
+{
+    size_t n = 0;
+    bool may_be = false;
+
+    while (n < t->held.len && blank(t->held.data[n]))
+        n++;
+    for (size_t i = 0; i < N_TAGS; i++) {
+        const struct sv rest = { t->held.data + n, t->held.len - n };
+        const struct sv open = sv_cstr(tags[i].open);
+
+        if (sv_starts(rest, open)) {
+            drop(&t->held, n + open.len);
+            t->state = THINK_INSIDE;
+            t->tag = i;
+            t->at_start = true;
+            return true;
+        }
+        may_be |= sv_starts(open, rest);
+    }
+    if (may_be)
+        return false;
+    t->state = THINK_AFTER;
+    t->at_start = false;        /* no tag: the blanks are the answer's own */
+    return true;
+}
+
+/* Inside: shows reasoning up to the closing tag. True when it came. */
+static bool look_for_close(struct think *t, struct str *reasoning)
+{
+    const struct sv close = sv_cstr(tags[t->tag].close);
+    size_t at = 0;
+
+    if (t->at_start)
+        drop_blanks(t);
+    for (; at < t->held.len; at++) {
+        const struct sv rest = { t->held.data + at, t->held.len - at };
+
+        if (sv_starts(rest, close)) {
+            size_t end = at;
+
+            while (end > 0 && blank(t->held.data[end - 1]))
+                end--;
+            str_append(reasoning, t->held.data, end);
+            drop(&t->held, at + close.len);
+            t->state = THINK_AFTER;
+            t->at_start = true;
+            return true;
+        }
+        if (sv_starts(close, rest))
+            break;              /* may be the tag */
+    }
+    while (at > 0 && blank(t->held.data[at - 1]))
+        at--;                   /* blanks before the tag are not shown */
+    show(t, at, reasoning);
+    return false;
+}
+
+static void after(struct think *t, struct str *answer)
+{
+    if (t->at_start)
+        drop_blanks(t);
+    show(t, t->held.len, answer);
+}
+
+void think_push(struct think *t, const char *text, size_t len, struct str *reasoning,
+                struct str *answer)
+{
+    str_append(&t->held, text, len);
+    if (t->held.len == 0)
+        return;
+    if (t->state == THINK_BEFORE && !look_for_open(t))
+        return;
+    if (t->state == THINK_INSIDE && !look_for_close(t, reasoning))
+        return;
+    after(t, answer);
+}
+
+void think_finish(struct think *t, struct str *reasoning, struct str *answer)
+{
+    show(t, t->held.len, t->state == THINK_INSIDE ? reasoning : answer);
+    t->state = THINK_AFTER;
+}
