@@ -6,11 +6,13 @@ extern const struct cli_verb verb_run;
 extern const struct cli_verb verb_logits;
 extern const struct cli_verb verb_completion;
 extern const struct cli_verb verb_synth;
+extern const struct cli_verb verb_tokenize;
 
 const struct cli_verb *const cli_verbs[] = {
     &verb_run,
     &verb_logits,
     &verb_completion,
     &verb_synth,
+    &verb_tokenize,
     NULL
 };
