@@ -3,6 +3,7 @@
 #include "applications/cli.h"
 
 extern const struct cli_verb verb_run;
+extern const struct cli_verb verb_inspect;
 extern const struct cli_verb verb_logits;
 extern const struct cli_verb verb_completion;
 extern const struct cli_verb verb_synth;
@@ -10,6 +11,7 @@ extern const struct cli_verb verb_tokenize;
 
 const struct cli_verb *const cli_verbs[] = {
     &verb_run,
+    &verb_inspect,
     &verb_logits,
     &verb_completion,
     &verb_synth,

@@ -1,0 +1,426 @@
+/* cli_inspect.c: `watt inspect`: what a model is, what it needs, and what this machine could do
+ * with it. */
+#include <inttypes.h>
+#include <stddef.h>
+#include <string.h>
+
+#include "applications/model_args.h"
+#include "applications/progress.h"
+#include "base/mem.h"
+#include "chips/cpu/features.h"
+#include "chips/cpu/peaks.h"
+#include "chips/op.h"
+#include "models/session.h"
+
+#define PROMPT_TOKENS 512u
+
+struct inspect_opts {
+    bool tensors, program, json, no_measure;
+    int64_t ctx, seqs, threads;
+    int kv, exec;
+    const char *isa;
+};
+
+static const struct cli_opt options[] = {
+    { "tensors", 0, CLI_FLAG, offsetof(struct inspect_opts, tensors), NULL,
+      "list every tensor: name, type, shape, bytes", 0, 0 },
+    { "program", 0, CLI_FLAG, offsetof(struct inspect_opts, program), NULL,
+      "list every instruction of the forward pass", 0, 0 },
+    { "json", 0, CLI_FLAG, offsetof(struct inspect_opts, json), NULL,
+      "print one JSON object instead of text", 0, 0 },
+    { "ctx", 'c', CLI_INT, offsetof(struct inspect_opts, ctx), "N",
+      "positions to make room for (default: as trained, at most 4096)", 1, 67108864 },
+    { "seqs", 0, CLI_INT, offsetof(struct inspect_opts, seqs), "N",
+      "sequences to make room for (default 1)", 1, 4096 },
+    { "threads", 't', CLI_INT, offsetof(struct inspect_opts, threads), "N",
+      "threads (default: all processors)", 1, 512 },
+    { "kv", 0, CLI_CHOICE, offsetof(struct inspect_opts, kv), KV_CHOICES,
+      "type of the cache (default auto: f32 where most weights are F32, else f16)", 0, 0 },
+    { "exec", 0, CLI_CHOICE, offsetof(struct inspect_opts, exec), EXEC_CHOICES,
+      "executor to plan for (default cpu)", 0, 0 },
+    { "isa", 0, CLI_TEXT, offsetof(struct inspect_opts, isa), "NAME",
+      "no faster kernels than these: ref, avx2, avx512, … (default all)", 0, 0 },
+    { "no-measure", 0, CLI_FLAG, offsetof(struct inspect_opts, no_measure), NULL,
+      "do not measure this machine (half a second)", 0, 0 },
+    { NULL, 0, CLI_FLAG, 0, NULL, NULL, 0, 0 },
+};
+
+/* What one step costs, and how fast this machine's limits allow it. */
+struct roof {
+    struct prog_cost cost;
+    double read_s, ops_s;       /* time that bytes and operations take at the peaks */
+    double tok_s;
+};
+
+struct report {
+    const struct inspect_opts *o;
+    const struct model *m;
+    struct session_memory mem;
+    struct session_opts so;
+    uint32_t n_ctx;
+    bool has_peaks;
+    struct peaks peaks;
+    unsigned n_threads;
+    struct roof decode, deep, prefill;
+};
+
+/* ---- gathering ---- */
+
+/* The peak that the model's main type computes at. */
+static double ops_peak(const struct report *r)
+{
+    const enum dtype t = model_facts(r->m)->main_dtype;
+    const struct dtype_info *info = dtype_info(t);
+
+    if (info->quantised && r->peaks.int8_ops_s > 0)
+        return r->peaks.int8_ops_s;
+    if ((t == DTYPE_BF16 || t == DTYPE_F16) && r->peaks.bf16_ops_s > 0)
+        return r->peaks.bf16_ops_s;
+    return r->peaks.f32_ops_s;
+}
+
+static struct roof roof_of(const struct report *r, uint32_t n_rows, uint32_t n_past)
+{
+    struct roof f = { 0 };
+
+    prog_cost(model_program(r->m), n_rows, 1, n_past, 1, &f.cost, NULL);
+    /* the model counts caches in F16; scale to the type in use */
+    if (r->mem.kv_token > 0) {
+        struct prog_cost one;
+        const double f16 = (prog_cost(model_program(r->m), 1, 1, 0, 1, &one, NULL), one.kv_bytes / 2);
+
+        f.cost.kv_bytes *= f16 > 0 ? (double)r->mem.kv_token / f16 : 1;
+    }
+    if (!r->has_peaks)
+        return f;
+    f.read_s = (f.cost.weight_bytes + f.cost.kv_bytes) / r->peaks.read_bytes_s;
+    f.ops_s = f.cost.ops / ops_peak(r);
+    f.tok_s = n_rows / (f.read_s > f.ops_s ? f.read_s : f.ops_s);
+    return f;
+}
+
+static int measure(struct report *r, struct err *e)
+{
+    struct team *team = NULL;
+    int rc;
+
+    r->n_threads = r->so.n_threads ? r->so.n_threads : team_default_threads();
+    if (r->o->no_measure)
+        return 0;
+    rc = team_open(&team, r->n_threads, e);
+    if (rc == 0)
+        rc = peaks_measure(&r->peaks, team, r->so.isa_mask ? r->so.isa_mask : CPU_ALL, e);
+    team_close(team);
+    r->has_peaks = rc == 0;
+    return rc;
+}
+
+static int gather(struct report *r, struct err *e)
+{
+    const uint32_t trained = model_facts(r->m)->n_ctx_train;
+    int rc = session_opts_exec(&r->so, r->o->exec, r->o->isa, r->o->threads, e);
+
+    r->n_ctx = r->o->ctx ? (uint32_t)r->o->ctx : trained && trained < 4096 ? trained : 4096;
+    r->so.n_ctx = r->n_ctx;
+    r->so.n_seqs = (uint32_t)r->o->seqs;
+    session_opts_kv(&r->so, r->o->kv);
+    if (rc == 0)
+        rc = session_plan(r->m, &r->so, &r->mem, e);
+    if (rc == 0)
+        rc = measure(r, e);
+    if (rc < 0)
+        return rc;
+    r->decode = roof_of(r, 1, 0);
+    r->deep = roof_of(r, 1, r->n_ctx - 1);
+    r->prefill = roof_of(r, r->n_ctx < PROMPT_TOKENS ? r->n_ctx : PROMPT_TOKENS, 0);
+    return 0;
+}
+
+/* ---- layers by kind ---- */
+
+/* What a layer does, from its instructions: "attention 32/8 heads of 64, window 4096". */
+static void describe_layer(const struct program *p, uint32_t layer, char *out, size_t size)
+{
+    size_t at = 0;
+
+    out[0] = '\0';
+    for (uint32_t i = 0; i < prog_n_instr(p) && at < size; i++) {
+        const struct instr *in = prog_instr(p, i);
+        const char *sep = at ? "; " : "";
+
+        if (in->layer != layer)
+            continue;
+        if (in->op == OP_ATTENTION) {
+            const struct attn_args *a = &in->a.attn;
+
+            at += (size_t)snprintf(out + at, size - at, "%sattention, %u heads over %u of %u",
+                                   sep, a->n_heads, a->n_kv_heads, a->k_dim);
+            if (a->window && at < size)
+                at += (size_t)snprintf(out + at, size - at, ", window %u", a->window);
+            if (a->mask == MASK_NONE && at < size)
+                at += (size_t)snprintf(out + at, size - at, ", both ways");
+        } else if (in->op == OP_ROUTE) {
+            at += (size_t)snprintf(out + at, size - at, "%s%u of %u experts", sep,
+                                   in->a.route.n_used, in->a.route.n_experts);
+        } else if (in->op == OP_GATED && prog_value(p, in->dst[0])->per == 1) {
+            at += (size_t)snprintf(out + at, size - at, "%sfeed-forward of %u", sep,
+                                   prog_value(p, in->dst[0])->width);
+        }
+    }
+}
+
+/* Calls show for each run of equal layers. */
+static void each_run(const struct report *r, void (*show)(uint32_t first, uint32_t last,
+                                                          const char *text))
+{
+    const uint32_t n = model_facts(r->m)->n_layers;
+    char text[256], next[256];
+
+    for (uint32_t first = 0, last; first < n; first = last + 1) {
+        describe_layer(model_program(r->m), first, text, sizeof text);
+        for (last = first; last + 1 < n; last++) {
+            describe_layer(model_program(r->m), last + 1, next, sizeof next);
+            if (strcmp(text, next) != 0)
+                break;
+        }
+        show(first, last, text);
+    }
+}
+
+/* ---- text ---- */
+
+static void line_bytes(const char *label, uint64_t bytes, const char *note)
+{
+    char buf[32];
+
+    (void)printf("  %-14s %10s%s%s\n", label, format_bytes(buf, bytes), note[0] ? "  " : "", note);
+}
+
+static void show_layers(uint32_t first, uint32_t last, const char *text)
+{
+    if (first == last)
+        (void)printf("  layer %-10u %s\n", first, text);
+    else
+        (void)printf("  layers %u-%-*u %s\n", first, first < 10 ? 7 : 6, last, text);
+}
+
+static void print_facts(const struct report *r, const char *path)
+{
+    const struct model_facts *f = model_facts(r->m);
+    char buf[32];
+
+    (void)printf("%s\n", path);
+    if (f->name[0])
+        (void)printf("  name           %s\n", f->name);
+    (void)printf("  architecture   %s, %s\n", f->arch,
+                 f->causal ? "left to right" : "both ways");
+    (void)printf("  parameters     %.4g %s\n",
+                 (double)f->n_params / (f->n_params >= 1000000000 ? 1e9 : 1e6),
+                 f->n_params >= 1000000000 ? "billion" : "million");
+    (void)printf("  types          %s, %s\n", f->quant, format_bytes(buf, f->tensor_bytes));
+    (void)printf("  shape          %u layers of %u, vocabulary %u\n", f->n_layers, f->n_embd,
+                 f->n_vocab);
+    (void)printf("  context        %u as trained\n", f->n_ctx_train);
+    if (f->rope_base > 0)
+        (void)printf("  rope           base %g\n", (double)f->rope_base);
+    each_run(r, show_layers);
+}
+
+static void print_memory(const struct report *r)
+{
+    char note[96];
+    const struct session_memory *m = &r->mem;
+
+    (void)printf("memory for %u sequence%s of %u positions\n", r->so.n_seqs ? r->so.n_seqs : 1,
+                 r->so.n_seqs > 1 ? "s" : "", r->n_ctx);
+    line_bytes("weights", m->weights, "prepared copies");
+    line_bytes("mapped", m->mapped, "read from the file");
+    (void)snprintf(note, sizeof note, "%" PRIu64 " bytes a position, touched as it fills",
+                   m->kv_token);
+    line_bytes("cache", m->kv, note);
+    if (m->fixed)
+        line_bytes("state", m->fixed, "fixed, all sequences");
+    line_bytes("arena", m->arena, "values of one step");
+    line_bytes("scratch", m->scratch, "");
+    line_bytes("total", m->total, "");
+}
+
+static void print_roof(const char *label, const struct report *r, const struct roof *f)
+{
+    char bytes[32];
+
+    (void)printf("  %-22s %8.3f Gop  %10s", label, f->cost.ops / 1e9,
+                 format_bytes(bytes, (uint64_t)(f->cost.weight_bytes + f->cost.kv_bytes)));
+    if (r->has_peaks)
+        (void)printf("  at most %8.4g tokens/s (%s)", f->tok_s,
+                     f->read_s > f->ops_s ? "memory" : "arithmetic");
+    (void)printf("\n");
+}
+
+static void print_roofs(const struct report *r)
+{
+    const uint32_t prompt = r->n_ctx < PROMPT_TOKENS ? r->n_ctx : PROMPT_TOKENS;
+    char label[64], buf[32];
+
+    if (r->has_peaks)
+        (void)printf("this machine, %u thread%s: reads %s/s, %.4g GFLOP/s F32, %.4g GOP/s int8, "
+                     "%.4g GFLOP/s BF16\n", r->n_threads, r->n_threads == 1 ? "" : "s",
+                     format_bytes(buf, (uint64_t)r->peaks.read_bytes_s), r->peaks.f32_ops_s / 1e9,
+                     r->peaks.int8_ops_s / 1e9, r->peaks.bf16_ops_s / 1e9);
+    (void)printf("work of one step\n");
+    print_roof("a token, empty", r, &r->decode);
+    (void)snprintf(label, sizeof label, "a token at %u", r->n_ctx - 1);
+    print_roof(label, r, &r->deep);
+    (void)snprintf(label, sizeof label, "a prompt of %u", prompt);
+    print_roof(label, r, &r->prefill);
+}
+
+static void print_tensors(const struct model *m)
+{
+    const struct gguf *g = model_gguf(m);
+
+    (void)printf("tensors\n");
+    for (size_t i = 0; i < gguf_n_tensors(g); i++) {
+        const struct gguf_tensor *t = gguf_tensor_at(g, i);
+
+        (void)printf("  %-40.*s %-8s [", (int)t->name.len, t->name.data, dtype_name(t->t.dtype));
+        for (int d = 0; d < t->t.n_dims; d++)
+            (void)printf("%s%" PRId64, d ? ", " : "", t->t.shape[d]);
+        (void)printf("]  %" PRIu64 "\n", t->t.size_bytes);
+    }
+}
+
+/* ---- JSON ---- */
+
+static void json_text(const char *s)
+{
+    (void)putchar('"');
+    for (; *s; s++) {
+        if (*s == '"' || *s == '\\')
+            (void)printf("\\%c", *s);
+        else if ((unsigned char)*s < 0x20)
+            (void)printf("\\u%04x", (unsigned)*s);
+        else
+            (void)putchar(*s);
+    }
+    (void)putchar('"');
+}
+
+static void json_layer(uint32_t first, uint32_t last, const char *text)
+{
+    (void)printf("%s{\"first\":%u,\"last\":%u,\"kind\":", first ? "," : "", first, last);
+    json_text(text);
+    (void)putchar('}');
+}
+
+static void json_roof(const char *label, const struct report *r, const struct roof *f,
+                      const char *end)
+{
+    (void)printf("\"%s\":{\"ops\":%.0f,\"weight_bytes\":%.0f,\"kv_bytes\":%.0f", label, f->cost.ops,
+                 f->cost.weight_bytes, f->cost.kv_bytes);
+    if (r->has_peaks)
+        (void)printf(",\"max_tok_s\":%.6g", f->tok_s);
+    (void)printf("}%s", end);
+}
+
+static void json_tensors(const struct model *m)
+{
+    const struct gguf *g = model_gguf(m);
+
+    (void)printf(",\"tensors\":[");
+    for (size_t i = 0; i < gguf_n_tensors(g); i++) {
+        const struct gguf_tensor *t = gguf_tensor_at(g, i);
+        char name[GGUF_MAX_NAME_BYTES + 1];
+
+        (void)snprintf(name, sizeof name, "%.*s", (int)t->name.len, t->name.data);
+        (void)printf("%s{\"name\":", i ? "," : "");
+        json_text(name);
+        (void)printf(",\"type\":\"%s\",\"shape\":[", dtype_name(t->t.dtype));
+        for (int d = 0; d < t->t.n_dims; d++)
+            (void)printf("%s%" PRId64, d ? "," : "", t->t.shape[d]);
+        (void)printf("],\"bytes\":%" PRIu64 "}", t->t.size_bytes);
+    }
+    (void)putchar(']');
+}
+
+static void print_json(const struct report *r)
+{
+    const struct model_facts *f = model_facts(r->m);
+    const struct session_memory *m = &r->mem;
+
+    (void)printf("{\"architecture\":");
+    json_text(f->arch);
+    (void)printf(",\"name\":");
+    json_text(f->name);
+    (void)printf(",\"types\":");
+    json_text(f->quant);
+    (void)printf(",\"parameters\":%" PRIu64 ",\"tensor_bytes\":%" PRIu64 ",\"layers\":%u,"
+                 "\"embedding\":%u,\"vocabulary\":%u,\"context_trained\":%u,\"heads\":%u,"
+                 "\"kv_heads\":%u,\"head_dim\":%u,\"experts\":%u,\"experts_used\":%u,"
+                 "\"causal\":%s,\"rope_base\":%.9g,\"layer_kinds\":[", f->n_params, f->tensor_bytes,
+                 f->n_layers, f->n_embd, f->n_vocab, f->n_ctx_train, f->n_heads, f->n_kv_heads,
+                 f->k_dim, f->n_experts, f->n_experts_used, f->causal ? "true" : "false",
+                 (double)f->rope_base);
+    each_run(r, json_layer);
+    (void)printf("],\"memory\":{\"context\":%u,\"weights\":%" PRIu64 ",\"mapped\":%" PRIu64
+                 ",\"kv\":%" PRIu64 ",\"kv_token\":%" PRIu64 ",\"fixed\":%" PRIu64 ",\"arena\":%"
+                 PRIu64 ",\"scratch\":%" PRIu64 ",\"total\":%" PRIu64 "},", r->n_ctx, m->weights,
+                 m->mapped, m->kv, m->kv_token, m->fixed, m->arena, m->scratch, m->total);
+    if (r->has_peaks)
+        (void)printf("\"machine\":{\"threads\":%u,\"read_bytes_s\":%.6g,\"f32_ops_s\":%.6g,"
+                     "\"int8_ops_s\":%.6g,\"bf16_ops_s\":%.6g},", r->n_threads,
+                     r->peaks.read_bytes_s, r->peaks.f32_ops_s, r->peaks.int8_ops_s,
+                     r->peaks.bf16_ops_s);
+    (void)printf("\"steps\":{");
+    json_roof("token", r, &r->decode, ",");
+    json_roof("token_deep", r, &r->deep, ",");
+    json_roof("prompt", r, &r->prefill, "}");
+    if (r->o->tensors)
+        json_tensors(r->m);
+    (void)printf("}\n");
+}
+
+/* ---- the verb ---- */
+
+static int run(const struct cli *c, const void *options_struct)
+{
+    struct report r = { .o = options_struct };
+    struct model *m = NULL;
+    struct err e = { 0 };
+    int rc = open_model(c, &m, c->args[0], (uint32_t)r.o->ctx, &e);
+
+    r.m = m;
+    if (rc == 0)
+        rc = gather(&r, &e);
+    if (rc == 0 && r.o->json) {
+        print_json(&r);
+    } else if (rc == 0) {
+        print_facts(&r, c->args[0]);
+        print_memory(&r);
+        print_roofs(&r);
+        if (r.o->tensors)
+            print_tensors(m);
+        if (r.o->program) {
+            (void)printf("program\n");
+            prog_print(model_program(m), stdout);
+        }
+    }
+    model_close(m);
+    return rc < 0 ? cli_fail(c, &e) : CLI_OK;
+}
+
+const struct cli_verb verb_inspect = {
+    .name = "inspect",
+    .summary = "show what a model is, what it needs and how fast it could be",
+    .usage = "MODEL",
+    .about = "Prints the model's facts, the memory that running it takes, the operations and bytes "
+             "of a step, and the speed that this machine's measured limits allow.",
+    .examples = "watt inspect model.gguf\n"
+                "watt inspect model.gguf --ctx 32768 --kv q8_0\n"
+                "watt inspect model.gguf --tensors --program",
+    .options = options,
+    .options_size = sizeof(struct inspect_opts),
+    .min_args = 1,
+    .max_args = 1,
+    .run = run,
+};
