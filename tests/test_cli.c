@@ -212,7 +212,7 @@ static void bad_files_are_one_line(void **state)
 {
     static const struct { const char *verb, *extra1, *extra2; } takes_model[] = {
         { "run", NULL, NULL }, { "inspect", NULL, NULL }, { "tokenize", "hello", NULL },
-        { "bench", NULL, NULL }, { "logits", "--ids", "1,2" }, { "quantize", "Q8_0", "x-unwritten.gguf" },
+        { "bench", NULL, NULL }, { "logits", "--ids", "1,2" }, { "quantize", "x-unwritten.gguf", "Q8_0" },
     };
     char dir[] = "watt-cli-XXXXXX", bad[64], secret[64];
     FILE *f;

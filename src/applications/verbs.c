@@ -6,6 +6,7 @@ extern const struct cli_verb verb_run;
 extern const struct cli_verb verb_inspect;
 extern const struct cli_verb verb_logits;
 extern const struct cli_verb verb_completion;
+extern const struct cli_verb verb_quantize;
 extern const struct cli_verb verb_synth;
 extern const struct cli_verb verb_tokenize;
 
@@ -13,6 +14,7 @@ const struct cli_verb *const cli_verbs[] = {
     &verb_run,
     &verb_inspect,
     &verb_logits,
+    &verb_quantize,
     &verb_completion,
     &verb_synth,
     &verb_tokenize,
