@@ -30,10 +30,11 @@ enum { QK_GROUP = 256, Q4_K_D = 0, Q4_K_SC = 64, Q4_K_M = 192, Q4_K_Q = 320,
        Q4_K_BYTES = 320 + 2048 };
 enum { Q5_K_H = 320, Q5_K_Q = 832, Q5_K_BYTES = 832 + 2048 };
 
-/* One superblock of 256. f32 d[16]; scales i8 [16][16], one per 16 inputs; low 4 bits
- * [4][8][16] words, high 2 bits [2][8][16] words. Sub-block 4h+j of 32 inputs: nibble j/2 of
- * chunk 2h + j%2, bits 2j of half h. */
-enum { Q6_K_D = 0, Q6_K_SC = 64, Q6_K_L = 320, Q6_K_H = 2368, Q6_K_BYTES = 2368 + 1024 };
+/* One superblock of 256. f32 d[16]; scales i8 [16][16], one per 16 inputs; then per half of
+ * 128 inputs the high 2 bits [8][16] words and the low 4 bits [2][8][16] words. Sub-block j of
+ * a half, 32 inputs: bits 2j of the high words; nibble j/2 of low words j%2. */
+enum { Q6_K_D = 0, Q6_K_SC = 64, Q6_K_Q = 320, Q6_K_H = 0, Q6_K_L = 512, Q6_K_HALF = 1536,
+       Q6_K_BYTES = 320 + 2 * 1536 };
 
 /* Plain types: f32 [16]; f16 [2][16]; bf16 [16][2]. */
 enum { F32_GROUP = 1, F16_GROUP = 2, BF16_GROUP = 2, PLAIN_BYTES = 64 };

@@ -82,8 +82,12 @@ void pack_q6_k(uint8_t *dst, const uint8_t *src, size_t stride, size_t n)
             for (unsigned j = 0; j < 16; j++)
                 dst[Q6_K_SC + PACK_ROWS * j + r] = s[192 + j];
         }
-        pack_words(dst + Q6_K_L, src, stride, 32);
-        pack_words(dst + Q6_K_H, src + 128, stride, 16);
+        for (unsigned h = 0; h < 2; h++) {
+            uint8_t *half = dst + Q6_K_Q + Q6_K_HALF * h;
+
+            pack_words(half + Q6_K_H, src + 128 + 32 * h, stride, 8);
+            pack_words(half + Q6_K_L, src + 64 * h, stride, 16);
+        }
     }
 }
 
@@ -94,8 +98,9 @@ void read_q6_k(float *out, const uint8_t *group, unsigned lane)
     memcpy(&d, group + Q6_K_D + 4 * lane, 4);
     for (unsigned i = 0; i < 256; i++) {
         const unsigned h = i / 128, j = i / 32 % 4, at = 64 * (i % 32 / 4) + i % 4 + 4 * lane;
-        const unsigned lo = group[Q6_K_L + 512 * (2 * h + j % 2) + at] >> 4 * (j / 2) & 15;
-        const unsigned hi = group[Q6_K_H + 512 * h + at] >> 2 * j & 3;
+        const uint8_t *half = group + Q6_K_Q + Q6_K_HALF * h;
+        const unsigned lo = half[Q6_K_L + 512 * (j % 2) + at] >> 4 * (j / 2) & 15;
+        const unsigned hi = half[Q6_K_H + at] >> 2 * j & 3;
         const int8_t sc = (int8_t)group[Q6_K_SC + PACK_ROWS * (i / 16) + lane];
 
         out[i] = d * (float)sc * (float)((int)(lo | hi << 4) - 32);

@@ -91,7 +91,8 @@ ALWAYS_INLINE void q6_half(__m512 *acc, const struct cursor *c, const uint8_t *l
 
     start(s, c->b16 + half * R, R);
 #pragma GCC unroll 4
-    for (unsigned k = 4 * half; k < 4 * half + 4; k++) {
+    for (unsigned i = 0; i < 4; i++) {
+        const unsigned k = 4 * half + i;
         const __m512i v = load512(l + 64 * k), u = load512(h + 64 * k);
         const __m512i nibble = j < 2 ? _mm512_slli_epi16(v, 2) : _mm512_srli_epi16(v, 2);
         const __m512i pair = j < 3 ? _mm512_slli_epi16(u, (int)(6 - 2 * j)) : u;
@@ -105,9 +106,11 @@ ALWAYS_INLINE void q6_half(__m512 *acc, const struct cursor *c, const uint8_t *l
 ALWAYS_INLINE void q6_block(__m512 *acc, struct cursor *c, const uint8_t *l, const uint8_t *h,
                             const uint8_t *sc, __m512 d, const unsigned j, const unsigned R)
 {
-    for (unsigned half = 0; half < 2; half++)
-        q6_half(acc, c, l + 512 * (j % 2), h,
-                _mm512_mul_ps(d, signed_scale(sc + PACK_ROWS * (2 * j + half))), j, half, R);
+    const __m512 s0 = _mm512_mul_ps(d, signed_scale(sc + PACK_ROWS * (2 * j)));
+    const __m512 s1 = _mm512_mul_ps(d, signed_scale(sc + PACK_ROWS * (2 * j + 1)));
+
+    q6_half(acc, c, l + 512 * (j % 2), h, s0, j, 0, R);
+    q6_half(acc, c, l + 512 * (j % 2), h, s1, j, 1, R);
     cursor_next(c, R);
 }
 
@@ -123,7 +126,8 @@ ALWAYS_INLINE void q6_k(float *sum, const struct tile *t, const uint8_t *g, size
                                        _mm512_set1_ps(0.25f));
 
         for (size_t half = 0; half < 2; half++) {
-            const uint8_t *l = g + Q6_K_L + 1024 * half, *h = g + Q6_K_H + 512 * half;
+            const uint8_t *h = g + Q6_K_Q + Q6_K_HALF * half + Q6_K_H;
+            const uint8_t *l = g + Q6_K_Q + Q6_K_HALF * half + Q6_K_L;
             const uint8_t *sc = g + Q6_K_SC + 8 * PACK_ROWS * half;
 
             q6_block(acc, &c, l, h, sc, d, 0, R);

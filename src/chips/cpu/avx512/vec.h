@@ -26,5 +26,4 @@ ALWAYS_INLINE __m512 half_scale(const void *p)      /* sixteen f16 */
 {
     return _mm512_cvtph_ps(_mm256_load_si256(p));
 }
-
 #endif
