@@ -18,7 +18,7 @@
 #include "chips/cpu/peaks.h"
 #include "chips/quant_random.h"
 
-enum { N_REPS = 9, PANELS_PER_TASK = 8 };
+enum { N_REPS = 9 };
 #define STREAM_MIB 192
 
 struct bench {
@@ -49,12 +49,30 @@ static double cpu_seconds(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static void product_task(struct bench *b, uint32_t mat, uint32_t first, unsigned worker)
+/* Tasks of all matrices, in the cut that the kernels recommend. */
+struct tasks { struct matmul_cut cut; size_t rows, panels, all; };
+
+static struct tasks tasks_of(const struct bench *b)
 {
+    struct tasks t = { .cut = matmul_cut(&b->w, b->n_rows) };
+
+    t.rows = (b->n_rows + t.cut.rows - 1) / t.cut.rows;
+    t.panels = (b->w.n_panels + t.cut.panels - 1) / t.cut.panels;
+    t.all = t.rows * t.panels * b->w.n_mats;
+    return t;
+}
+
+static void product_task(struct bench *b, const struct tasks *t, size_t i, unsigned worker)
+{
+    const uint32_t mat = (uint32_t)(i / (t->rows * t->panels));
+    const uint32_t panel = (uint32_t)(i / t->rows % t->panels) * t->cut.panels;
+    const uint32_t row = (uint32_t)(i % t->rows) * t->cut.rows;
     const struct matmul_args a = {
-        .out = b->out, .out_stride = b->w.n_out, .act = b->act, .act_stride = b->act_stride,
-        .n_rows = b->n_rows, .w = &b->w, .mat = mat, .first = first,
-        .last = first + PANELS_PER_TASK < b->w.n_panels ? first + PANELS_PER_TASK : b->w.n_panels,
+        .out = b->out + (size_t)row * b->w.n_out, .out_stride = b->w.n_out,
+        .act = b->act + row * b->act_stride, .act_stride = b->act_stride,
+        .n_rows = b->n_rows - row < t->cut.rows ? b->n_rows - row : t->cut.rows,
+        .w = &b->w, .mat = mat, .first = panel,
+        .last = b->w.n_panels - panel < t->cut.panels ? b->w.n_panels : panel + t->cut.panels,
         .scratch = b->scratch + worker * MATMUL_SCRATCH
     };
 
@@ -64,11 +82,11 @@ static void product_task(struct bench *b, uint32_t mat, uint32_t first, unsigned
 static void job_product(void *arg, unsigned worker)
 {
     struct bench *b = arg;
-    const size_t per_mat = (b->w.n_panels + PANELS_PER_TASK - 1) / PANELS_PER_TASK;
+    const struct tasks t = tasks_of(b);
     size_t i;
 
-    while ((i = team_next(b->team)) < per_mat * b->w.n_mats)
-        product_task(b, (uint32_t)(i / per_mat), (uint32_t)(i % per_mat) * PANELS_PER_TASK, worker);
+    while ((i = team_next(b->team)) < t.all)
+        product_task(b, &t, i, worker);
 }
 
 static void job_read(void *arg, unsigned worker)
@@ -137,6 +155,7 @@ static void bench_compute(struct bench *b)
 {
     peak_fn *peak = peak_of(kind_of(b->w.act), b->k.mask);
     double ratio[N_REPS], rate[N_REPS];
+    const struct tasks tasks = tasks_of(b);
     const double ops = 2.0 * b->w.n_out * b->w.n_in * b->n_rows;
     uint64_t n = 1 << 16;
 
@@ -151,8 +170,8 @@ static void bench_compute(struct bench *b)
         limit = (double)peak(n);
         t[1] = cpu_seconds();
         limit /= t[1] - t[0];
-        for (uint32_t p = 0; p < b->w.n_panels; p += PANELS_PER_TASK)
-            product_task(b, 0, p, 0);
+        for (size_t k = 0; k < tasks.all; k++)
+            product_task(b, &tasks, k, 0);
         t[2] = cpu_seconds();
         rate[i] = ops / (t[2] - t[1]) * 1e-9;
         ratio[i] = ops / (t[2] - t[1]) / limit;

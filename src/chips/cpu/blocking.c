@@ -11,6 +11,26 @@
 _Static_assert(TILE_BYTES + PANEL_BYTES + 4 * CHUNK_MIN + 4096 <= MATMUL_SCRATCH, "scratch");
 _Static_assert(CHUNK_MIN * PACK_ROWS * sizeof(float) <= PANEL_BYTES, "raw panel");
 
+/* What a tile of 12 rows and a chunk needs, times 7, is TILE_BYTES. */
+#define CUT_ROWS   84u
+#define CUT_PANELS 32u
+
+struct matmul_cut matmul_cut(const struct packed *w, uint32_t n_rows)
+{
+    const uint32_t n_cuts = (n_rows + CUT_ROWS - 1) / CUT_ROWS;
+    struct matmul_cut cut = { n_rows, 8 };
+
+    if (n_rows > 4 && n_rows <= CUT_ROWS)
+        cut.panels = 16;
+    if (n_rows > CUT_ROWS) {        /* even shares, in whole tiles of 12 */
+        cut.rows = ((n_rows + n_cuts - 1) / n_cuts + 11) / 12 * 12;
+        cut.panels = CUT_PANELS;
+    }
+    while (cut.panels > 2 && cut.panels * 4 > w->n_panels)
+        cut.panels /= 2;
+    return cut;
+}
+
 struct walk {
     const struct matmul_args *a;
     const struct blocking    *b;
@@ -96,6 +116,36 @@ static void copy_q8_row(const struct parts_out *o, const struct tile *row, size_
         spread(o->b16 + r, row->b16, rows, 2 * n);
 }
 
+static inline void prefetch_words(const void *p, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i += 64)
+        __builtin_prefetch((const uint8_t *)p + i, 0, 3);
+}
+
+/* Asks for the chunk of a row that is copied soon: rows lie far apart, in pieces too short
+ * for the hardware to foresee. */
+static void row_prefetch(const struct walk *w, uint32_t r)
+{
+    const size_t n = act_blocks(w->n_inputs);
+    struct tile row;
+
+    if (r >= w->a->n_rows)
+        return;
+    tile_of_row(&row, w, act_row(w->a, r));
+    if (w->b->parts & TILE_X) {
+        prefetch_words(row.x, 4 * w->n_units);
+        return;
+    }
+    prefetch_words(row.q, ACT_BLOCK * n);
+    prefetch_words(row.d, 4 * n);
+    if (w->b->parts & TILE_DS)
+        prefetch_words(row.ds, 4 * n);
+    if (w->b->parts & TILE_B32)
+        prefetch_words(row.b32, 4 * n);
+    if (w->b->parts & TILE_B16)
+        prefetch_words(row.b16, 8 * n);
+}
+
 /* Rows r0 … r0 + n - 1 into a tile of `rows` at mem; surplus columns repeat the last. */
 static void tile_fill(struct tile *t, const struct walk *w, uint32_t r0, uint32_t n,
                       uint32_t rows, uint8_t *mem)
@@ -112,6 +162,7 @@ static void tile_fill(struct tile *t, const struct walk *w, uint32_t r0, uint32_
     for (uint32_t r = 0; r < rows; r++) {
         struct tile row;
 
+        row_prefetch(w, r0 + r + 2);
         tile_of_row(&row, w, act_row(w->a, r0 + (r < n ? r : n - 1)));
         if (w->b->parts & TILE_X)
             spread((uint32_t *)(void *)o.q + r, row.x, rows, w->n_units);
