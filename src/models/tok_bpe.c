@@ -159,10 +159,10 @@ static int encode_one_stage(const struct bpe_run *r, const char *text, size_t le
                             struct err *e)
 {
     const struct split_stage *st = &r->t->pretok->stages[0];
-    size_t grouped = 0;
+    size_t note = 0;
 
     for (size_t i = 0; i < len;) {
-        const size_t end = split_next(st, text, i, len, &grouped);
+        const size_t end = split_next(st, text, i, len, &note);
         const int rc = merge_word(r->t, r->s, text + i, end - i, r->out, e);
 
         if (rc < 0)

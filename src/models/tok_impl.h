@@ -167,6 +167,7 @@ enum split_kind {
 #define SPLIT_MARKS       2u    /* marks count as letters */
 #define SPLIT_SLASH       4u    /* [\r\n/]* after punctuation, else [\r\n]* */
 #define SPLIT_NO_TAIL     8u    /* nothing after punctuation */
+#define SPLIT_CASCADE     32u   /* long white space in pieces of powers of two (Jais 2) */
 #define SPLIT_NO_HAN      16u   /* runs of Han apart, and no letters elsewhere */
 
 struct split_stage {
@@ -207,9 +208,9 @@ int splitter_run(const struct splitter *s, struct split_scratch *scratch, const 
                  size_t len, split_fn *fn, void *ctx, struct err *e) MUST_CHECK;
 
 /* One step of a hand-written stage: the end of the piece that begins at i < n.
- * *grouped is the stage's own note, 0 at the beginning of a text. */
+ * *note is the stage's own, 0 at the beginning of a text. */
 size_t split_next(const struct split_stage *st, const char *s, size_t i, size_t n,
-                  size_t *grouped);
+                  size_t *note);
 
 /* Character classes, as bits. */
 #define UC_L_UPPER 1u       /* Lu Lt */

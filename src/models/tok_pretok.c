@@ -71,12 +71,12 @@
 #define TEKKEN                                                                          \
     { .kind = SPLIT_O200K, .flags = SPLIT_SLASH, .max_digits = 1,                       \
       .regex = CASED("", "\\p{N}", "[\\r\\n/]*", SPACES) }
-#define NO_HAN(class) "(?:(?!\\p{Han})[" class "])"
+#define NO_HAN(class) "(?:(?!\\p{sc:Han})[" class "])"
 #define KIMI_U NO_HAN("\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}")
 #define KIMI_L NO_HAN("\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}")
 #define KIMI                                                                            \
     { .kind = SPLIT_O200K, .flags = SPLIT_CONTRACTION | SPLIT_NO_HAN, .max_digits = 3,  \
-      .regex = "\\p{Han}+|[^\\r\\n\\p{L}\\p{N}]?" KIMI_U "*" KIMI_L "+" CONTRACT "?"    \
+      .regex = "\\p{sc:Han}+|[^\\r\\n\\p{L}\\p{N}]?" KIMI_U "*" KIMI_L "+" CONTRACT "?"    \
                "|[^\\r\\n\\p{L}\\p{N}]?" KIMI_U "+" KIMI_L "*" CONTRACT "?"             \
                "|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" SPACES }
 #define LINES { .kind = SPLIT_LINES, .regex = "[^\\n]+|[\\n]+" }
@@ -107,6 +107,10 @@
     "\\x{FB13}-\\x{FB17}\\x{FF21}-\\x{FF3A}\\x{FF41}-\\x{FF5A}\\x{10400}-\\x{1044F}" \
     "\\x{104B0}-\\x{104D3}\\x{104D8}-\\x{104FB}\\x{10C80}-\\x{10CB2}" \
     "\\x{10CC0}-\\x{10CF2}\\x{118A0}-\\x{118DF}\\x{1E900}-\\x{1E943}"
+/* \d{1,3}(?=(?:\d{3})*\b) with Oniguruma's \w: Alphabetic, marks, Nd, Pc. */
+#define GROUP3                                                                          \
+    "\\d{1,3}(?=(?:\\d{3})*+(?![\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{24B6}-\\x{24E9}"   \
+    "\\x{1F130}-\\x{1F149}\\x{1F150}-\\x{1F169}\\x{1F170}-\\x{1F189}]))"
 /* HF's Punctuation: ASCII punctuation and the categories P. */
 #define PUNCTUATION "[\\p{P}!-/:-@\\[-`{-~]"
 
@@ -163,10 +167,11 @@ static const struct pretok table[] = {
     ROW("glm4", STAGES(LLAMA3)),
     ROW("chatglm-bpe", STAGES(LLAMA3)),
     ROW("minicpm5", .ignore_merges = true, STAGES(DIGITS3, MINICPM5)),
-    ROW("jais-2", STAGES(RE(CONTRACT "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}|"
+    ROW("jais-2", STAGES({ .kind = SPLIT_CL100K, .flags = SPLIT_CONTRACTION | SPLIT_CASCADE,
+        .max_digits = 3, .regex = CONTRACT "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}|"
         " ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s{512}(?!\\S)|\\s{256}(?!\\S)|"
         "\\s{128}(?!\\S)|\\s{64}(?!\\S)|\\s{32}(?!\\S)|\\s{16}(?!\\S)|\\s{8}(?!\\S)|"
-        "\\s{4}(?!\\S)|\\s{1,2}(?!\\S)|\\s{1}"))),
+        "\\s{4}(?!\\S)|\\s{1,2}(?!\\S)|\\s{1}" })),
 
     ROW("qwen2", .nfc = true, STAGES(QWEN2)),
     ROW("deepseek-r1-qwen", .nfc = true, STAGES(QWEN2)),
@@ -195,9 +200,9 @@ static const struct pretok table[] = {
     ROW("minimax-m2", STAGES(GPT4O)),
     ROW("granite-embed-multi-97m", .ignore_merges = true, STAGES(GPT4O)),
     ROW("tekken", .ignore_merges = true, .add_bos = true, STAGES(TEKKEN)),
-    ROW("tiny_aya", STAGES({ .kind = SPLIT_GROUP3, .regex = "\\d{1,3}(?=(?:\\d{3})*\\b)" },
+    ROW("tiny_aya", STAGES({ .kind = SPLIT_GROUP3, .regex = GROUP3 },
         GPT4O)),
-    ROW("cohere2moe", STAGES({ .kind = SPLIT_GROUP3, .regex = "\\d{1,3}(?=(?:\\d{3})*\\b)" },
+    ROW("cohere2moe", STAGES({ .kind = SPLIT_GROUP3, .regex = GROUP3 },
         GPT4O)),
     ROW("youtu", .ignore_merges = true, STAGES(
         RE("[가-힣ㄱ-ㆎ]+|[！…“”‘’—：；，、-〿︰-﹏]+|[ㄅ-ㄯ]+|[一-龥\\x{3040}-ゟ゠-ヿ]+"), GPT4O_DIGIT)),
@@ -477,12 +482,12 @@ static int run_stage(const struct split_run *r, unsigned stage, size_t from, siz
     const struct split_stage *st = &r->s->p->stages[stage];
     const char *s = r->text + from;
     const size_t n = to - from;
-    size_t grouped = 0;
+    size_t note = 0;
 
     if (stage_is_regex(r->s, stage))
         return run_regex(r, stage, from, to, e);
     for (size_t i = 0; i < n;) {
-        const size_t end = split_next(st, s, i, n, &grouped);
+        const size_t end = split_next(st, s, i, n, &note);
         const int rc = pass_on(r, stage, from + i, from + end, e);
 
         if (rc < 0)

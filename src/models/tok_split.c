@@ -192,6 +192,35 @@ static size_t spaces(const char *s, size_t i, size_t n, bool newlines)
     return j < n && last > i ? last : j;
 }
 
+/* As spaces() with newlines, but a run without line ends is cut into pieces of
+ * 512, 256, … 4, 2, 1 characters that leave its last one out if text follows.
+ * *free_to: up to there the run is known to hold no line end. */
+static size_t spaces_cascade(const char *s, size_t i, size_t n, size_t *free_to)
+{
+    size_t at[514], k = 0, j = i, len;
+    size_t max = 512;
+
+    if (i >= *free_to) {
+        const size_t end = run_of(s, i, n, UC_SPACE);
+
+        for (j = end; j > i && s[j - 1] != '\n' && s[j - 1] != '\r'; j--)
+            ;
+        if (j > i)
+            return j;
+        *free_to = end;
+    }
+    for (j = i; k <= max && j < *free_to; j += len) {
+        at[k++] = j;
+        (void)uc_at(s, j, n, &len);
+    }
+    at[k] = j;          /* k characters, at most 513 */
+    if (k == 1)
+        return j;
+    while (max > 1 && !(max < k || (max == k && j == n)))
+        max /= 2;
+    return at[max];
+}
+
 static size_t gpt2_next(const char *s, size_t i, size_t n)
 {
     size_t len, j = i;
@@ -220,7 +249,7 @@ static size_t gpt2_next(const char *s, size_t i, size_t n)
 /* What GPT-4's pattern and its variations do after the letters: numbers,
  * punctuation, white space. */
 static size_t tail_next(const struct split_stage *st, const char *s, size_t i, size_t n,
-                        unsigned c)
+                        unsigned c, size_t *note)
 {
     const unsigned not_punct = UC_SPACE | UC_L | UC_N | (st->flags & SPLIT_MARKS ? UC_M : 0);
     size_t len;
@@ -232,7 +261,7 @@ static size_t tail_next(const struct split_stage *st, const char *s, size_t i, s
         c = 0;
     }
     if (c & UC_SPACE)
-        return spaces(s, i, n, true);
+        return st->flags & SPLIT_CASCADE ? spaces_cascade(s, i, n, note) : spaces(s, i, n, true);
     (void)uc_at(s, i, n, &len);
     i = run_but(s, i + len, n, not_punct);
     if (st->flags & SPLIT_NO_TAIL)
@@ -242,7 +271,8 @@ static size_t tail_next(const struct split_stage *st, const char *s, size_t i, s
     return i;
 }
 
-static size_t cl100k_next(const struct split_stage *st, const char *s, size_t i, size_t n)
+static size_t cl100k_next(const struct split_stage *st, const char *s, size_t i, size_t n,
+                          size_t *note)
 {
     const unsigned letters = UC_L | (st->flags & SPLIT_MARKS ? UC_M : 0);
     size_t len, j;
@@ -259,7 +289,7 @@ static size_t cl100k_next(const struct split_stage *st, const char *s, size_t i,
         if (j > i + len)
             return j;
     }
-    return tail_next(st, s, i, n, c);
+    return tail_next(st, s, i, n, c, note);
 }
 
 /* ---- GPT-4o: words by letter case ---- */
@@ -348,7 +378,7 @@ static size_t o200k_next(const struct split_stage *st, const char *s, size_t i, 
             j = contraction(s, j, n);
         return j;
     }
-    return tail_next(st, s, i, n, uc_at(s, i, n, &len));
+    return tail_next(st, s, i, n, uc_at(s, i, n, &len), NULL);
 }
 
 /* ---- digits ---- */
@@ -519,13 +549,13 @@ static size_t lines_next(const char *s, size_t i, size_t n)
 }
 
 size_t split_next(const struct split_stage *st, const char *s, size_t i, size_t n,
-                  size_t *grouped)
+                  size_t *note)
 {
     switch (st->kind) {
     case SPLIT_GPT2:
         return gpt2_next(s, i, n);
     case SPLIT_CL100K:
-        return cl100k_next(st, s, i, n);
+        return cl100k_next(st, s, i, n, note);
     case SPLIT_O200K:
         return o200k_next(st, s, i, n);
     case SPLIT_NUMBERS:
@@ -537,11 +567,11 @@ size_t split_next(const struct split_stage *st, const char *s, size_t i, size_t 
     case SPLIT_ASCII3:
         return ascii3_next(s, i, n);
     case SPLIT_GROUP3:
-        return group3_next(s, i, n, grouped);
+        return group3_next(s, i, n, note);
     case SPLIT_BEFORE3:
-        return before3_next(s, i, n, grouped);
+        return before3_next(s, i, n, note);
     case SPLIT_LEAD3:
-        return lead3_next(s, i, n, grouped);
+        return lead3_next(s, i, n, note);
     case SPLIT_LINES:
         return lines_next(s, i, n);
     case SPLIT_REGEX:
