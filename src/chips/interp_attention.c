@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "chips/interp_internal.h"
+#include "chips/route.h"
 #include "chips/rope.h"
 
 /* Doubles for the frequencies, then floats for the sines. */
@@ -25,7 +26,7 @@ size_t interp_scratch(const struct program *p, const struct instr *in)
     switch (in->op) {
     case OP_ROPE:      return rope_scratch(in);
     case OP_ATTENTION: return attention_scratch(in);
-    case OP_ROUTE:     return 5 * (size_t)in->a.route.n_experts;
+    case OP_ROUTE:     return route_scratch(&in->a.route);
     default:           return 0;
     }
 }

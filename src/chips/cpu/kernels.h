@@ -14,6 +14,7 @@
 
 #include "chips/cpu/features.h"
 #include "chips/cpu/pack.h"
+#include "chips/kv_layout.h"
 #include "chips/program.h"
 
 /* ---- activations ---- */
@@ -81,6 +82,14 @@ typedef void rope_fn(float *x, const float *cos_sin, uint32_t n_heads, uint32_t 
  * absolute positions, each with its own maximum, merged in ascending order. */
 struct attn_task;
 typedef void attention_fn(const struct attn_task *t);
+/* Merges the partials of n_segments segments per query and writes t->out; segment s of
+ * query i lies at t->partial + i*t->partial_stride + s*segment_stride. */
+typedef void attention_merge_fn(const struct attn_task *t, uint32_t n_segments,
+                                size_t segment_stride);
+/* One row's keys and values, all KV heads, into the cache: k [n_kv_heads*k_dim],
+ * v [n_kv_heads*v_dim]; token counted from the page's start. */
+typedef void kv_store_fn(const struct kv_layout *l, void *page, sid state, uint32_t token,
+                         const float *k, const float *v);
 
 struct kernels {
     uint32_t         mask;          /* features really used */
@@ -99,6 +108,8 @@ struct kernels {
     axpy_fn         *axpy;
     rope_fn         *rope;
     attention_fn    *attention;
+    attention_merge_fn *attention_merge;
+    kv_store_fn     *kv_store;
 };
 
 /* mask is and-ed with what the machine has. */
@@ -108,6 +119,7 @@ void kernels_init(struct kernels *k, uint32_t mask);
  * rows of floats and attention. */
 void kernels_init_ref_matmul(struct kernels *k);
 void kernels_init_ref_rows(struct kernels *k);
+void kernels_init_ref_attention(struct kernels *k);     /* called by the former */
 void kernels_init_avx2_matmul(struct kernels *k, uint32_t mask);
 void kernels_init_avx2_rows(struct kernels *k, uint32_t mask);
 void kernels_init_avx512_matmul(struct kernels *k, uint32_t mask);

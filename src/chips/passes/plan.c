@@ -9,19 +9,16 @@
 
 #include "base/mem.h"
 #include "chips/op.h"
+#include "chips/passes/ranges.h"
 
 #define ALIGN 64u
 #define NOWHERE UINT64_MAX
-
-struct range { uint64_t offset, size; };
 
 struct planner {
     const struct program *p;
     uint32_t n_rows, n_streams, n_out;
     uint64_t *offset;           /* by value */
-    struct range *free;         /* in order of offset, never touching each other */
-    size_t n_free;
-    uint64_t end, peak;         /* everything from end on is free */
+    struct ranges ranges;
     val *next_dying;            /* values by the instruction that reads them last: */
     val *first_dying;           /* [n_instr], lists through next_dying */
 };
@@ -45,57 +42,6 @@ static uint64_t size_of(const struct planner *pl, val v)
     const uint64_t rows = prog_rows_of(x, pl->n_rows, pl->n_streams, pl->n_out);
 
     return (rows * x->width * 4 + ALIGN - 1) / ALIGN * ALIGN;
-}
-
-static uint64_t take(struct planner *pl, uint64_t size)
-{
-    size_t best = SIZE_MAX;
-    uint64_t at;
-
-    for (size_t i = 0; i < pl->n_free; i++)
-        if (pl->free[i].size >= size &&
-            (best == SIZE_MAX || pl->free[i].size < pl->free[best].size))
-            best = i;
-    if (best == SIZE_MAX) {
-        at = pl->end;
-        pl->end += size;
-        if (pl->end > pl->peak)
-            pl->peak = pl->end;
-        return at;
-    }
-    at = pl->free[best].offset;
-    pl->free[best].offset += size;
-    pl->free[best].size -= size;
-    if (pl->free[best].size == 0) {
-        memmove(&pl->free[best], &pl->free[best + 1],
-                (pl->n_free - best - 1) * sizeof *pl->free);
-        pl->n_free--;
-    }
-    return at;
-}
-
-static void give_back(struct planner *pl, uint64_t offset, uint64_t size)
-{
-    size_t i = 0;
-
-    if (size == 0)
-        return;
-    while (i < pl->n_free && pl->free[i].offset < offset)
-        i++;
-    if (i > 0 && pl->free[i - 1].offset + pl->free[i - 1].size == offset) {
-        pl->free[--i].size += size;
-    } else {
-        memmove(&pl->free[i + 1], &pl->free[i], (pl->n_free - i) * sizeof *pl->free);
-        pl->free[i] = (struct range){ offset, size };
-        pl->n_free++;
-    }
-    if (i + 1 < pl->n_free && pl->free[i].offset + pl->free[i].size == pl->free[i + 1].offset) {
-        pl->free[i].size += pl->free[i + 1].size;
-        memmove(&pl->free[i + 1], &pl->free[i + 2], (pl->n_free - i - 2) * sizeof *pl->free);
-        pl->n_free--;
-    }
-    if (pl->free[pl->n_free - 1].offset + pl->free[pl->n_free - 1].size == pl->end)
-        pl->end = pl->free[--pl->n_free].offset;
 }
 
 /* No other source of the instruction lies over v: all but v itself have another base. */
@@ -131,20 +77,23 @@ static void place(struct planner *pl, uint32_t i)
 
     for (int d = 0; d < in->n_dst; d++)
         pl->offset[in->dst[d]] = d == 0 && heir ? pl->offset[heir]
-                                                : take(pl, size_of(pl, in->dst[d]));
+                                                : ranges_take(&pl->ranges, size_of(pl, in->dst[d]));
     for (val v = pl->first_dying[i]; v; v = pl->next_dying[v])
         if (v != heir)
-            give_back(pl, pl->offset[v], size_of(pl, v));
+            ranges_give(&pl->ranges, pl->offset[v], size_of(pl, v));
 }
 
 static int planner_init(struct planner *pl, struct err *e)
 {
     const size_t n_values = prog_n_values(pl->p), n_instr = prog_n_instr(pl->p);
 
-    pl->free = mem_array(n_values + 2, sizeof *pl->free);
+    int rc = ranges_init(&pl->ranges, n_values + 1, e);
+
+    if (rc < 0)
+        return rc;
     pl->next_dying = mem_calloc(n_values + 1, sizeof(val));
     pl->first_dying = mem_calloc(n_instr + 1, sizeof(val));
-    if (!pl->free || !pl->next_dying || !pl->first_dying)
+    if (!pl->next_dying || !pl->first_dying)
         return err_set(e, WATT_ENOMEM, "program: work space of the memory plan");
     for (val v = 1; v <= n_values; v++) {
         const struct prog_value *x = prog_value(pl->p, v);
@@ -189,9 +138,9 @@ int prog_plan(const struct program *p, uint32_t n_rows, uint32_t n_streams, uint
             else if (x->base != v)
                 offset[v] = offset[x->base] + 4 * (uint64_t)x->col;
         }
-        *total_bytes = pl.peak;
+        *total_bytes = pl.ranges.peak;
     }
-    mem_free(pl.free);
+    ranges_deinit(&pl.ranges);
     mem_free(pl.next_dying);
     mem_free(pl.first_dying);
     return rc;

@@ -1,0 +1,175 @@
+/* exec_products.c: matrix products of the CPU executor, plain and by expert, cut into
+ * tasks of some panels times some rows. The cut follows the shape alone; kernels give the
+ * same bits for any cut. */
+#include <string.h>
+
+#include "chips/cpu/exec_internal.h"
+
+#define ROWS_PER_TASK 128u
+#define TASKS_WANTED 16u        /* of one product, so that a few workers end together */
+#define PANELS_PER_TASK_MAX 16u
+
+static uint32_t ceil_div(uint32_t a, uint32_t b)
+{
+    return (a + b - 1) / b;
+}
+
+static uint32_t panels_per_task(uint32_t n_panels)
+{
+    uint32_t n = n_panels / TASKS_WANTED;
+
+    n = n < PANELS_PER_TASK_MAX ? n : PANELS_PER_TASK_MAX;
+    return n > 1 ? n & ~1u : 1;         /* kernels like pairs */
+}
+
+static uint32_t rows_of(const struct cpu_exec *x, val v)
+{
+    const struct prog_value *p = prog_value(x->p, v);
+
+    return prog_rows_of(p, x->b->n_rows, x->b->n_streams, x->b->n_out);
+}
+
+/* Where a product reads its activations. */
+static void set_act(const struct cpu_exec *x, const struct item *it, struct matmul_args *m)
+{
+    if (exec_reads_value(x->p, it->in->src[0], it->format)) {
+        m->act = it->src[0];
+        m->act_stride = (size_t)it->src_stride[0] * sizeof(float);
+    } else {
+        m->act = x->s.prepared[it->index].rows;
+        m->act_stride = x->s.prepared[it->index].stride;
+    }
+}
+
+static void run_task(struct cpu_exec *x, const struct item *it, uint32_t task, uint32_t rows,
+                     void *scratch)
+{
+    const struct packed *w = &x->s.packed[it->in->w[0]];
+    const uint32_t per = panels_per_task(w->n_panels);
+    const uint32_t blocks = ceil_div(rows, ROWS_PER_TASK);
+    const uint32_t row = task % blocks * ROWS_PER_TASK, panel = task / blocks * per;
+    struct matmul_args m = { .out_stride = it->dst_stride, .w = w, .first = panel,
+                             .last = panel + per < w->n_panels ? panel + per : w->n_panels,
+                             .n_rows = rows - row < ROWS_PER_TASK ? rows - row : ROWS_PER_TASK,
+                             .scratch = scratch };
+
+    set_act(x, it, &m);
+    m.act = (const uint8_t *)m.act + (size_t)row * m.act_stride;
+    m.out = it->dst + (size_t)row * it->dst_stride;
+    x->k.matmul[w->dtype](&m);
+}
+
+void exec_products(struct cpu_exec *x, const struct phase *ph, void *scratch)
+{
+    uint32_t i = ph->first;
+    size_t base = 0;            /* first task of item i */
+
+    for (size_t task = team_next(x->team);; task = team_next(x->team)) {
+        for (; i != NO_PHASE; i = x->s.items[i].next) {
+            const struct item *it = &x->s.items[i];
+            const struct packed *w = &x->s.packed[it->in->w[0]];
+            const uint32_t rows = rows_of(x, it->in->dst[0]);
+            const size_t n = (size_t)ceil_div(w->n_panels, panels_per_task(w->n_panels)) *
+                             ceil_div(rows, ROWS_PER_TASK);
+
+            if (task - base < n) {
+                run_task(x, it, (uint32_t)(task - base), rows, scratch);
+                break;
+            }
+            base += n;
+        }
+        if (i == NO_PHASE)
+            return;
+    }
+}
+
+/* Counting sort of the slots by expert; one worker does it, the others wait. */
+void exec_sort(struct cpu_exec *x, const struct phase *ph)
+{
+    const struct item *it = &x->s.items[ph->first];
+    struct sorted *s = &x->sorted[it->sort];
+    const struct prog_value *ids = prog_value(x->p, it->in->src[1]);
+    const uint32_t tokens = rows_of(x, it->in->src[1]), k = ids->width;
+    uint32_t at = 0;
+
+    if (team_next(x->team) != 0)
+        return;
+    s->n_experts = x->s.packed[it->in->w[0]].n_mats;
+    memset(s->start, 0, (s->n_experts + 1u) * sizeof *s->start);
+    for (uint32_t t = 0; t < tokens; t++) {
+        const int32_t *id = (const int32_t *)(const void *)(it->src[1] + (size_t)t * it->src_stride[1]);
+
+        for (uint32_t j = 0; j < k; j++)
+            s->start[id[j]]++;
+    }
+    for (uint32_t e = 0; e <= s->n_experts; e++) {      /* counts to starts */
+        const uint32_t n = e < s->n_experts ? s->start[e] : 0;
+
+        s->start[e] = at;
+        at += n;
+    }
+    for (uint32_t t = 0; t < tokens; t++) {
+        const int32_t *id = (const int32_t *)(const void *)(it->src[1] + (size_t)t * it->src_stride[1]);
+
+        for (uint32_t j = 0; j < k; j++) {
+            const uint32_t to = s->start[id[j]]++;
+
+            s->order[to] = t * k + j;
+            s->token[to] = t;
+        }
+    }
+    for (uint32_t e = s->n_experts; e > 0; e--)         /* each start ran to its end */
+        s->start[e] = s->start[e - 1];
+    s->start[0] = 0;
+}
+
+static void run_expert_task(struct cpu_exec *x, const struct item *it, uint32_t expert,
+                            uint32_t task, uint32_t rows, void *scratch)
+{
+    const struct packed *w = &x->s.packed[it->in->w[0]];
+    const struct sorted *s = &x->sorted[it->sort];
+    const uint32_t per = panels_per_task(w->n_panels);
+    const uint32_t blocks = ceil_div(rows, ROWS_PER_TASK);
+    const uint32_t row = s->start[expert] + task % blocks * ROWS_PER_TASK;
+    const uint32_t panel = task / blocks * per, left = s->start[expert + 1] - row;
+    const bool by_token = prog_value(x->p, it->in->src[0])->per == 1;
+    struct matmul_args m = { .out = it->dst, .out_stride = it->dst_stride, .w = w, .mat = expert,
+                             .first = panel,
+                             .last = panel + per < w->n_panels ? panel + per : w->n_panels,
+                             .act_index = (by_token ? s->token : s->order) + row,
+                             .out_index = s->order + row,
+                             .n_rows = left < ROWS_PER_TASK ? left : ROWS_PER_TASK,
+                             .scratch = scratch };
+
+    set_act(x, it, &m);
+    x->k.matmul[w->dtype](&m);
+}
+
+void exec_expert_products(struct cpu_exec *x, const struct phase *ph, void *scratch)
+{
+    uint32_t i = ph->first, expert = 0;
+    size_t base = 0;            /* first task of (item i, expert) */
+
+    for (size_t task = team_next(x->team);; task = team_next(x->team)) {
+        while (i != NO_PHASE) {
+            const struct item *it = &x->s.items[i];
+            const struct packed *w = &x->s.packed[it->in->w[0]];
+            const struct sorted *s = &x->sorted[it->sort];
+            const uint32_t rows = s->start[expert + 1] - s->start[expert];
+            const size_t n = (size_t)ceil_div(w->n_panels, panels_per_task(w->n_panels)) *
+                             ceil_div(rows, ROWS_PER_TASK);
+
+            if (task - base < n) {
+                run_expert_task(x, it, expert, (uint32_t)(task - base), rows, scratch);
+                break;
+            }
+            base += n;
+            if (++expert == s->n_experts) {
+                expert = 0;
+                i = it->next;
+            }
+        }
+        if (i == NO_PHASE)
+            return;
+    }
+}

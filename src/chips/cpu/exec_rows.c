@@ -1,0 +1,300 @@
+/* exec_rows.c: row-wise items of the CPU executor: all items of a phase, one after the
+ * other, on one unit: a token row, a result row or a stream. A unit may have several
+ * rows of a value (expert slots). */
+#include <math.h>
+#include <string.h>
+
+#include "chips/cpu/exec_internal.h"
+#include "chips/rope.h"
+#include "chips/route.h"
+
+static const struct prog_value *value(const struct cpu_exec *x, val v)
+{
+    return prog_value(x->p, v);
+}
+
+static float *dst_row(const struct item *it, uint64_t row)
+{
+    return it->dst + row * it->dst_stride;
+}
+
+static const float *src_row(const struct item *it, int i, uint64_t row)
+{
+    return it->src[i] + row * it->src_stride[i];
+}
+
+static uint32_t vector_len(const struct cpu_exec *x, wid w)
+{
+    return w ? (uint32_t)tensor_elems(&prog_weight_at(x->p, w)->t) : 0;
+}
+
+/* Row `id` of a table, where the file is mapped. */
+static void table_row(const struct cpu_exec *x, wid w, uint64_t id, float *y)
+{
+    const struct tensor *t = &prog_weight_at(x->p, w)->t;
+    const uint64_t n = (uint64_t)tensor_row(t);
+    const uint64_t row_bytes = t->size_bytes / (uint64_t)t->shape[0];
+
+    dtype_info(t->dtype)->dequant(y, (const uint8_t *)t->data + id * row_bytes, (size_t)n);
+}
+
+static void row_embed(struct cpu_exec *x, const struct item *it, uint32_t row)
+{
+    const struct embed_args *a = &it->in->a.embed;
+    uint64_t id = a->offset;
+
+    if (a->by == EMBED_TOKEN)
+        id = (uint64_t)x->b->token[row];
+    else if (a->by == EMBED_POSITION)
+        id = (uint64_t)batch_pos(x->b, row) + a->offset;
+    table_row(x, it->in->w[0], id, dst_row(it, row));
+}
+
+static void row_norm(struct cpu_exec *x, const struct item *it, uint64_t row)
+{
+    const struct instr *in = it->in;
+    const struct norm_args *a = &in->a.norm;
+    const uint32_t width = value(x, in->dst[0])->width;
+    const uint32_t group = a->group ? a->group : width;
+    const float *gain = x->vector[in->w[0]], *bias = x->vector[in->w[1]];
+    const uint32_t gain_step = vector_len(x, in->w[0]) == width ? group : 0;
+    const uint32_t bias_step = vector_len(x, in->w[1]) == width ? group : 0;
+    const float *s = src_row(it, 0, row);
+    float *y = dst_row(it, row);
+
+    for (uint32_t c = 0, g = 0; c < width; c += group, g++) {
+        const float *gg = gain ? gain + (size_t)g * gain_step : NULL;
+        const float *bb = bias ? bias + (size_t)g * bias_step : NULL;
+
+        if (a->kind == NORM_LAYER) {
+            x->k.layer_norm(y + c, s + c, gg, bb, group, a->eps);
+            continue;
+        }
+        if (a->kind == NORM_RMS) {
+            x->k.rms_norm(y + c, s + c, gg, group, a->eps);
+        } else {
+            x->k.l2_norm(y + c, s + c, group, a->eps);
+            if (gg)
+                x->k.mul(y + c, y + c, gg, group);
+        }
+        if (bb)
+            x->k.add(y + c, y + c, bb, group);
+    }
+}
+
+static void row_rope_table(struct cpu_exec *x, const struct item *it, uint32_t row)
+{
+    const struct rope_table *t = &x->s.ropes[it->index];
+    const int32_t pos = (int32_t)batch_pos(x->b, row), same[4] = { pos, pos, pos, pos };
+
+    rope_cos_sin(&t->args, t->freq, t->magnitude, x->b->pos4 ? x->b->pos4 + 4 * (size_t)row : same,
+                 t->cos_sin + (size_t)row * t->args.n_rot);
+}
+
+static void row_rope(struct cpu_exec *x, const struct item *it, uint32_t row)
+{
+    const struct rope_args *a = &it->in->a.rope;
+    const struct rope_table *t = &x->s.ropes[it->index];
+    float *y = dst_row(it, row);
+
+    memcpy(y, src_row(it, 0, row), (size_t)a->n_heads * a->head_dim * sizeof *y);
+    x->k.rope(y, t->cos_sin + (size_t)row * a->n_rot, a->n_heads, a->head_dim, a->n_rot,
+              a->pairing);
+}
+
+static void row_binary(struct cpu_exec *x, const struct item *it, uint64_t row)
+{
+    const struct instr *in = it->in;
+    const uint32_t width = value(x, in->dst[0])->width;
+    const bool adds = in->op == OP_ADD;
+    const float *a = src_row(it, 0, row);
+    const float *b = in->w[0] ? x->vector[in->w[0]] : src_row(it, 1, row);
+    const uint32_t n = in->w[0] ? vector_len(x, in->w[0]) : value(x, in->src[1])->width;
+
+    if (n == 1 && width != 1)
+        x->k.affine(dst_row(it, row), a, adds ? 1.0f : b[0], adds ? b[0] : 0.0f, width);
+    else
+        (adds ? x->k.add : x->k.mul)(dst_row(it, row), a, b, width);
+}
+
+static void row_softmax(struct cpu_exec *x, const struct item *it, uint64_t row)
+{
+    const uint32_t width = value(x, it->in->dst[0])->width;
+    const uint32_t group = it->in->a.group ? it->in->a.group : width;
+
+    for (uint32_t c = 0; c < width; c += group)
+        x->k.softmax(dst_row(it, row) + c, src_row(it, 0, row) + c, group);
+}
+
+static void row_concat(struct cpu_exec *x, const struct item *it, uint64_t row)
+{
+    float *y = dst_row(it, row);
+
+    for (int i = 0; i < it->in->n_src; i++) {
+        const uint32_t width = value(x, it->in->src[i])->width;
+
+        memcpy(y, src_row(it, i, row), width * sizeof *y);
+        y += width;
+    }
+}
+
+static void row_position_scale(struct cpu_exec *x, const struct item *it, uint32_t row)
+{
+    const struct position_scale_args *a = &it->in->a.pscale;
+    const double at = floor(((double)batch_pos(x->b, row) + a->offset) / a->length);
+
+    x->k.affine(dst_row(it, row), src_row(it, 0, row), (float)(1.0 + a->c * log(1.0 + at)), 0.0f,
+                value(x, it->in->dst[0])->width);
+}
+
+static void row_expert_sum(struct cpu_exec *x, const struct item *it, uint32_t unit)
+{
+    const uint32_t k = value(x, it->in->src[0])->per, width = value(x, it->in->dst[0])->width;
+    const float *weight = src_row(it, 1, unit);
+    float *y = dst_row(it, unit);
+
+    memset(y, 0, width * sizeof *y);
+    for (uint32_t i = 0; i < k; i++)
+        x->k.axpy(y, src_row(it, 0, (uint64_t)unit * k + i), weight[i], width);
+}
+
+/* One row of the value that in->dst[0] is, for operations that know nothing of units. */
+static void row_plain(struct cpu_exec *x, const struct item *it, uint64_t row)
+{
+    const struct instr *in = it->in;
+    const uint32_t width = value(x, in->dst[0])->width;
+
+    switch (in->op) {
+    case OP_NORM:
+        row_norm(x, it, row);
+        break;
+    case OP_UNARY:
+        x->k.unary(dst_row(it, row), src_row(it, 0, row), width, &in->a.act);
+        break;
+    case OP_GATED:
+        x->k.gated(dst_row(it, row), src_row(it, 0, row), src_row(it, 1, row), width, &in->a.act);
+        break;
+    case OP_ADD:
+    case OP_MUL:
+        row_binary(x, it, row);
+        break;
+    case OP_AFFINE:
+        x->k.affine(dst_row(it, row), src_row(it, 0, row), in->a.affine.scale,
+                    in->a.affine.offset, width);
+        break;
+    case OP_SOFTMAX:
+        row_softmax(x, it, row);
+        break;
+    case OP_CONCAT:
+        row_concat(x, it, row);
+        break;
+    default:
+        CHECK(!"row-wise operation without a kernel");
+    }
+}
+
+static void run_instr(struct cpu_exec *x, const struct item *it, uint32_t unit, void *scratch)
+{
+    const struct instr *in = it->in;
+    const uint32_t per = value(x, in->dst[0])->per;
+
+    switch (in->op) {
+    case OP_EMBED:
+        row_embed(x, it, unit);
+        break;
+    case OP_ROPE:
+        row_rope(x, it, unit);
+        break;
+    case OP_POSITION_SCALE:
+        row_position_scale(x, it, unit);
+        break;
+    case OP_ROUTE:
+        route_row(&in->a.route, src_row(it, 0, unit), x->vector[in->w[0]],
+                  (int32_t *)(void *)dst_row(it, unit),
+                  (float *)(void *)((uint8_t *)x->region + x->s.offset[in->dst[1]]) +
+                      (size_t)unit * value(x, in->dst[1])->width, scratch);
+        break;
+    case OP_EXPERT_SUM:
+        row_expert_sum(x, it, unit);
+        break;
+    case OP_ROWS:
+        for (uint32_t i = 0; i < per; i++)
+            memcpy(dst_row(it, (uint64_t)unit * per + i),
+                   src_row(it, 0, (uint64_t)x->b->out_row[unit] * per + i),
+                   value(x, in->dst[0])->width * sizeof(float));
+        break;
+    default:
+        for (uint32_t i = 0; i < per; i++)
+            row_plain(x, it, (uint64_t)unit * per + i);
+    }
+}
+
+/* Scale and bias of a product. */
+static void run_finish(struct cpu_exec *x, const struct item *it, uint32_t unit)
+{
+    const struct instr *in = it->in;
+    const bool expert = in->op == OP_EXPERT_LINEAR;
+    const uint32_t width = value(x, in->dst[0])->width, per = value(x, in->dst[0])->per;
+    const float *bias = x->vector[in->w[1]], *scale = x->vector[in->w[2]];
+    const uint32_t n_scale = vector_len(x, in->w[2]);
+    const int32_t *ids = expert ? (const int32_t *)(const void *)src_row(it, 1, unit) : NULL;
+    const float factor = expert || in->a.linear.scale == 0.0f ? 1.0f : in->a.linear.scale;
+
+    for (uint32_t i = 0; i < per; i++) {
+        float *y = dst_row(it, (uint64_t)unit * per + i);
+        const size_t at = ids ? (size_t)ids[i] : 0;
+        float f = factor;
+
+        if (scale && (n_scale == 1 || expert))
+            f *= scale[n_scale == 1 ? 0 : at];
+        if (f != 1.0f)
+            x->k.affine(y, y, f, 0.0f, width);
+        if (scale && n_scale > 1 && !expert)
+            x->k.mul(y, y, scale, width);
+        if (bias)
+            x->k.add(y, y, bias + at * width, width);
+    }
+}
+
+static void run_kv_store(struct cpu_exec *x, const struct item *it, uint32_t row)
+{
+    const struct stream *s = &x->b->streams[x->b->row_stream[row]];
+    const uint32_t pos = batch_pos(x->b, row);
+    uint8_t *page = (uint8_t *)x->kv_pages +
+                    (size_t)s->pages[pos / KV_PAGE_TOKENS] * x->layout->page_bytes;
+
+    x->k.kv_store(x->layout, page, it->in->state, pos % KV_PAGE_TOKENS, src_row(it, 1, row),
+                  src_row(it, 2, row));
+}
+
+static void run_prepare(struct cpu_exec *x, const struct item *it, uint32_t unit)
+{
+    const struct prepared *p = &x->s.prepared[it->index];
+    const struct prog_value *v = value(x, p->value);
+
+    for (uint32_t i = 0; i < v->per; i++) {
+        const uint64_t row = (uint64_t)unit * v->per + i;
+
+        x->k.act_prepare[p->format](p->rows + row * p->stride, src_row(it, 0, row), v->width);
+    }
+}
+
+void exec_rows_unit(struct cpu_exec *x, const struct phase *ph, uint32_t unit, void *scratch)
+{
+    for (uint32_t i = ph->first; i != NO_PHASE; i = x->s.items[i].next) {
+        const struct item *it = &x->s.items[i];
+
+        switch (it->kind) {
+        case ITEM_INSTR:      run_instr(x, it, unit, scratch); break;
+        case ITEM_ROPE_TABLE: row_rope_table(x, it, unit); break;
+        case ITEM_PREPARE:    run_prepare(x, it, unit); break;
+        case ITEM_FINISH:     run_finish(x, it, unit); break;
+        case ITEM_KV_STORE:   run_kv_store(x, it, unit); break;
+        case ITEM_PRODUCT:
+        case ITEM_EXPERT_PRODUCT:
+        case ITEM_SORT:
+        case ITEM_ATTENTION:
+            CHECK(!"not a row-wise item");
+        }
+    }
+}

@@ -1,0 +1,141 @@
+/* exec_weights.c: weights of the CPU executor: matrices packed by the whole team, vectors
+ * turned to f32, tables left where the file is mapped. */
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "chips/cpu/exec_internal.h"
+
+#define CHUNK_BYTES ((uint64_t)1 << 20)     /* packed per task */
+
+/* Packing of one weight by the team. */
+struct packing {
+    const struct packed *packed;
+    const struct tensor *t;
+    struct team *team;
+    uint32_t panels_per_task;
+    size_t   n_tasks;
+};
+
+static void pack_job(void *arg, unsigned worker)
+{
+    const struct packing *job = arg;
+    const uint32_t per = job->panels_per_task;
+    const uint32_t per_mat = (job->packed->n_panels + per - 1) / per;
+
+    (void)worker;
+    for (size_t task; (task = team_next(job->team)) < job->n_tasks;) {
+        const uint32_t mat = (uint32_t)(task / per_mat), first = (uint32_t)(task % per_mat) * per;
+        const uint32_t end = first + per;
+
+        pack_panels(job->packed, job->t, mat, first,
+                    end < job->packed->n_panels ? end : job->packed->n_panels);
+    }
+}
+
+static int pack_weight(struct cpu_exec *x, wid w, struct err *e)
+{
+    const struct prog_weight *pw = prog_weight_at(x->p, w);
+    struct packed *pk = &x->s.packed[w];
+    struct packing job = { .packed = pk, .t = &pw->t, .team = x->team };
+    const uint64_t bytes = pack_bytes(pk);
+
+    if (pk->raw) {              /* read where the file is mapped */
+        pk->data = (void *)(uintptr_t)pw->t.data;
+        return 0;
+    }
+    x->packed_data[w] = mem_map((size_t)bytes);
+    if (!x->packed_data[w])
+        return err_set(e, WATT_ENOMEM, "tensor %s: %" PRIu64 " bytes for its prepared form",
+                       pw->name, bytes);
+    pk->data = x->packed_data[w];
+    job.panels_per_task = (uint32_t)(CHUNK_BYTES / (pk->panel_bytes + 1)) + 1;
+    job.n_tasks = (size_t)pk->n_mats *
+                  ((pk->n_panels + job.panels_per_task - 1) / job.panels_per_task);
+    team_run(x->team, pack_job, &job);
+    return 0;
+}
+
+static int check_weight(const struct prog_weight *w, struct err *e)
+{
+    const struct dtype_info *info = dtype_info(w->t.dtype);
+    uint64_t row_bytes;
+
+    if (!info || !info->dequant)
+        return err_set(e, WATT_ENOTSUP, "tensor %s: type %s can't be a weight", w->name,
+                       dtype_name(w->t.dtype));
+    if (!w->t.data)
+        return err_set(e, WATT_EINVAL, "tensor %s: no data", w->name);
+    if (!dtype_row_bytes(w->t.dtype, (uint64_t)tensor_row(&w->t), &row_bytes) ||
+        w->t.size_bytes != row_bytes * (uint64_t)(tensor_elems(&w->t) / tensor_row(&w->t)))
+        return err_set(e, WATT_EFORMAT, "tensor %s: %" PRIu64 " bytes don't fit its shape",
+                       w->name, w->t.size_bytes);
+    return 0;
+}
+
+static int load_vectors(struct cpu_exec *x, struct err *e)
+{
+    const uint32_t n = prog_n_weights(x->p);
+    uint8_t *at;
+
+    x->vector = mem_calloc((size_t)n + 1, sizeof *x->vector);
+    x->packed_data = mem_calloc((size_t)n + 1, sizeof *x->packed_data);
+    if (x->s.vector_bytes > 0)
+        x->vectors = mem_map((size_t)x->s.vector_bytes);
+    if (!x->vector || !x->packed_data || (x->s.vector_bytes > 0 && !x->vectors))
+        return err_set(e, WATT_ENOMEM, "executor: %" PRIu64 " bytes of vectors",
+                       x->s.vector_bytes);
+    at = (uint8_t *)x->vectors;
+    for (wid w = 1; w <= n; w++) {
+        const struct prog_weight *pw = prog_weight_at(x->p, w);
+        const size_t elems = (size_t)tensor_elems(&pw->t);
+        int rc;
+
+        if (pw->uses == 0)
+            continue;
+        rc = check_weight(pw, e);
+        if (rc < 0)
+            return rc;
+        if (!(pw->uses & USE_VECTOR))
+            continue;
+        x->vector[w] = (float *)(void *)at;
+        dtype_info(pw->t.dtype)->dequant(x->vector[w], pw->t.data, elems);
+        at += (elems * sizeof(float) + 63) & ~(size_t)63;
+    }
+    return 0;
+}
+
+int exec_weights_open(struct cpu_exec *x, const struct cpu_exec_opts *o, struct err *e)
+{
+    uint64_t done = 0;
+    int rc = load_vectors(x, e);
+
+    for (wid w = 1; rc == 0 && w <= prog_n_weights(x->p); w++) {
+        const struct prog_weight *pw = prog_weight_at(x->p, w);
+
+        if (!(pw->uses & USE_MATRIX))
+            continue;
+        rc = pack_weight(x, w, e);
+        if (rc < 0)
+            break;
+        if (!x->s.packed[w].raw) {
+            done += pack_bytes(&x->s.packed[w]);
+            if (o->forget)
+                o->forget(o->ctx, pw->t.data, pw->t.size_bytes);
+        }
+        if (o->progress && o->progress(o->ctx, done, x->s.packed_bytes) != 0)
+            rc = err_set(e, WATT_ECANCEL, "stopped while preparing weights");
+    }
+    return rc;
+}
+
+void exec_weights_close(struct cpu_exec *x)
+{
+    for (wid w = 1; x->packed_data && w <= prog_n_weights(x->p); w++)
+        if (x->packed_data[w])
+            mem_unmap(x->packed_data[w], (size_t)pack_bytes(&x->s.packed[w]));
+    mem_free(x->packed_data);
+    mem_free(x->vector);
+    mem_unmap(x->vectors, (size_t)x->s.vector_bytes);
+}
