@@ -149,6 +149,8 @@ static inline vf act_one(vf x, enum act act, vf param)
         return v_sub(v_zero(), v_exp(x));
     case ACT_SOFTCAP:
         return v_mul(param, v_tanh(v_div(x, param)));
+    case ACT_CLAMP:
+        return v_max(v_sub(v_zero(), param), v_min(param, x));  /* this order keeps NaN */
     case ACT_NONE:
     case ACT_SOFTPLUS:          /* by itself, below: needs a logarithm */
     case ACT_COUNT:

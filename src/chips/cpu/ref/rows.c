@@ -76,6 +76,7 @@ static double act_one(double x, const struct act_args *a)
     case ACT_EXP:        return exp(x);
     case ACT_NEG_EXP:    return -exp(x);
     case ACT_SOFTCAP:    return a->param * tanh(x / a->param);
+    case ACT_CLAMP:      return x > a->param ? a->param : x < -a->param ? -a->param : x;
     case ACT_NONE:
     case ACT_COUNT:      break;
     }
