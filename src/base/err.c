@@ -43,7 +43,7 @@ static int put(struct err *e, int code, const char *text, int wanted)
     return code;
 }
 
-int err_set(struct err *e, int code, const char *fmt, ...)
+int (err_set)(struct err *e, int code, const char *fmt, ...)
 {
     char text[ERR_MSG_MAX] = "";   /* apart from e->msg, which may be an argument */
     va_list ap;
@@ -57,7 +57,7 @@ int err_set(struct err *e, int code, const char *fmt, ...)
     return put(e, code, text, n);
 }
 
-int err_errno(struct err *e, int code, int errnum, const char *fmt, ...)
+int (err_errno)(struct err *e, int code, int errnum, const char *fmt, ...)
 {
     char what[ERR_MSG_MAX], why[128];
     const char *text;

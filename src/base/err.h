@@ -29,6 +29,15 @@ int err_set(struct err *e, int code, const char *fmt, ...) PRINTF_LIKE(3, 4);
 /* As err_set with ": " and strerror(errnum) at the end. */
 int err_errno(struct err *e, int code, int errnum, const char *fmt, ...) PRINTF_LIKE(4, 5);
 
+/* Both return what they were given; said as an expression, so that the compiler
+ * sees that `return err_set(e, WATT_EIO, …)` is negative and does not suspect
+ * the caller of using results that were never stored. */
+#define err_set(e, code, ...) \
+    __extension__({ const int err_c = (code); (void)(err_set)(e, err_c, __VA_ARGS__); err_c; })
+#define err_errno(e, code, errnum, ...) \
+    __extension__({ const int err_c = (code); (void)(err_errno)(e, err_c, errnum, __VA_ARGS__); \
+                    err_c; })
+
 /* Puts "context: " in front of the message that e holds; returns e->code
  * (or WATT_EINVAL when e is NULL). */
 int err_prefix(struct err *e, const char *fmt, ...) PRINTF_LIKE(2, 3);

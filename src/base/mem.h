@@ -67,7 +67,7 @@ void *mem_grow(void *p, size_t n, size_t size_bytes); /* realloc of an array, ov
 char *mem_strdup(const char *s);
 char *mem_strndup(const char *s, size_t n);      /* copies exactly n bytes and adds NUL */
 void *mem_aligned(size_t size_bytes, size_t align); /* zeroed; align a power of two; mem_free it */
-void  mem_free(void *p);                         /* NULL is fine */
+void  mem_free(void *p);                         /* NULL is fine; so is a library's malloc */
 
 /* Big, zeroed, page-aligned regions straight from the kernel (weights, caches,
  * arenas). Transparent huge pages are asked for above 2 MiB. */

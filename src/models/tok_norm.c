@@ -237,7 +237,7 @@ int norm_nfc(const char *text, size_t len, struct str *buf, const char **out, si
                          UTF8PROC_STABLE | UTF8PROC_COMPOSE);
         if (k >= 0)
             str_append(buf, z, (size_t)k);
-        free(z);    /* utf8proc's own allocation */
+        mem_free(z);   /* utf8proc's, from malloc */
         if (k < 0)
             return k == UTF8PROC_ERROR_NOMEM ? tok_nomem(e)
                                              : err_set(e, WATT_EFORMAT, "tokenizer: NFC: %s",
