@@ -186,7 +186,7 @@ static int on_loading(void *progress, uint64_t done, uint64_t total)
 
 static int open_run(struct run *r, struct err *e)
 {
-    struct text_model_opts to = { .model = { on_warning, r } };
+    struct text_model_opts to = { .model = { .warn = on_warning, .ctx = r } };
     struct progress loading;
     char *source = NULL;
     size_t size;

@@ -173,7 +173,7 @@ val build_linear(struct build *b, val x, const char *name, uint32_t n_out)
 
 val build_norm_heads(struct build *b, val x, const char *name, uint32_t group)
 {
-    char full[NAME_MAX_BYTES];
+    char full[NAME_MAX_BYTES], expanded[NAME_MAX_BYTES];
     struct norm_args a = b->norm;
     const int64_t width = prog_width(b->p, x);
     const int64_t *shape = SHAPE(group ? group : width);
@@ -183,7 +183,7 @@ val build_norm_heads(struct build *b, val x, const char *name, uint32_t group)
     if (prog_failed(b->p))
         return 0;
     a.group = group;
-    t = find(b, with(full, name, ".weight"), full);
+    t = find(b, with(full, name, ".weight"), expanded);
     /* gains of whole rows, or one row per head */
     if (group && t && tensor_elems(&t->t) == width)
         shape = t->t.n_dims == 1 ? whole : SHAPE(width / group, group);

@@ -226,7 +226,7 @@ static int get_unsigned(const struct gguf *g, const char *key, uint64_t max, con
 
 int gguf_get_u32(const struct gguf *g, const char *key, uint32_t *out, struct err *e)
 {
-    uint64_t v;
+    uint64_t v = 0;
     int rc = get_unsigned(g, key, UINT32_MAX, "an integer of 0 to 2^32-1", &v, e);
 
     if (rc == 0)
@@ -241,7 +241,7 @@ int gguf_get_u64(const struct gguf *g, const char *key, uint64_t *out, struct er
 
 int gguf_get_bool(const struct gguf *g, const char *key, bool *out, struct err *e)
 {
-    uint64_t v;
+    uint64_t v = 0;
     int rc = get_unsigned(g, key, 1, "true or false", &v, e);
 
     if (rc == 0)

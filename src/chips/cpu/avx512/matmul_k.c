@@ -95,7 +95,10 @@ ALWAYS_INLINE void q6_half(__m512 *acc, const struct cursor *c, const uint8_t *l
         const unsigned k = 4 * half + i;
         const __m512i v = load512(l + 64 * k), u = load512(h + 64 * k);
         const __m512i nibble = j < 2 ? _mm512_slli_epi16(v, 2) : _mm512_srli_epi16(v, 2);
-        const __m512i pair = j < 3 ? _mm512_slli_epi16(u, (int)(6 - 2 * j)) : u;
+        /* literal counts: gcc takes them as int, clang as unsigned */
+        const __m512i pair = j == 0 ? _mm512_slli_epi16(u, 6)
+                           : j == 1 ? _mm512_slli_epi16(u, 4)
+                           : j == 2 ? _mm512_slli_epi16(u, 2) : u;
 
         dot(s, _mm512_and_si512(_mm512_ternarylogic_epi32(top, pair, nibble, 0xCA), six), c->q, k,
             R);
