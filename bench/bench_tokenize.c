@@ -118,7 +118,7 @@ int main(int argc, char **argv)
     if (rc == 0)
         rc = bench_open(g, &t, &e);
     if (rc == 0)
-        rc = bench_text(t, text, len, argc > 3 ? atof(argv[3]) : 3, &e);
+        rc = bench_text(t, text, len, argc > 3 ? strtod(argv[3], NULL) : 3, &e);
     if (rc < 0)
         (void)fprintf(stderr, "bench_tokenize: %s\n", e.msg);
     tokenizer_close(t);

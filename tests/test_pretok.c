@@ -122,7 +122,7 @@ static unsigned n_texts(void)
 {
     const char *s = getenv("WATT_TEST_TEXTS");
 
-    return s ? (unsigned)atoi(s) : 4000;
+    return s ? (unsigned)strtoul(s, NULL, 10) : 4000;
 }
 
 static void compare(const struct pretok *p)

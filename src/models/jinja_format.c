@@ -152,7 +152,7 @@ static size_t print_general(char *out, size_t max, double v, int precision)
         precision = 1;
     print_float(out, max, v, 'e', precision - 1, false);
     mark = strchr(out, 'e');
-    exp = mark ? atoi(mark + 1) : 0;
+    exp = mark ? (int)strtol(mark + 1, NULL, 10) : 0;
     if (exp >= -4 && exp < precision - 1) {
         n = print_float(out, max, v, 'f', precision - 1 - exp > 0 ? precision - 1 - exp : 1, false);
         while (n > 2 && out[n - 1] == '0' && out[n - 2] != '.')

@@ -35,7 +35,7 @@ static int digits_of(double f, int digits, char *out)
         if (*p >= '0' && *p <= '9')
             out[n++] = *p;
     out[n] = '\0';
-    return *p == 'e' ? atoi(p + 1) : 0;
+    return *p == 'e' ? (int)strtol(p + 1, NULL, 10) : 0;
 }
 
 size_t jnum_format(double f, char out[40])
@@ -45,9 +45,9 @@ size_t jnum_format(double f, char out[40])
     int exp = 0, n;
 
     if (isnan(f))
-        return (size_t)sprintf(out, "nan");
+        return (size_t)snprintf(out, 40, "nan");
     if (isinf(f))
-        return (size_t)sprintf(out, f < 0 ? "-inf" : "inf");
+        return (size_t)snprintf(out, 40, "%s", f < 0 ? "-inf" : "inf");
     if (signbit(f))
         *o++ = '-';
     f = fabs(f);
@@ -72,7 +72,7 @@ size_t jnum_format(double f, char out[40])
             memcpy(o, d + 1, (size_t)n - 1);
             o += n - 1;
         }
-        o += sprintf(o, "e%c%02d", exp < 0 ? '-' : '+', abs(exp));
+        o += snprintf(o, (size_t)(out + 40 - o), "e%c%02d", exp < 0 ? '-' : '+', abs(exp));
     } else if (exp < 0) {
         *o++ = '0';
         *o++ = '.';
