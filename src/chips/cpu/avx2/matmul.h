@@ -1,0 +1,14 @@
+/* matmul.h: the AVX2 and AVX-VNNI products that matmul.c puts into the table. */
+#ifndef CHIPS_CPU_AVX2_MATMUL_H
+#define CHIPS_CPU_AVX2_MATMUL_H
+
+#include "chips/cpu/kernels.h"
+
+act_prepare_fn act_q8_avx2, act_bf16_avx2;
+matmul_fn matmul_f32_avx2, matmul_f16_avx2, matmul_bf16_avx2, matmul_raw_avx2;
+matmul_fn matmul_q4_0_avx2, matmul_q8_0_avx2, matmul_q4_k_avx2, matmul_q5_k_avx2,
+          matmul_q6_k_avx2;
+matmul_fn matmul_q4_0_avxvnni, matmul_q8_0_avxvnni, matmul_q4_k_avxvnni, matmul_q5_k_avxvnni,
+          matmul_q6_k_avxvnni;
+
+#endif
