@@ -54,7 +54,7 @@ static void describe(void)
     for (int i = 0; i < LAYERS; i++) {
 #define BLK(what) ((void)snprintf(name, sizeof name, "blk.%d.%s.weight", i, what), name)
         add(BLK("attn_norm"), 1, WIDE, 0, 0);
-        add(BLK("attn_q"), 2, WIDE, WIDE, 0);
+        add(BLK("attn_q"), 2, 144, WIDE, 0);   /* more than one piece */
         add(BLK("attn_k"), 2, 64, WIDE, 0);
         add(BLK("attn_v"), 2, 64, WIDE, 0);
         add(BLK("ffn_down"), 2, 40, WIDE, 0);
