@@ -69,6 +69,10 @@ uint32_t gguf_n_parts(const struct gguf *g);
 /* Descriptor for pread() of a part, -1 when opened from memory. */
 int      gguf_part_fd(const struct gguf *g, uint32_t part);
 
+/* Tells the kernel that these bytes of a tensor's data won't be read again soon: their
+ * pages stop counting as ours. Bytes outside the file's mappings are ignored. */
+void     gguf_forget(const struct gguf *g, const void *data, size_t size);
+
 size_t gguf_n_kv(const struct gguf *g);
 const struct gguf_kv *gguf_kv_at(const struct gguf *g, size_t i);
 const struct gguf_kv *gguf_find(const struct gguf *g, const char *key);   /* NULL: absent */

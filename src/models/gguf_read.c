@@ -765,3 +765,15 @@ const struct gguf_tensor *gguf_find_tensor(const struct gguf *g, const char *nam
 
     return i == NAME_NONE ? NULL : &g->tensors[i];
 }
+
+void gguf_forget(const struct gguf *g, const void *data, size_t size)
+{
+    const uint8_t *p = data;
+
+    for (uint32_t i = 0; i < g->n_parts; i++) {
+        const struct file_map *m = &g->parts[i].map;
+
+        if (m->data && p >= m->data && p < m->data + m->size)
+            file_map_forget(m, (size_t)(p - m->data), size);
+    }
+}

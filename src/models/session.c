@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "chips/cpu/exec.h"
 #include "chips/exec.h"
 #include "chips/kv_layout.h"
 #include "infrastructure/kv.h"
@@ -161,7 +162,10 @@ static int exec_plan(const struct program *p, const struct session_opts *o,
 {
     const struct exec_limits limits = limits_of(o);
 
-    (void)layout;
+    if (o->exec == SESSION_EXEC_CPU)
+        return cpu_exec_plan(p, layout, &limits,
+                             o->team ? team_size(o->team)
+                                     : o->n_threads ? o->n_threads : team_default_threads(), m, e);
     return interp_plan(p, &limits, m, e);
 }
 
@@ -173,6 +177,41 @@ static void engine_drop(struct engine *g)
     kv_layout_deinit(&g->layout);
     team_close(g->own_team);
     mem_free(g);
+}
+
+struct opening { const struct gguf *file; const struct session_opts *opts; };
+
+/* The executor has its own copy: the file's pages need not stay. */
+static void forget_weight(void *ctx, const void *data, uint64_t size)
+{
+    const struct opening *o = ctx;
+
+    gguf_forget(o->file, data, (size_t)size);
+}
+
+static int forward_progress(void *ctx, uint64_t done_bytes, uint64_t total_bytes)
+{
+    const struct opening *o = ctx;
+
+    return o->opts->progress ? o->opts->progress(o->opts->ctx, done_bytes, total_bytes) : 0;
+}
+
+static int open_cpu(struct engine *g, const struct model *m, const struct session_opts *o,
+                    struct err *e)
+{
+    struct opening ctx = { model_gguf(m), o };
+    struct cpu_exec_opts x = { .team = o->team, .isa_mask = o->isa_mask,
+                               .progress = forward_progress, .forget = forget_weight,
+                               .ctx = &ctx };
+    int rc;
+
+    if (!x.team) {
+        rc = team_open(&g->own_team, o->n_threads ? o->n_threads : team_default_threads(), e);
+        if (rc < 0)
+            return rc;
+        x.team = g->own_team;
+    }
+    return cpu_exec_open(&g->exec, model_program(m), &g->layout, &g->limits, &x, e);
 }
 
 static int engine_open(struct engine **out, const struct model *m, const struct session_opts *o,
@@ -187,7 +226,9 @@ static int engine_open(struct engine **out, const struct model *m, const struct 
     g->n_owners = 1;
     g->limits = limits_of(o);
     rc = kv_layout_init(&g->layout, p, o->k_dtype, o->v_dtype, e);
-    if (rc == 0)
+    if (rc == 0 && o->exec == SESSION_EXEC_CPU)
+        rc = open_cpu(g, m, o, e);
+    else if (rc == 0)
         rc = interp_open(&g->exec, p, &g->layout, &g->limits, e);
     if (rc < 0)
         engine_drop(g);

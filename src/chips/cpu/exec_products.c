@@ -5,21 +5,9 @@
 
 #include "chips/cpu/exec_internal.h"
 
-#define ROWS_PER_TASK 128u
-#define TASKS_WANTED 16u        /* of one product, so that a few workers end together */
-#define PANELS_PER_TASK_MAX 16u
-
 static uint32_t ceil_div(uint32_t a, uint32_t b)
 {
     return (a + b - 1) / b;
-}
-
-static uint32_t panels_per_task(uint32_t n_panels)
-{
-    uint32_t n = n_panels / TASKS_WANTED;
-
-    n = n < PANELS_PER_TASK_MAX ? n : PANELS_PER_TASK_MAX;
-    return n > 1 ? n & ~1u : 1;         /* kernels like pairs */
 }
 
 static uint32_t rows_of(const struct cpu_exec *x, val v)
@@ -41,16 +29,24 @@ static void set_act(const struct cpu_exec *x, const struct item *it, struct matm
     }
 }
 
+static size_t n_tasks(const struct packed *w, uint32_t rows)
+{
+    const struct matmul_cut cut = rows ? matmul_cut(w, rows) : (struct matmul_cut){ 1, 1 };
+
+    return (size_t)ceil_div(w->n_panels, cut.panels) * ceil_div(rows, cut.rows);
+}
+
 static void run_task(struct cpu_exec *x, const struct item *it, uint32_t task, uint32_t rows,
                      void *scratch)
 {
     const struct packed *w = &x->s.packed[it->in->w[0]];
-    const uint32_t per = panels_per_task(w->n_panels);
-    const uint32_t blocks = ceil_div(rows, ROWS_PER_TASK);
-    const uint32_t row = task % blocks * ROWS_PER_TASK, panel = task / blocks * per;
+    const struct matmul_cut cut = matmul_cut(w, rows);
+    const uint32_t blocks = ceil_div(rows, cut.rows);
+    const uint32_t row = task % blocks * cut.rows, panel = task / blocks * cut.panels;
     struct matmul_args m = { .out_stride = it->dst_stride, .w = w, .first = panel,
-                             .last = panel + per < w->n_panels ? panel + per : w->n_panels,
-                             .n_rows = rows - row < ROWS_PER_TASK ? rows - row : ROWS_PER_TASK,
+                             .last = panel + cut.panels < w->n_panels ? panel + cut.panels
+                                                                      : w->n_panels,
+                             .n_rows = rows - row < cut.rows ? rows - row : cut.rows,
                              .scratch = scratch };
 
     set_act(x, it, &m);
@@ -69,8 +65,7 @@ void exec_products(struct cpu_exec *x, const struct phase *ph, void *scratch)
             const struct item *it = &x->s.items[i];
             const struct packed *w = &x->s.packed[it->in->w[0]];
             const uint32_t rows = rows_of(x, it->in->dst[0]);
-            const size_t n = (size_t)ceil_div(w->n_panels, panels_per_task(w->n_panels)) *
-                             ceil_div(rows, ROWS_PER_TASK);
+            const size_t n = n_tasks(w, rows);
 
             if (task - base < n) {
                 run_task(x, it, (uint32_t)(task - base), rows, scratch);
@@ -128,17 +123,18 @@ static void run_expert_task(struct cpu_exec *x, const struct item *it, uint32_t 
 {
     const struct packed *w = &x->s.packed[it->in->w[0]];
     const struct sorted *s = &x->sorted[it->sort];
-    const uint32_t per = panels_per_task(w->n_panels);
-    const uint32_t blocks = ceil_div(rows, ROWS_PER_TASK);
-    const uint32_t row = s->start[expert] + task % blocks * ROWS_PER_TASK;
-    const uint32_t panel = task / blocks * per, left = s->start[expert + 1] - row;
+    const struct matmul_cut cut = matmul_cut(w, rows);
+    const uint32_t blocks = ceil_div(rows, cut.rows);
+    const uint32_t row = s->start[expert] + task % blocks * cut.rows;
+    const uint32_t panel = task / blocks * cut.panels, left = s->start[expert + 1] - row;
     const bool by_token = prog_value(x->p, it->in->src[0])->per == 1;
     struct matmul_args m = { .out = it->dst, .out_stride = it->dst_stride, .w = w, .mat = expert,
                              .first = panel,
-                             .last = panel + per < w->n_panels ? panel + per : w->n_panels,
+                             .last = panel + cut.panels < w->n_panels ? panel + cut.panels
+                                                                      : w->n_panels,
                              .act_index = (by_token ? s->token : s->order) + row,
                              .out_index = s->order + row,
-                             .n_rows = left < ROWS_PER_TASK ? left : ROWS_PER_TASK,
+                             .n_rows = left < cut.rows ? left : cut.rows,
                              .scratch = scratch };
 
     set_act(x, it, &m);
@@ -156,8 +152,7 @@ void exec_expert_products(struct cpu_exec *x, const struct phase *ph, void *scra
             const struct packed *w = &x->s.packed[it->in->w[0]];
             const struct sorted *s = &x->sorted[it->sort];
             const uint32_t rows = s->start[expert + 1] - s->start[expert];
-            const size_t n = (size_t)ceil_div(w->n_panels, panels_per_task(w->n_panels)) *
-                             ceil_div(rows, ROWS_PER_TASK);
+            const size_t n = n_tasks(w, rows);
 
             if (task - base < n) {
                 run_expert_task(x, it, expert, (uint32_t)(task - base), rows, scratch);
