@@ -38,9 +38,10 @@ static inline size_t spawn_slurp(FILE *f, char *to)
     return n;
 }
 
-/* argv[0] is replaced by the executable; argv ends with NULL. stdin holds
- * `input`, nothing when NULL. out_fd: instead of catching stdout, -1: catch. */
-static inline void spawn_to(struct spawned *r, char *const *argv, const char *input, int out_fd)
+/* Runs path; argv ends with NULL. stdin holds `input`, nothing when NULL. out_fd:
+ * instead of catching stdout, -1: catch. */
+static inline void spawn_program(struct spawned *r, const char *path, char *const *argv,
+                                 const char *input, int out_fd)
 {
     FILE *in = tmpfile(), *out = tmpfile(), *err = tmpfile();
     int status = 0;
@@ -55,17 +56,10 @@ static inline void spawn_to(struct spawned *r, char *const *argv, const char *in
     pid = fork();
     assert_true(pid >= 0);
     if (pid == 0) {
-        char *args[64];
-        int n = 0;
-
-        for (; argv[n] && n < 63; n++)
-            args[n] = argv[n];
-        args[n] = NULL;
-        args[0] = (char *)(uintptr_t)"watt";
         if (dup2(fileno(in), 0) < 0 || dup2(out_fd >= 0 ? out_fd : fileno(out), 1) < 0
             || dup2(fileno(err), 2) < 0)
             _exit(99);
-        (void)execv(watt_bin(), args);
+        (void)execv(path, argv);
         _exit(98);
     }
     assert_int_equal(waitpid(pid, &status, 0), pid);
@@ -73,6 +67,12 @@ static inline void spawn_to(struct spawned *r, char *const *argv, const char *in
     r->out_len = spawn_slurp(out, r->out);
     (void)spawn_slurp(err, r->err);
     (void)fclose(in);
+}
+
+/* The watt command. */
+static inline void spawn_to(struct spawned *r, char *const *argv, const char *input, int out_fd)
+{
+    spawn_program(r, watt_bin(), argv, input, out_fd);
 }
 
 /* spawn(&r, "input or NULL", "tokenize", "--ids", …) */

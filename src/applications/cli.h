@@ -90,12 +90,14 @@ bool cli_color(FILE *f);
 void cli_no_color(void);
 
 /* Until cli_catch_interrupt, Ctrl-C ends the process at once, as in any program.
- * After it the first Ctrl-C (or SIGTERM) only sets a flag, which the verb polls
- * to clean up and return CLI_INTERRUPTED; a second one before the flag was
- * cleared ends the process. */
+ * After it Ctrl-C (or SIGTERM) only sets a flag, which the verb polls to clean up
+ * and return CLI_INTERRUPTED; the third one before the flag was cleared ends the
+ * process. System calls go on, except poll() and the like. */
 void cli_catch_interrupt(void);
 bool cli_interrupted(void);
 void cli_clear_interrupt(void);
+/* Waits until fd has something to read (or has ended); false on Ctrl-C. */
+bool cli_wait_for_input(int fd);
 
 /* Flushes stdout; a failed write (full disk, closed) is reported once.
  * Returns CLI_OK or CLI_FAILURE. main() calls it after every verb. */

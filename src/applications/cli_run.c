@@ -495,10 +495,12 @@ static int run_opened(struct run *r, const struct str *prompt, bool given)
     char text[256];
     int code;
 
+    if (run_settings(r, &set, &e) < 0)
+        return cli_fail(r->cli, &e);
     tell_model(r);
     if (!r->model->tmpl)
         r->o.raw = true;
-    if (run_settings(r, &set, &e) < 0 || chat_open(&r->chat, r->model, &set, &e) < 0)
+    if (chat_open(&r->chat, r->model, &set, &e) < 0)
         return cli_fail(r->cli, &e);
     if (r->o.system && chat_set_system(&r->chat, r->o.system, &e) < 0)
         return cli_fail(r->cli, &e);

@@ -1,6 +1,8 @@
 /* cli_term.c: the command's dealings with the terminal: messages, colour,
  * Ctrl-C, and standard output that may be full or closed. */
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -9,7 +11,10 @@
 
 #include "applications/cli_internal.h"
 
+#define PATIENCE 3      /* signals until one ends the process whatever it does */
+
 static volatile sig_atomic_t interrupted;
+static int wake[2] = { -1, -1 };
 static bool no_color;
 
 static void say(const struct cli *c, const char *kind, const char *fmt, va_list ap)
@@ -79,27 +84,54 @@ void cli_no_color(void)
 
 static void on_signal(int number)
 {
-    if (interrupted) {
-        /* whoever asks twice means it */
+    const int saved = errno;
+
+    if (interrupted >= PATIENCE - 1) {
         (void)signal(number, SIG_DFL);
         (void)raise(number);
     }
-    interrupted = 1;
+    interrupted++;
+    /* wakes a poll() that began before the flag was set, on whichever thread */
+    if (wake[1] >= 0 && write(wake[1], "", 1) < 0)
+        errno = saved;      /* full: it is awake already */
+    errno = saved;
 }
 
 void cli_catch_interrupt(void)
 {
     struct sigaction action;
 
+    if (wake[0] < 0 && pipe2(wake, O_CLOEXEC | O_NONBLOCK) != 0)
+        wake[0] = wake[1] = -1;
     memset(&action, 0, sizeof action);
-    action.sa_handler = on_signal;  /* no SA_RESTART: a blocked read must return */
+    action.sa_handler = on_signal;
+    action.sa_flags = SA_RESTART;   /* a half-written line is no failed write */
     (void)sigemptyset(&action.sa_mask);
     (void)sigaction(SIGINT, &action, NULL);
     (void)sigaction(SIGTERM, &action, NULL);
 }
 
 bool cli_interrupted(void)    { return interrupted != 0; }
-void cli_clear_interrupt(void) { interrupted = 0; }
+
+void cli_clear_interrupt(void)
+{
+    char drop[16];
+
+    interrupted = 0;
+    while (wake[0] >= 0 && read(wake[0], drop, sizeof drop) > 0)
+        continue;
+}
+
+bool cli_wait_for_input(int fd)
+{
+    struct pollfd p[2] = { { .fd = fd, .events = POLLIN }, { .fd = wake[0], .events = POLLIN } };
+
+    while (!interrupted && poll(p, 2, -1) < 0)
+        if (errno != EINTR)
+            return false;
+    return !interrupted;
+}
+
 
 int cli_flush(const struct cli *c)
 {

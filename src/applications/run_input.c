@@ -57,16 +57,16 @@ static int read_char(EditLine *el, wchar_t *out)
     (void)el;
     memset(&state, 0, sizeof state);
     for (;;) {
-        const ssize_t n = read(STDIN_FILENO, &byte, 1);
         size_t took;
+        ssize_t n;
 
-        if (n == 0)
-            return 0;
-        if (n < 0) {
-            if (errno == EINTR && !cli_interrupted())
-                continue;           /* the window changed its size */
+        if (!cli_wait_for_input(STDIN_FILENO))
             return -1;
-        }
+        n = read(STDIN_FILENO, &byte, 1);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return (int)n;
         took = mbrtowc(out, (const char *)&byte, 1, &state);
         if (took == (size_t)-2)
             continue;               /* the character goes on */
@@ -202,6 +202,10 @@ static const char *read_line(struct run_input *in, const char *prompt, size_t *l
     if (in->terminal) {
         (void)fputs(prompt, stdout);
         (void)fflush(stdout);
+        if (!cli_wait_for_input(STDIN_FILENO)) {
+            (void)fputc('\n', stdout);
+            return NULL;
+        }
     }
     n = getline(&in->line, &in->line_cap, stdin);
     if (n < 0) {

@@ -32,15 +32,6 @@ static int open_template(struct text_model *t, const struct text_model_opts *o, 
     struct sv source;
     int rc;
 
-#if !defined(TEXT_MODEL_TEMPLATES)
-    (void)o;
-    (void)e;
-    (void)source;
-    (void)why;
-    (void)rc;
-    (void)snprintf(t->tmpl_why, sizeof t->tmpl_why, "chat templates are not built in");
-    return 0;
-#else
     if (o->template_source)
         return template_open(&t->tmpl, o->template_source, strlen(o->template_source),
                              o->template_name ? o->template_name : "template", e);
@@ -54,7 +45,6 @@ static int open_template(struct text_model *t, const struct text_model_opts *o, 
     if (rc < 0)
         (void)snprintf(t->tmpl_why, sizeof t->tmpl_why, "%s", why.msg);
     return 0;
-#endif
 }
 
 int text_model_open(struct text_model **out, const char *path, const struct text_model_opts *opts,
@@ -91,9 +81,7 @@ void text_model_close(struct text_model *t)
     if (!t)
         return;
     session_close(t->session);
-#if defined(TEXT_MODEL_TEMPLATES)
     template_close(t->tmpl);
-#endif
     tokenizer_close(t->tok);
     model_close(t->model);
     mem_free(t);
@@ -108,11 +96,6 @@ struct sv text_model_role_text(const struct text_model *t, enum token_role role)
 
 int text_model_render(const struct text_model *t, const json_t *vars, struct str *out, struct err *e)
 {
-#if !defined(TEXT_MODEL_TEMPLATES)
-    (void)vars;
-    (void)out;
-    return err_set(e, WATT_ENOTSUP, "%s", t->tmpl_why);
-#else
     struct template_input in = { .vars = vars };
 
     if (!t->tmpl)
@@ -121,7 +104,6 @@ int text_model_render(const struct text_model *t, const json_t *vars, struct str
     in.bos_token = text_model_role_text(t, TOKEN_BOS);
     in.eos_token = text_model_role_text(t, TOKEN_EOS);
     return template_render(t->tmpl, &in, out, e);
-#endif
 }
 
 int text_model_encode_chat(const struct text_model *t, const char *text, size_t len,

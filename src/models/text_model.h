@@ -14,10 +14,7 @@
 #include "base/str.h"
 #include "models/model.h"
 #include "models/session.h"
-#if __has_include("models/template.h")
 #include "models/template.h"
-#define TEXT_MODEL_TEMPLATES 1
-#endif
 #include "models/tokenizer.h"
 
 struct text_model {
