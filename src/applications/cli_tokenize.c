@@ -13,7 +13,7 @@
 
 struct tokenize_opts {
     const char *ids, *file;
-    bool        no_special, no_bos, parse_special, json, count;
+    bool        no_special, no_bos, parse_special, json, count, null;
 };
 
 static const struct cli_opt options[] = {
@@ -28,6 +28,8 @@ static const struct cli_opt options[] = {
       "control tokens spelled in the text become their ids, and with --ids are spelled", 0, 0 },
     { "json", 0, CLI_FLAG, OPT(json), NULL, "print an object: n, ids, pieces; with --ids: text",
       0, 0 },
+    { "null", 'z', CLI_FLAG, OPT(null), NULL,
+      "many texts with NUL between them, a line of ids each; with --ids the reverse", 0, 0 },
     { "count", 'c', CLI_FLAG, OPT(count), NULL, "print only how many tokens there are", 0, 0 },
 #undef OPT
     { 0 }
@@ -94,15 +96,16 @@ static void print_ids(const struct tokens *v)
     (void)putchar('\n');
 }
 
-static int encode(const struct cli *c, const struct tokenize_opts *o, const struct tokenizer *t,
-                  const char *text, size_t len)
+static int encode_one(const struct cli *c, const struct tokenize_opts *o,
+                      const struct tokenizer *t, struct tokenizer_scratch *s, const char *text,
+                      size_t len)
 {
     unsigned flags = (o->no_special ? 0 : TOKENIZE_ADD_SPECIAL) |
                      (o->no_bos ? TOKENIZE_NO_BOS : 0) |
                      (o->parse_special && !o->no_special ? TOKENIZE_PARSE_SPECIAL : 0);
     struct tokens v = { 0 };
     struct err e = { 0 };
-    int rc = tokenizer_encode(t, NULL, text, len, flags, &v, &e) < 0 ? cli_fail(c, &e) : CLI_OK;
+    int rc = tokenizer_encode(t, s, text, len, flags, &v, &e) < 0 ? cli_fail(c, &e) : CLI_OK;
 
     if (rc == CLI_OK && o->count)
         (void)printf("%zu\n", v.n);
@@ -111,6 +114,28 @@ static int encode(const struct cli *c, const struct tokenize_opts *o, const stru
     else if (rc == CLI_OK)
         print_ids(&v);
     tokens_deinit(&v);
+    return rc;
+}
+
+/* A NUL ends a text; what follows the last one is a text too unless it is empty. */
+static int encode(const struct cli *c, const struct tokenize_opts *o, const struct tokenizer *t,
+                  const char *text, size_t len)
+{
+    struct tokenizer_scratch *s = NULL;
+    struct err e = { 0 };
+    int rc;
+
+    if (tokenizer_scratch_open(&s, t, &e) < 0)
+        return cli_fail(c, &e);
+    do {
+        const char *nul = o->null ? memchr(text, '\0', len) : NULL;
+        const size_t n = nul ? (size_t)(nul - text) : len;
+
+        rc = encode_one(c, o, t, s, text, n);
+        text += n + (nul != NULL);
+        len -= n + (nul != NULL);
+    } while (rc == CLI_OK && len > 0);
+    tokenizer_scratch_close(s);
     return rc;
 }
 
@@ -137,8 +162,8 @@ static int parse_ids(const char *s, size_t n, struct tokens *v, struct err *e)
     return 0;
 }
 
-static int decode(const struct cli *c, const struct tokenize_opts *o, const struct tokenizer *t,
-                  const char *list, size_t len)
+static int decode_one(const struct cli *c, const struct tokenize_opts *o,
+                      const struct tokenizer *t, const char *list, size_t len)
 {
     struct tokens v = { 0 };
     struct err e = { 0 };
@@ -166,9 +191,27 @@ static int decode(const struct cli *c, const struct tokenize_opts *o, const stru
         (void)printf("}\n");
     } else {
         (void)fwrite(str_cstr(&text), 1, text.len, stdout);
+        if (o->null)
+            (void)putchar('\0');
     }
     tokens_deinit(&v);
     str_deinit(&text);
+    return rc;
+}
+
+static int decode(const struct cli *c, const struct tokenize_opts *o, const struct tokenizer *t,
+                  const char *list, size_t len)
+{
+    int rc;
+
+    do {
+        const char *nl = o->null ? memchr(list, '\n', len) : NULL;
+        const size_t n = nl ? (size_t)(nl - list) : len;
+
+        rc = decode_one(c, o, t, list, n);
+        list += n + (nl != NULL);
+        len -= n + (nl != NULL);
+    } while (rc == CLI_OK && len > 0);
     return rc;
 }
 

@@ -4,6 +4,7 @@
  * tokenizer.c   opening, questions, encode and decode drivers
  * tok_vocab.c   texts, pieces and their hash tables
  * tok_roles.c   tokens known by their spelling: turn ends, fill-in-the-middle, …
+ * tok_hf.c      character tables of the original's age
  * tok_special.c finds added tokens in a text
  * tok_pretok.c  the table of pre-tokenizers and its PCRE2 stages
  * tok_split.c   pre-tokenizers written out by hand
@@ -153,6 +154,7 @@ enum split_kind {
     SPLIT_CL100K,       /* that of GPT-4 and its many variations */
     SPLIT_O200K,        /* that of GPT-4o, which looks at letter case */
     SPLIT_NUMBERS,      /* \p{N}{1,k} alone */
+    SPLIT_PUNCT,        /* Hugging Face's punctuation; max_digits characters at once */
     SPLIT_TRAILING,     /* \s+$ */
     SPLIT_BYTE_DIGITS,  /* runs of what look like digits after byte-level mapping (Falcon) */
     SPLIT_ASCII3,       /* [0-9][0-9][0-9], on bytes */
@@ -230,6 +232,10 @@ unsigned uc_class_slow(uint32_t cp);
 extern const uint16_t uc_ascii[128];
 static inline unsigned uc_class(uint32_t cp) { return cp < 128 ? uc_ascii[cp] : uc_class_slow(cp); }
 bool uc_is_han(uint32_t cp);
+/* tok_hf.c: as Hugging Face's tables have it. */
+bool hf_is_punctuation(uint32_t cp);
+bool hf_is_mark(uint32_t cp);
+bool hf_is_control(uint32_t cp);
 /* Class of the character at s[i], its length in *len. A byte that is not UTF-8
  * counts as a control character. */
 static inline unsigned uc_at(const char *s, size_t i, size_t n, size_t *len)

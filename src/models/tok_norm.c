@@ -112,6 +112,20 @@ static size_t next_part(const struct tokenizer *t, const char *s, size_t n, stru
     return len;
 }
 
+/* A U+2581 of the text counts as a space here, though not inside. */
+static void drop_trailing(struct str *s)
+{
+    for (;;) {
+        if (s->len > 0 && s->data[s->len - 1] == ' ')
+            s->len--;
+        else if (s->len >= 3 && memcmp(s->data + s->len - 3, "\xE2\x96\x81", 3) == 0)
+            s->len -= 3;
+        else
+            return;
+        s->data[s->len] = '\0';
+    }
+}
+
 int norm_run(const struct tokenizer *t, const char *text, size_t len, bool prefix,
              struct str *out, struct err *e)
 {
@@ -142,9 +156,8 @@ int norm_run(const struct tokenizer *t, const char *text, size_t len, bool prefi
         if (part.len > 0)
             after_space = t->remove_extra_ws && part.data[part.len - 1] == ' ';
     }
-    if (t->remove_extra_ws)
-        while (out->len > 0 && out->data[out->len - 1] == ' ')
-            out->data[--out->len] = '\0';
+    if (t->remove_extra_ws && str_ok(out))
+        drop_trailing(out);
     return str_ok(out) ? 0 : tok_nomem(e);
 }
 

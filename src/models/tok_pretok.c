@@ -224,7 +224,7 @@ static const struct pretok table[] = {
            "\\x{E80}-\\x{EFF}ក-\\x{17FF}က-႟ꩠ-ꩿ\\x{A9E0}-\\x{A9FF}가-\\x{D7AF}ᄀ-ᇿ]+"),
         DEEPSEEK3("[\\r\\n]*|\\s*[\\r\\n]+"))),
 
-    ROW("falcon", STAGES(RE(PUNCTUATION "+"), GPT2, { .kind = SPLIT_BYTE_DIGITS },
+    ROW("falcon", STAGES({ .kind = SPLIT_PUNCT, .regex = PUNCTUATION "+" }, GPT2, { .kind = SPLIT_BYTE_DIGITS },
         { .kind = SPLIT_ASCII3 })),
     ROW("superbpe", STAGES(DIGITS, { .kind = SPLIT_BEFORE3,
                                      .regex = "(?=(\\d{3})+(?!\\d))" })),
@@ -234,7 +234,7 @@ static const struct pretok table[] = {
     ROW("viking", STAGES(BLOOM, DIGITS1)),
     ROW("chameleon", .add_bos = true, STAGES(RE("<sentinel:[0-9]+>"),
         RE("(IMGIMG)((A|B|C|D|E|F|G|H|I){1,4})Z"), RE("([\\t\\n]|    |  )"), DIGITS1,
-        RE(PUNCTUATION), GPT2)),
+        { .kind = SPLIT_PUNCT, .max_digits = 1, .regex = PUNCTUATION }, GPT2)),
 
     ROW("gemma4", .raw = true, .add_bos = true, STAGES(LINES)),
     ROW("granite-embed-multi-311m", .raw = true, .add_bos = true, STAGES(LINES)),

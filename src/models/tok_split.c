@@ -535,6 +535,24 @@ static size_t trailing_next(const char *s, size_t i, size_t n)
     return start > i ? start : n;
 }
 
+static size_t punct_next(const char *s, size_t i, size_t n, unsigned max)
+{
+    bool first = true, punct = false;
+
+    for (unsigned k = 0; i < n; k++) {
+        uint32_t cp;
+        const size_t len = utf8_decode(s + i, n - i, &cp, NULL);
+        const bool p = hf_is_punctuation(cp);
+
+        if (!first && (p != punct || (p && max > 0 && k == max)))
+            break;
+        first = false;
+        punct = p;
+        i += len;
+    }
+    return i;
+}
+
 static size_t lines_next(const char *s, size_t i, size_t n)
 {
     const char *nl;
@@ -560,6 +578,8 @@ size_t split_next(const struct split_stage *st, const char *s, size_t i, size_t 
         return o200k_next(st, s, i, n);
     case SPLIT_NUMBERS:
         return numbers_next(s, i, n, st->max_digits);
+    case SPLIT_PUNCT:
+        return punct_next(s, i, n, st->max_digits);
     case SPLIT_TRAILING:
         return trailing_next(s, i, n);
     case SPLIT_BYTE_DIGITS:

@@ -82,11 +82,6 @@ static bool is_ideograph(uint32_t c)
            (c >= 0xF900 && c <= 0xFAFF) || (c >= 0x2F800 && c <= 0x2FA1F);
 }
 
-static bool is_punctuation(uint32_t c)
-{
-    return c < 128 ? (uc_ascii[c] & (UC_P | UC_S)) != 0 : (uc_class(c) & UC_P) != 0;
-}
-
 /* One character after accents and case. */
 static int add_char(struct wpm_run *r, uint32_t c, struct err *e)
 {
@@ -104,7 +99,7 @@ static int add_char(struct wpm_run *r, uint32_t c, struct err *e)
         return rc;
     if (uc_class(c) & UC_SPACE)
         return end_word(r, e);
-    if (!is_punctuation(c))
+    if (!hf_is_punctuation(c))
         return put_char(r, c, e);
     rc = end_word(r, e);
     if (rc == 0)
@@ -125,7 +120,7 @@ static int add_stripped(struct wpm_run *r, uint32_t c, struct err *e)
     if (n < 0 || n > 16)
         return add_char(r, c, e);
     for (utf8proc_ssize_t i = 0; i < n && rc == 0; i++)
-        if (!(uc_class((uint32_t)parts[i]) & UC_MN))
+        if (!hf_is_mark((uint32_t)parts[i]))
             rc = add_char(r, (uint32_t)parts[i], e);
     return rc;
 }
@@ -144,7 +139,7 @@ int wpm_encode(const struct tokenizer *t, struct tokenizer_scratch *s, const cha
             rc = end_word(&r, e);
             continue;
         }
-        if (c == 0 || c == UTF8_REPLACEMENT || (uc_class(c) & UC_CONTROL))
+        if (c == 0 || c == UTF8_REPLACEMENT || hf_is_control(c))
             continue;
         if (is_ideograph(c)) {
             rc = end_word(&r, e);
