@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <pthread.h>
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -17,9 +18,81 @@
 
 static pthread_once_t alloc_once = PTHREAD_ONCE_INIT;
 
+/* jansson doesn't survive every failed allocation: it calls some syntax errors,
+ * goes on after others, and writes to memory it hasn't got after a few. So when
+ * memory is short it never learns: noted_alloc leaves the parse by longjmp, and
+ * what the parse had allocated so far is freed from a list. The list goes through
+ * a header in front of each block; blocks of a finished document only ever touch
+ * each other. */
+struct block {
+    _Alignas(16) struct block *prev;
+    struct block *next;
+};
+
+struct parse {
+    jmp_buf       out;
+    struct block *blocks;
+};
+
+static _Thread_local struct parse *parsing;    /* NULL outside of a parse */
+
+static void *noted_alloc(size_t n)
+{
+    struct block *b = n <= SIZE_MAX - sizeof *b ? mem_alloc(sizeof *b + n) : NULL;
+
+    if (!b && parsing)
+        longjmp(parsing->out, 1);
+    if (!b)
+        return NULL;
+    b->prev = NULL;
+    b->next = parsing ? parsing->blocks : NULL;
+    if (b->next)
+        b->next->prev = b;
+    if (parsing)
+        parsing->blocks = b;
+    return b + 1;
+}
+
+static void noted_free(void *p)
+{
+    struct block *b = p ? (struct block *)p - 1 : NULL;
+
+    if (!b)
+        return;
+    if (b->prev)
+        b->prev->next = b->next;
+    else if (parsing && parsing->blocks == b)
+        parsing->blocks = b->next;
+    if (b->next)
+        b->next->prev = b->prev;
+    mem_free(b);
+}
+
 static void route_alloc(void)
 {
-    json_set_alloc_funcs(mem_alloc, mem_free);
+    json_set_alloc_funcs(noted_alloc, noted_free);
+}
+
+/* NULL with *short_of_memory set, or with *why filled. */
+static json_t *load(const char *bytes, size_t n, json_error_t *why, bool *short_of_memory)
+{
+    struct parse p = { .blocks = NULL };
+    json_t *root;
+
+    *short_of_memory = false;
+    parsing = &p;
+    if (setjmp(p.out) != 0) {
+        parsing = NULL;
+        for (struct block *b = p.blocks, *next; b; b = next) {
+            next = b->next;
+            mem_free(b);
+        }
+        *short_of_memory = true;
+        return NULL;
+    }
+    root = json_loadb(bytes, n, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, why);
+    parsing = NULL;
+    return root;
 }
 
 /* Deepest nesting in the text, strings skipped. Counts what is malformed too:
@@ -55,6 +128,7 @@ int json_parse(json_t **out, const char *name, const void *bytes, size_t n,
     size_t max_bytes = limits && limits->max_bytes ? limits->max_bytes : JSON_MAX_BYTES_DEFAULT;
     unsigned max_depth = limits && limits->max_depth ? limits->max_depth : JSON_MAX_DEPTH_DEFAULT;
     json_error_t why;
+    bool short_of_memory;
     unsigned depth;
     json_t *root;
 
@@ -68,14 +142,12 @@ int json_parse(json_t **out, const char *name, const void *bytes, size_t n,
     if (depth > max_depth)
         return err_set(e, WATT_ELIMIT, "%s: JSON nested %u deep, at most %u is read", name, depth,
                        max_depth);
-    root = json_loadb(n ? bytes : "", n, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL,
-                      &why);
-    if (!root) {
-        if (json_error_code(&why) == json_error_out_of_memory)
-            return err_set(e, WATT_ENOMEM, "%s: out of memory while parsing JSON", name);
+    root = load(n ? bytes : "", n, &why, &short_of_memory);
+    if (short_of_memory)
+        return err_set(e, WATT_ENOMEM, "%s: out of memory while parsing JSON", name);
+    if (!root)
         return err_set(e, WATT_EFORMAT, "%s: line %d, column %d: %s", name, why.line, why.column,
                        why.text);
-    }
     *out = root;
     return 0;
 }
