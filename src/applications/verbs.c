@@ -4,6 +4,7 @@
 
 extern const struct cli_verb verb_run;
 extern const struct cli_verb verb_inspect;
+extern const struct cli_verb verb_bench;
 extern const struct cli_verb verb_logits;
 extern const struct cli_verb verb_completion;
 extern const struct cli_verb verb_quantize;
@@ -13,6 +14,7 @@ extern const struct cli_verb verb_tokenize;
 const struct cli_verb *const cli_verbs[] = {
     &verb_run,
     &verb_inspect,
+    &verb_bench,
     &verb_logits,
     &verb_quantize,
     &verb_completion,

@@ -1,0 +1,512 @@
+/* cli_bench.c: `watt bench`: prompt processing, generation, at depth, at batch sizes, each
+ * beside what this machine could do.
+ *
+ * Runs of all tests are interleaved, and the machine's peaks are measured again before each
+ * run, so that a ratio compares things that happened within the same second; medians are
+ * shown. */
+#include <inttypes.h>
+#include <math.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "applications/model_args.h"
+#include "applications/progress.h"
+#include "applications/roofline.h"
+#include "base/clock.h"
+#include "base/mem.h"
+#include "base/rng.h"
+
+enum { MAX_TESTS = 128, MAX_RUNS = 100, MAX_LIST = 16, MAX_SEQS_BENCH = 512 };
+
+struct bench_opts {
+    const char *prompt, *gen, *depth, *batch, *isa;
+    int64_t runs, threads, max_rows;
+    int kv, exec, format;
+    bool no_peaks;
+};
+
+static const struct cli_opt options[] = {
+    { "prompt", 'p', CLI_TEXT, offsetof(struct bench_opts, prompt), "N,…",
+      "prompt lengths to process (default 512; 0: none)", 0, 0 },
+    { "gen", 'n', CLI_TEXT, offsetof(struct bench_opts, gen), "N,…",
+      "numbers of tokens to generate (default 64; 0: none)", 0, 0 },
+    { "depth", 'd', CLI_TEXT, offsetof(struct bench_opts, depth), "N,…",
+      "positions already in the cache (default 0)", 0, 0 },
+    { "batch", 'b', CLI_TEXT, offsetof(struct bench_opts, batch), "N,…",
+      "streams that generate together (default 1)", 0, 0 },
+    { "runs", 'r', CLI_INT, offsetof(struct bench_opts, runs), "N",
+      "runs of each test, of which the median is shown (default 5)", 1, MAX_RUNS },
+    { "threads", 't', CLI_INT, offsetof(struct bench_opts, threads), "N",
+      "threads (default: all processors)", 1, 512 },
+    { "step", 0, CLI_INT, offsetof(struct bench_opts, max_rows), "N",
+      "most tokens of one step of a prompt (default 512)", 1, 65536 },
+    { "kv", 0, CLI_CHOICE, offsetof(struct bench_opts, kv), KV_CHOICES,
+      "type of the cache (default auto: f32 where most weights are F32, else f16)", 0, 0 },
+    { "exec", 0, CLI_CHOICE, offsetof(struct bench_opts, exec), EXEC_CHOICES,
+      "executor (default cpu)", 0, 0 },
+    { "isa", 0, CLI_TEXT, offsetof(struct bench_opts, isa), "NAME",
+      "no faster kernels than these: ref, avx2, avx512, … (default all)", 0, 0 },
+    { "format", 'f', CLI_CHOICE, offsetof(struct bench_opts, format), "table|csv|json",
+      "how results are printed (default table)", 0, 0 },
+    { "no-peaks", 0, CLI_FLAG, offsetof(struct bench_opts, no_peaks), NULL,
+      "do not measure the machine (0.3 s a run)", 0, 0 },
+    { NULL, 0, CLI_FLAG, 0, NULL, NULL, 0, 0 },
+};
+
+struct test {
+    bool     gen;               /* else prompt */
+    uint32_t n, depth, batch;
+    uint32_t n_runs;
+    double   tok_s[MAX_RUNS];   /* all streams together */
+    double   bandwidth[MAX_RUNS], compute[MAX_RUNS];    /* fractions of the peaks; NaN: unknown */
+};
+
+struct bench {
+    const struct bench_opts *o;
+    struct model   *m;
+    struct session *s;
+    struct team    *team;
+    struct session_opts so;
+    struct session_memory mem;
+    struct test     tests[MAX_TESTS];
+    uint32_t        n_tests;
+    struct peaks    peaks[MAX_RUNS * 4];    /* ring of what was measured, for the report */
+    uint32_t        n_peaks;
+    int32_t        *tokens;
+    float          *logits;
+    struct rng      rng;
+    struct progress bar;
+};
+
+/* ---- arguments ---- */
+
+struct list { uint32_t v[MAX_LIST]; uint32_t n; };
+
+static int parse_list(const char *name, const char *text, uint32_t min, struct list *l,
+                      struct err *e)
+{
+    l->n = 0;
+    for (const char *at = text;; at++) {
+        char *end;
+        const unsigned long v = strtoul(at, &end, 10);
+
+        if (end == at || (*end != ',' && *end != '\0') || v < min || v > 1u << 24 ||
+            l->n == MAX_LIST)
+            return err_set(e, WATT_EINVAL, "--%s %s: expected at most %d numbers from %u to %u, "
+                           "separated by commas", name, text, MAX_LIST, min, 1u << 24);
+        l->v[l->n++] = (uint32_t)v;
+        at = end;
+        if (*at == '\0')
+            return 0;
+    }
+}
+
+static int add_test(struct bench *b, bool gen, uint32_t n, uint32_t depth, uint32_t batch,
+                    struct err *e)
+{
+    if (n == 0)
+        return 0;
+    if (b->n_tests == MAX_TESTS)
+        return err_set(e, WATT_ELIMIT, "more than %d tests", MAX_TESTS);
+    b->tests[b->n_tests++] = (struct test){ .gen = gen, .n = n, .depth = depth, .batch = batch };
+    return 0;
+}
+
+static int make_tests(struct bench *b, struct err *e)
+{
+    struct list prompt, gen, depth, batch;
+    int rc = parse_list("prompt", b->o->prompt, 0, &prompt, e);
+
+    if (rc == 0)
+        rc = parse_list("gen", b->o->gen, 0, &gen, e);
+    if (rc == 0)
+        rc = parse_list("depth", b->o->depth, 0, &depth, e);
+    if (rc == 0)
+        rc = parse_list("batch", b->o->batch, 1, &batch, e);
+    for (uint32_t d = 0; rc == 0 && d < depth.n; d++) {
+        for (uint32_t i = 0; rc == 0 && i < prompt.n; i++)
+            rc = add_test(b, false, prompt.v[i], depth.v[d], 1, e);
+        for (uint32_t k = 0; rc == 0 && k < batch.n; k++)
+            for (uint32_t i = 0; rc == 0 && i < gen.n; i++)
+                rc = add_test(b, true, gen.v[i], depth.v[d], batch.v[k], e);
+    }
+    if (rc == 0 && b->n_tests == 0)
+        rc = err_set(e, WATT_EINVAL, "--prompt 0 and --gen 0 leave nothing to measure");
+    return rc;
+}
+
+/* ---- running ---- */
+
+static int32_t any_token(struct bench *b)
+{
+    return (int32_t)rng_below(&b->rng, model_facts(b->m)->n_vocab);
+}
+
+static int append(struct bench *b, uint32_t seq, uint32_t n, bool last, struct err *e)
+{
+    const struct session_input in = { .seq = seq, .tokens = b->tokens, .n_tokens = n,
+                                      .want = last ? SESSION_LAST : SESSION_NONE };
+
+    for (uint32_t i = 0; i < n; i++)
+        b->tokens[i] = any_token(b);
+    return session_eval(b->s, &in, 1, last ? b->logits : NULL, e);
+}
+
+/* Brings every stream of the test to its depth. */
+static int fill(struct bench *b, const struct test *t, struct err *e)
+{
+    int rc = 0;
+
+    for (uint32_t s = 0; rc == 0 && s < t->batch; s++) {
+        if (session_len(b->s, s) > t->depth && session_truncate(b->s, s, t->depth, NULL) < 0)
+            session_reset(b->s, s);
+        if (session_len(b->s, s) < t->depth)
+            rc = append(b, s, t->depth - session_len(b->s, s), false, e);
+        if (rc == 0 && cli_interrupted())
+            rc = err_set(e, WATT_ECANCEL, "interrupted");
+    }
+    return rc;
+}
+
+static int generate(struct bench *b, const struct test *t, struct err *e)
+{
+    struct session_input in[MAX_SEQS_BENCH];
+    int32_t token[MAX_SEQS_BENCH];
+    int rc = 0;
+
+    for (uint32_t i = 0; rc == 0 && i < t->n; i++) {
+        for (uint32_t s = 0; s < t->batch; s++) {
+            token[s] = any_token(b);
+            in[s] = (struct session_input){ .seq = s, .tokens = &token[s], .n_tokens = 1,
+                                            .want = SESSION_LAST };
+        }
+        rc = session_eval(b->s, in, t->batch, b->logits, e);
+        if (rc == 0 && cli_interrupted())
+            rc = err_set(e, WATT_ECANCEL, "interrupted");
+    }
+    return rc;
+}
+
+/* Fractions of the peaks that seconds of work on this test mean. */
+static int compare(struct bench *b, struct test *t, double seconds, struct err *e)
+{
+    const uint32_t run = t->n_runs, step = session_max_rows(b->s);
+    const struct peaks *k = &b->peaks[b->n_peaks - 1];
+    double read = 0, ops = 0;
+
+    t->bandwidth[run] = t->compute[run] = NAN;
+    if (b->o->no_peaks)
+        return 0;
+    for (uint32_t at = 0; at < t->n;) {
+        const uint32_t n = t->gen ? 1 : t->n - at < step ? t->n - at : step;
+        struct roofline r;
+        int rc = roofline_step(&r, b->m, &b->mem, k, t->gen ? t->batch : n, t->batch,
+                               t->depth + at, t->gen ? t->batch : at + n == t->n, e);
+
+        if (rc < 0)
+            return rc;
+        read += r.read_s;
+        ops += r.ops_s;
+        at += n;
+    }
+    t->bandwidth[run] = read / seconds;
+    t->compute[run] = ops / seconds;
+    return 0;
+}
+
+static int run_test(struct bench *b, struct test *t, struct err *e)
+{
+    uint64_t start;
+    double seconds;
+    int rc = fill(b, t, e);
+
+    if (rc == 0 && !b->o->no_peaks)
+        rc = peaks_measure(&b->peaks[b->n_peaks++ % (MAX_RUNS * 4)], b->team,
+                           b->so.isa_mask ? b->so.isa_mask : CPU_ALL, e);
+    if (b->n_peaks > MAX_RUNS * 4 - 1)
+        b->n_peaks = MAX_RUNS * 4 - 1;
+    if (rc < 0)
+        return rc;
+    start = clock_mono_ns();
+    rc = t->gen ? generate(b, t, e) : append(b, 0, t->n, true, e);
+    seconds = clock_seconds(clock_mono_ns() - start);
+    if (rc < 0)
+        return rc;
+    t->tok_s[t->n_runs] = (double)t->n * t->batch / seconds;
+    rc = compare(b, t, seconds, e);
+    t->n_runs++;
+    return rc;
+}
+
+static int run_all(struct bench *b, struct err *e)
+{
+    int rc = 0;
+
+    progress_init(&b->bar, "measuring", "runs");
+    /* one round unmeasured: first touches of memory, clocks that rise */
+    for (int64_t r = -1; rc == 0 && r < b->o->runs; r++)
+        for (uint32_t i = 0; rc == 0 && i < b->n_tests; i++) {
+            progress_update(&b->bar, (uint64_t)(r + 1) * b->n_tests + i,
+                            (uint64_t)(b->o->runs + 1) * b->n_tests);
+            rc = run_test(b, &b->tests[i], e);
+            if (r < 0)
+                b->tests[i].n_runs = 0;
+        }
+    progress_finish(&b->bar);
+    return rc;
+}
+
+/* ---- report ---- */
+
+static int by_value(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+static double median(const double *v, uint32_t n)
+{
+    double copy[MAX_RUNS * 4];
+
+    memcpy(copy, v, n * sizeof *copy);
+    qsort(copy, n, sizeof *copy, by_value);
+    return n % 2 ? copy[n / 2] : (copy[n / 2 - 1] + copy[n / 2]) / 2;
+}
+
+static double least(const double *v, uint32_t n)
+{
+    double m = v[0];
+
+    for (uint32_t i = 1; i < n; i++)
+        m = v[i] < m ? v[i] : m;
+    return m;
+}
+
+static double most(const double *v, uint32_t n)
+{
+    double m = v[0];
+
+    for (uint32_t i = 1; i < n; i++)
+        m = v[i] > m ? v[i] : m;
+    return m;
+}
+
+/* Median of one field of all measured peaks, at its byte offset. */
+static double peak_median(const struct bench *b, size_t offset)
+{
+    double v[MAX_RUNS * 4];
+
+    for (uint32_t i = 0; i < b->n_peaks; i++)
+        memcpy(&v[i], (const char *)&b->peaks[i] + offset, sizeof v[i]);
+    return b->n_peaks ? median(v, b->n_peaks) : 0;
+}
+
+static void test_name(const struct test *t, char *buf, size_t size)
+{
+    int n = snprintf(buf, size, "%s %" PRIu32, t->gen ? "generate" : "prompt", t->n);
+
+    if (t->batch > 1 && n > 0 && (size_t)n < size)
+        n += snprintf(buf + n, size - (size_t)n, " x %" PRIu32 " streams", t->batch);
+    if (t->depth > 0 && n > 0 && (size_t)n < size)
+        (void)snprintf(buf + n, size - (size_t)n, " at %" PRIu32, t->depth);
+}
+
+static void print_machine(const struct bench *b)
+{
+    (void)printf("machine   %s, %u threads\n", cpu_model_name(), team_size(b->team));
+    if (b->n_peaks > 0)
+        (void)printf("          %.1f GB/s read, %.0f GFLOP/s F32, %.0f GOP/s int8, %.0f GFLOP/s "
+                     "BF16 (measured)\n", peak_median(b, offsetof(struct peaks, read_bytes_s)) / 1e9,
+                     peak_median(b, offsetof(struct peaks, f32_ops_s)) / 1e9,
+                     peak_median(b, offsetof(struct peaks, int8_ops_s)) / 1e9,
+                     peak_median(b, offsetof(struct peaks, bf16_ops_s)) / 1e9);
+}
+
+static void print_table(const struct bench *b)
+{
+    const struct model_facts *f = model_facts(b->m);
+    char size[32], name[64];
+
+    (void)printf("model     %s %s, %.2f G parameters, %s, cache %s\n", f->arch, f->quant,
+                 (double)f->n_params / 1e9, format_bytes(size, f->tensor_bytes),
+                 dtype_name(b->so.k_dtype));
+    print_machine(b);
+    (void)printf("\n%-28s %12s %21s %12s %12s\n", "test", "tokens/s", "least … most", "bandwidth",
+                 "compute");
+    for (uint32_t i = 0; i < b->n_tests; i++) {
+        const struct test *t = &b->tests[i];
+
+        test_name(t, name, sizeof name);
+        (void)printf("%-28s %12.1f %9.1f … %9.1f", name, median(t->tok_s, t->n_runs),
+                     least(t->tok_s, t->n_runs), most(t->tok_s, t->n_runs));
+        if (b->o->no_peaks)
+            (void)printf(" %12s %12s\n", "-", "-");
+        else
+            (void)printf(" %10.1f %% %10.1f %%\n", 100 * median(t->bandwidth, t->n_runs),
+                         100 * median(t->compute, t->n_runs));
+    }
+    if (!b->o->no_peaks)
+        (void)printf("\nbandwidth, compute: the share of this machine's measured peaks that the "
+                     "model's own\nbytes and operations mean; the larger one is the limit that "
+                     "counts.\n");
+}
+
+static void print_csv(const struct bench *b)
+{
+    (void)printf("arch,type,test,tokens,depth,batch,threads,runs,tokens_per_s,tokens_per_s_min,"
+                 "tokens_per_s_max,bandwidth_share,compute_share\n");
+    for (uint32_t i = 0; i < b->n_tests; i++) {
+        const struct test *t = &b->tests[i];
+
+        (void)printf("%s,%s,%s,%u,%u,%u,%u,%u,%.3f,%.3f,%.3f,", model_facts(b->m)->arch,
+                     model_facts(b->m)->quant, t->gen ? "generate" : "prompt", t->n, t->depth,
+                     t->batch, team_size(b->team), t->n_runs, median(t->tok_s, t->n_runs),
+                     least(t->tok_s, t->n_runs), most(t->tok_s, t->n_runs));
+        if (b->o->no_peaks)
+            (void)printf(",\n");
+        else
+            (void)printf("%.4f,%.4f\n", median(t->bandwidth, t->n_runs),
+                         median(t->compute, t->n_runs));
+    }
+}
+
+static void print_json(const struct bench *b)
+{
+    const struct model_facts *f = model_facts(b->m);
+
+    (void)printf("{\"arch\": \"%s\", \"type\": \"%s\", \"parameters\": %" PRIu64
+                 ", \"tensor_bytes\": %" PRIu64 ", \"cache\": \"%s\", \"threads\": %u, ",
+                 f->arch, f->quant, f->n_params, f->tensor_bytes, dtype_name(b->so.k_dtype),
+                 team_size(b->team));
+    if (b->n_peaks > 0)
+        (void)printf("\"peaks\": {\"read_bytes_s\": %.4g, \"f32_ops_s\": %.4g, \"int8_ops_s\": %.4g, "
+                     "\"bf16_ops_s\": %.4g}, ", peak_median(b, offsetof(struct peaks, read_bytes_s)),
+                     peak_median(b, offsetof(struct peaks, f32_ops_s)),
+                     peak_median(b, offsetof(struct peaks, int8_ops_s)),
+                     peak_median(b, offsetof(struct peaks, bf16_ops_s)));
+    else
+        (void)printf("\"peaks\": null, ");
+    (void)printf("\"tests\": [");
+    for (uint32_t i = 0; i < b->n_tests; i++) {
+        const struct test *t = &b->tests[i];
+
+        (void)printf("%s\n  {\"test\": \"%s\", \"tokens\": %u, \"depth\": %u, \"batch\": %u, \"runs\": %u, "
+                     "\"tokens_per_s\": %.3f, \"tokens_per_s_min\": %.3f, \"tokens_per_s_max\": %.3f, ",
+                     i ? "," : "", t->gen ? "generate" : "prompt", t->n, t->depth, t->batch,
+                     t->n_runs, median(t->tok_s, t->n_runs), least(t->tok_s, t->n_runs),
+                     most(t->tok_s, t->n_runs));
+        if (b->o->no_peaks)
+            (void)printf("\"bandwidth_share\": null, \"compute_share\": null}");
+        else
+            (void)printf("\"bandwidth_share\": %.4f, \"compute_share\": %.4f}",
+                         median(t->bandwidth, t->n_runs), median(t->compute, t->n_runs));
+    }
+    (void)printf("\n]}\n");
+}
+
+/* ---- the verb ---- */
+
+static int prepare(void *ctx, uint64_t done, uint64_t total)
+{
+    progress_update(ctx, done, total);
+    return cli_interrupted();
+}
+
+static int open_bench(const struct cli *c, struct bench *b, struct err *e)
+{
+    uint32_t longest = 1, streams = 1, ctx = 1;
+    int rc = make_tests(b, e);
+
+    for (uint32_t i = 0; rc == 0 && i < b->n_tests; i++) {
+        const struct test *t = &b->tests[i];
+
+        if (t->batch > MAX_SEQS_BENCH)
+            rc = err_set(e, WATT_ELIMIT, "--batch %u: at most %d streams", t->batch,
+                         MAX_SEQS_BENCH);
+        longest = t->n > longest ? t->n : longest;
+        longest = t->depth > longest ? t->depth : longest;
+        streams = t->batch > streams ? t->batch : streams;
+        ctx = t->depth + t->n > ctx ? t->depth + t->n : ctx;
+    }
+    if (rc == 0)
+        rc = session_opts_exec(&b->so, b->o->exec, b->o->isa, b->o->threads, e);
+    if (rc == 0)
+        rc = open_model(c, &b->m, c->args[0], ctx, e);
+    if (rc == 0)
+        rc = team_open(&b->team, b->so.n_threads ? b->so.n_threads : team_default_threads(), e);
+    if (rc < 0)
+        return rc;
+    session_opts_kv(&b->so, b->o->kv);
+    b->so.team = b->team;
+    b->so.n_ctx = ctx;
+    b->so.n_seqs = b->so.max_out = streams;
+    b->so.max_rows = longest < (uint32_t)b->o->max_rows ? longest : (uint32_t)b->o->max_rows;
+    b->so.progress = prepare;
+    b->so.ctx = &b->bar;
+    progress_init(&b->bar, "preparing", "B");
+    rc = session_open(&b->s, b->m, &b->so, e);
+    progress_finish(&b->bar);
+    if (rc < 0)
+        return rc;
+    session_memory(b->s, &b->mem);
+    if (!b->so.kv_set)
+        b->so.k_dtype = model_facts(b->m)->main_dtype == DTYPE_F32 ? DTYPE_F32 : DTYPE_F16;
+    b->tokens = mem_array(longest, sizeof *b->tokens);
+    b->logits = mem_array(streams, session_width(b->s) * sizeof *b->logits);
+    if (!b->tokens || !b->logits)
+        return err_set(e, WATT_ENOMEM, "results of %u streams", streams);
+    rng_init(&b->rng, 1);
+    return 0;
+}
+
+static int run(const struct cli *c, const void *options_struct)
+{
+    struct bench *b = mem_calloc(1, sizeof *b);
+    struct err e = { 0 };
+    int rc;
+
+    if (!b)
+        return cli_failf(c, "out of memory");
+    b->o = options_struct;
+    cli_catch_interrupt();
+    rc = open_bench(c, b, &e);
+    if (rc == 0)
+        rc = run_all(b, &e);
+    if (rc == 0 && b->o->format == 0)
+        print_table(b);
+    else if (rc == 0 && b->o->format == 1)
+        print_csv(b);
+    else if (rc == 0)
+        print_json(b);
+    session_close(b->s);
+    team_close(b->team);
+    model_close(b->m);
+    mem_free(b->tokens);
+    mem_free(b->logits);
+    mem_free(b);
+    return rc < 0 ? cli_fail(c, &e) : CLI_OK;
+}
+
+static const struct bench_opts defaults = { .prompt = "512", .gen = "64", .depth = "0",
+                                            .batch = "1", .runs = 5, .max_rows = 512 };
+
+const struct cli_verb verb_bench = {
+    .name = "bench",
+    .summary = "measure prompt processing and generation beside this machine's limits",
+    .usage = "MODEL",
+    .about = "Every combination of --depth with --prompt, and of --depth, --batch and --gen, is one "
+             "test. Tests take turns, one run each, so that a busy machine slows them alike; "
+             "medians are shown. Before each run the machine's read bandwidth and its peaks of "
+             "F32, 8-bit and BF16 products are measured.",
+    .examples = "watt bench model.gguf\n"
+                "watt bench model.gguf -p 512,2048 -n 128 -d 0,4096\n"
+                "watt bench model.gguf -p 0 -n 32 -b 1,8,16,32 --format csv",
+    .options = options,
+    .defaults = &defaults,
+    .options_size = sizeof(struct bench_opts),
+    .min_args = 1,
+    .max_args = 1,
+    .run = run,
+};
