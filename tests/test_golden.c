@@ -11,8 +11,17 @@
 #include "golden.h"
 
 static const char *const names[] = {
-    "llama-dense", "llama-moe", "mistral3-dense", "mistral3-moe", "qwen2-dense", "qwen3-dense",
-    "qwen3moe-moe",
+    "arctic-moe", "bailingmoe-moe", "bailingmoe2-moe", "bloom-dense", "cogvlm-dense",
+    "command-r-dense", "dbrx-moe", "deepseek-moe", "dream-dense", "ernie4_5-moe",
+    "exaone-dense", "falcon-dense", "gemma-dense", "gemma2-dense", "glm4moe-moe",
+    "gpt-oss-moe", "gpt2-dense", "gptneox-dense", "granite-dense", "granite-moe",
+    "grok-moe", "hunyuan-dense-dense", "hunyuan_vl-dense", "hy_v3-moe", "jais-dense",
+    "llada-dense", "llama-dense", "llama-moe", "llama4-moe", "minimax-m2-moe",
+    "mistral3-dense", "mistral3-moe", "nanbeige-dense", "olmo-dense", "olmoe-moe",
+    "paddleocr-moe", "pangu-embedded-dense", "phi2-dense", "phi3-dense", "plamo-dense",
+    "qwen2-dense", "qwen2moe-moe", "qwen2vl-dense", "qwen3-dense", "qwen3moe-moe",
+    "qwen3vl-dense", "qwen3vlmoe-moe", "smallthinker-moe", "starcoder-dense",
+    "starcoder2-dense",
 };
 
 static void check(const char *name)

@@ -70,6 +70,18 @@ void ref_expert_linear(struct interp *x, const struct instr *in)
     }
 }
 
+void ref_expert_spread(struct interp *x, const struct instr *in)
+{
+    const uint32_t k = width_of(x, in->src[1]), width = width_of(x, in->dst[0]);
+
+    for (uint32_t r = 0; r < rows_in(x, in->dst[0]); r++) {
+        const float weight = row_of(x, in->src[1], r / k)[r % k];
+
+        for (uint32_t c = 0; c < width; c++)
+            row_of(x, in->dst[0], r)[c] = weight * row_of(x, in->src[0], r / k)[c];
+    }
+}
+
 void ref_expert_sum(struct interp *x, const struct instr *in)
 {
     const uint32_t k = prog_value(x->p, in->src[0])->per, width = width_of(x, in->dst[0]);

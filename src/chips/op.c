@@ -375,6 +375,20 @@ static bool shape_expert_linear(struct program *p, const struct instr *in,
     return true;
 }
 
+static bool shape_expert_spread(struct program *p, const struct instr *in,
+                                struct prog_value *dst)
+{
+    const struct prog_value *x = src(p, in, 0), *w = src(p, in, 1);
+
+    if (!needs_float(p, in, x) || !needs_float(p, in, w))
+        return false;
+    if (w->per != 1 || x->per != 1 || w->extent != x->extent || w->width > 4096)
+        return fail_shape(p, in, "rows per token", x->per, 1);
+    same_rows(dst, x, x->width);
+    dst->per = w->width;
+    return true;
+}
+
 static bool shape_expert_sum(struct program *p, const struct instr *in, struct prog_value *dst)
 {
     const struct prog_value *x = src(p, in, 0), *w = src(p, in, 1);
@@ -505,6 +519,8 @@ static const struct op_info infos[OP_COUNT] = {
                    shape_route, cost_rowwise, ref_route },
     [OP_EXPERT_LINEAR] = { "expert_linear", 2, 2, 1, 3, 1, W_LINEAR, true, false, false,
                            shape_expert_linear, cost_expert_linear, ref_expert_linear },
+    [OP_EXPERT_SPREAD] = { "expert_spread", 2, 2, 1, 0, 0, { 0 }, true, false, false,
+                           shape_expert_spread, cost_rowwise, ref_expert_spread },
     [OP_EXPERT_SUM] = { "expert_sum", 2, 2, 1, 0, 0, { 0 }, true, false, false,
                         shape_expert_sum, cost_rowwise, ref_expert_sum },
 };

@@ -394,6 +394,12 @@ val prog_expert_linear(struct program *p, val x, val ids, wid w, wid bias, wid s
                                        .w = { w, bias, scale } });
 }
 
+val prog_expert_spread(struct program *p, val x, val weights)
+{
+    return record1(p, &(struct instr){ .op = OP_EXPERT_SPREAD, .n_src = 2,
+                                       .src = { x, weights } });
+}
+
 val prog_expert_sum(struct program *p, val x, val weights)
 {
     return record1(p, &(struct instr){ .op = OP_EXPERT_SUM, .n_src = 2,

@@ -100,6 +100,7 @@ enum op {
     OP_POSITION_SCALE,  /* dst = src * (1 + c log(1 + floor((pos + offset) / length))) */
     OP_ROUTE,           /* logits -> expert ids [k], weights [k]           w: selection bias */
     OP_EXPERT_LINEAR,   /* per slot: src W[id]^T (+ bias[id])              w: W, bias, scale */
+    OP_EXPERT_SPREAD,   /* per slot: weight * src */
     OP_EXPERT_SUM,      /* dst[n] = sum over slots of weight * src */
     OP_COUNT            /* further families (scans, convolutions, recurrent cells, pooling)
                          * are added here, each with its row in op.c and its own files */
@@ -258,6 +259,8 @@ void prog_route(struct program *p, val logits, wid bias, const struct route_args
                 val *ids, val *weights);
 /* x: [N, n_in] or [N*k, n_in]; ids: [N, k] -> [N*k, n_out] */
 val  prog_expert_linear(struct program *p, val x, val ids, wid w, wid bias, wid scale);
+/* x: [N, width], weights: [N, k] -> [N*k, width], each slot's copy times its weight */
+val  prog_expert_spread(struct program *p, val x, val weights);
 /* x: [N*k, width], weights: [N, k] -> [N, width] */
 val  prog_expert_sum(struct program *p, val x, val weights);
 /* A window of columns; no instruction. */

@@ -35,8 +35,14 @@ struct build {
     uint32_t n_ctx;                 /* what sessions will use: picks LongRoPE's factors */
     struct norm_args norm;          /* kind from the table, eps from the file */
     struct rope_args rope;          /* from the file; heads are filled in by build_rope() */
-    bool     rope_factors;          /* false: rope_freqs and the like are not applied */
+    /* Tensors that some architectures do not read even where a file has them; all true unless
+     * the architecture says otherwise. */
+    bool     rope_factors;          /* rope_freqs and LongRoPE's */
+    bool     biases;                /* of matrices, but for output.bias */
+    bool     output_bias;
     bool     causal;                /* attention.causal */
+    uint32_t n_ff;                  /* of build_ffn without suffix; 0: feed_forward_length */
+    float    alibi;                 /* attention.max_alibi_bias, 0: none */
 };
 
 /* ---- keys: "<arch>." is put in front ---- */
@@ -70,6 +76,8 @@ bool build_layer(struct build *b);
 /* ---- instructions ---- */
 
 val  build_embed(struct build *b);      /* token_embd.weight */
+val  build_positions(struct build *b, val x);   /* x + position_embd.weight */
+val  build_scale(struct build *b, val x, float scale);  /* 1 and 0 leave x as it is */
 /* NAME.weight [n_out, width of x], with NAME.bias and NAME.scale where present; n_out 0:
  * what the tensor has. */
 val  build_linear(struct build *b, val x, const char *name, uint32_t n_out);
@@ -95,6 +103,12 @@ struct attn_args build_attn_args(struct build *b, const struct heads *h);
 val  build_attend(struct build *b, const struct attn_args *a, struct qkv t);
 /* The most common attention: q, k, v; norms of q and k per head where present; rope; attend. */
 val  build_attention(struct build *b, val x);
+/* The same with arguments of one's own: windows, softcaps, scales. use_rope false: none. */
+val  build_attention_with(struct build *b, val x, const struct heads *h,
+                          const struct attn_args *a, bool use_rope);
+/* q and k norms: per head, or one norm over all heads where the gain is as wide as they are
+ * and whole_rows. */
+void build_qk_norms(struct build *b, struct qkv *t, const struct heads *h, bool whole_rows);
 
 /* blk.%u.ffn_{gate,up,down}SUFFIX: act(gate) * up; without a gate act(up), or, where up is
  * twice as wide as down takes, its first half gates the second. */
@@ -102,10 +116,18 @@ val  build_ffn(struct build *b, val x, enum act act, const char *suffix);
 
 struct moe {
     enum route_score score;
-    enum act act;
+    struct act_args  act;
     bool  normalise;        /* chosen weights sum to 1 */
     float scale;            /* of the weights, 0: 1 */
+    val   logits;           /* of the router; 0: ffn_gate_inp of the block's input */
+    bool  weigh_input;      /* weights scale what experts read instead of what they give */
 };
+/* Score, normalise and scale as the keys expert_gating_func, expert_weights_norm and
+ * expert_weights_scale say. */
+struct moe build_moe_keys(struct build *b, enum route_score unset, enum act act);
+/* build_moe plus the shared expert, ffn_{gate,up,down}_shexp, where the layer has one; gated by
+ * the sigmoid of ffn_gate_inp_shexp where that is present. */
+val  build_moe_shared(struct build *b, val x, const struct moe *m);
 /* blk.%u.ffn_gate_inp routes to ffn_{gate,up,down}_exps (or gate and up in one,
  * ffn_gate_up_exps); selection bias exp_probs_b; groups from the keys. */
 val  build_moe(struct build *b, val x, const struct moe *m);

@@ -60,6 +60,7 @@ struct attn_args build_attn_args(struct build *b, const struct heads *h)
         .n_heads = h->n, .n_kv_heads = h->n_kv, .k_dim = h->k_dim, .v_dim = h->v_dim,
         .scale = build_f32(b, "attention.scale", (float)(1 / sqrt(h->k_dim))),
         .mask = b->causal ? MASK_CAUSAL : MASK_NONE,
+        .alibi_max_bias = b->alibi,
         .write = true,
     };
 }
@@ -77,30 +78,46 @@ val build_attend(struct build *b, const struct attn_args *a, struct qkv t)
                         "blk.%u.attn_output", b->n_embd);
 }
 
+void build_qk_norms(struct build *b, struct qkv *t, const struct heads *h, bool whole_rows)
+{
+    const uint32_t group = whole_rows ? 0 : h->k_dim;
+
+    if (build_has(b, "blk.%u.attn_q_norm.weight"))
+        t->q = build_norm_heads(b, t->q, "blk.%u.attn_q_norm", group);
+    if (build_has(b, "blk.%u.attn_k_norm.weight"))
+        t->k = build_norm_heads(b, t->k, "blk.%u.attn_k_norm", group);
+}
+
+val build_attention_with(struct build *b, val x, const struct heads *h,
+                         const struct attn_args *a, bool use_rope)
+{
+    struct qkv t = build_qkv(b, x, h);
+
+    build_qk_norms(b, &t, h, false);
+    if (use_rope) {
+        t.q = build_rope(b, t.q, h->n, h->k_dim);
+        t.k = build_rope(b, t.k, h->n_kv, h->k_dim);
+    }
+    return build_attend(b, a, t);
+}
+
 val build_attention(struct build *b, val x)
 {
     const struct heads h = build_heads(b);
     const struct attn_args a = build_attn_args(b, &h);
-    struct qkv t = build_qkv(b, x, &h);
 
-    if (build_has(b, "blk.%u.attn_q_norm.weight"))
-        t.q = build_norm_heads(b, t.q, "blk.%u.attn_q_norm", h.k_dim);
-    if (build_has(b, "blk.%u.attn_k_norm.weight"))
-        t.k = build_norm_heads(b, t.k, "blk.%u.attn_k_norm", h.k_dim);
-    t.q = build_rope(b, t.q, h.n, h.k_dim);
-    t.k = build_rope(b, t.k, h.n_kv, h.k_dim);
-    return build_attend(b, &a, t);
+    return build_attention_with(b, x, &h, &a, true);
 }
 
 /* ---- feed-forward ---- */
 
 /* gate and up next to each other in one value */
-static val gated_halves(struct build *b, val both, enum act act)
+static val gated_halves(struct build *b, val both, struct act_args act)
 {
     const uint32_t half = prog_width(b->p, both) / 2;
 
     return prog_gated(b->p, prog_cols(b->p, both, 0, half), prog_cols(b->p, both, half, half),
-                      (struct act_args){ .act = act });
+                      act);
 }
 
 val build_ffn(struct build *b, val x, enum act act, const char *suffix)
@@ -116,7 +133,7 @@ val build_ffn(struct build *b, val x, enum act act, const char *suffix)
     (void)snprintf(up, sizeof up, "blk.%%u.ffn_up%s", suffix);
     (void)snprintf(down, sizeof down, "blk.%%u.ffn_down%s", suffix);
     (void)snprintf(weight, sizeof weight, "%s.weight", down);
-    n_ff = suffix[0] ? 0 : build_u32(b, "feed_forward_length", 0);
+    n_ff = suffix[0] ? 0 : b->n_ff ? b->n_ff : build_u32(b, "feed_forward_length", 0);
     if (n_ff == 0)
         n_ff = build_extent(b, weight, 1);
     (void)snprintf(weight, sizeof weight, "%s.weight", gate);
@@ -128,7 +145,7 @@ val build_ffn(struct build *b, val x, enum act act, const char *suffix)
         (void)snprintf(weight, sizeof weight, "%s.weight", up);
         n_up = build_extent(b, weight, 0);
         h = build_linear(b, x, up, n_up == 2 * (uint64_t)n_ff ? n_up : n_ff);
-        h = n_up == 2 * (uint64_t)n_ff ? gated_halves(b, h, act)
+        h = n_up == 2 * (uint64_t)n_ff ? gated_halves(b, h, (struct act_args){ .act = act })
                                        : prog_unary(b->p, h, (struct act_args){ .act = act });
     }
     return build_linear(b, h, down, n_embd);
@@ -161,6 +178,42 @@ static wid selection_bias(struct build *b, uint32_t n_experts)
     return w ? w : build_opt(b, "blk.%u.exp_probs_b", SHAPE(n_experts));
 }
 
+struct moe build_moe_keys(struct build *b, enum route_score unset, enum act act)
+{
+    static const enum route_score scores[] = { ROUTE_SOFTMAX, ROUTE_SOFTMAX, ROUTE_SIGMOID,
+                                               ROUTE_SOFTMAX_SELECTED };
+    const uint32_t key = build_u32(b, "expert_gating_func", 0);
+
+    if (key > 3)
+        prog_fail(b->p, WATT_ENOTSUP, "%s: key %s.expert_gating_func is %u, expected 1 (softmax), 2 "
+                  "(sigmoid) or 3 (softmax of the chosen)", gguf_path(b->g), b->arch, key);
+    return (struct moe){
+        .score = key == 0 || key > 3 ? unset : scores[key],
+        .act = { .act = act },
+        .normalise = build_bool(b, "expert_weights_norm", false),
+        .scale = build_f32(b, "expert_weights_scale", 1),
+    };
+}
+
+/* The experts' own feed-forward, a row per slot. */
+static val expert_ffn(struct build *b, val x, val ids, uint32_t n, const struct act_args *act)
+{
+    const uint32_t n_embd = prog_width(b->p, x);
+    val h;
+
+    if (build_has(b, "blk.%u.ffn_gate_up_exps.weight")) {
+        h = gated_halves(b, expert_linear(b, x, ids, "blk.%u.ffn_gate_up_exps", n, 0), *act);
+    } else if (build_has(b, "blk.%u.ffn_gate_exps.weight")) {
+        const val gate = expert_linear(b, x, ids, "blk.%u.ffn_gate_exps", n, 0);
+
+        h = prog_gated(b->p, gate, expert_linear(b, x, ids, "blk.%u.ffn_up_exps", n,
+                                                 prog_width(b->p, gate)), *act);
+    } else {
+        h = prog_unary(b->p, expert_linear(b, x, ids, "blk.%u.ffn_up_exps", n, 0), *act);
+    }
+    return expert_linear(b, h, ids, "blk.%u.ffn_down_exps", n, n_embd);
+}
+
 val build_moe(struct build *b, val x, const struct moe *m)
 {
     const struct route_args route = {
@@ -170,28 +223,37 @@ val build_moe(struct build *b, val x, const struct moe *m)
         .n_groups_used = build_u32(b, "expert_group_used_count", 0),
         .normalise = m->normalise, .norm_floor = ROUTE_NORM_FLOOR, .scale = m->scale,
     };
-    const struct act_args act = { .act = m->act };
     const uint32_t n = route.n_experts;
+    const val logits = m->logits ? m->logits : build_linear(b, x, "blk.%u.ffn_gate_inp", n);
     val ids, weights, h;
 
-    prog_route(b->p, build_linear(b, x, "blk.%u.ffn_gate_inp", n), selection_bias(b, n), &route,
-               &ids, &weights);
-    if (build_has(b, "blk.%u.ffn_gate_up_exps.weight")) {
-        h = gated_halves(b, expert_linear(b, x, ids, "blk.%u.ffn_gate_up_exps", n, 0), m->act);
-    } else if (build_has(b, "blk.%u.ffn_gate_exps.weight")) {
-        const val gate = expert_linear(b, x, ids, "blk.%u.ffn_gate_exps", n, 0);
-
-        h = prog_gated(b->p, gate, expert_linear(b, x, ids, "blk.%u.ffn_up_exps", n,
-                                                 prog_width(b->p, gate)), act);
+    prog_route(b->p, logits, selection_bias(b, n), &route, &ids, &weights);
+    if (m->weigh_input) {
+        h = expert_ffn(b, prog_expert_spread(b->p, x, weights), ids, n, &m->act);
+        weights = prog_affine(b->p, weights, 0, 1);
     } else {
-        h = prog_unary(b->p, expert_linear(b, x, ids, "blk.%u.ffn_up_exps", n, 0), act);
+        h = expert_ffn(b, x, ids, n, &m->act);
     }
-    h = expert_linear(b, h, ids, "blk.%u.ffn_down_exps", n, prog_width(b->p, x));
     return prog_expert_sum(b->p, h, weights);
+}
+
+val build_moe_shared(struct build *b, val x, const struct moe *m)
+{
+    const val sum = build_moe(b, x, m);
+    val shared;
+
+    if (!build_has(b, "blk.%u.ffn_up_shexp.weight"))
+        return sum;
+    shared = build_ffn(b, x, m->act.act, "_shexp");
+    if (build_has(b, "blk.%u.ffn_gate_inp_shexp.weight"))
+        shared = prog_mul(b->p, shared,
+                          prog_unary(b->p, build_linear(b, x, "blk.%u.ffn_gate_inp_shexp", 1),
+                                     (struct act_args){ .act = ACT_SIGMOID }));
+    return prog_add(b->p, sum, shared);
 }
 
 val build_ffn_or_moe(struct build *b, val x, const struct moe *m)
 {
-    return build_has(b, "blk.%u.ffn_gate_inp.weight") ? build_moe(b, x, m)
-                                                       : build_ffn(b, x, m->act, "");
+    return build_has(b, "blk.%u.ffn_gate_inp.weight") ? build_moe_shared(b, x, m)
+                                                       : build_ffn(b, x, m->act.act, "");
 }

@@ -149,6 +149,7 @@ void build_begin(struct build *b, const struct arch *arch)
                                 : "attention.layer_norm_epsilon", 0),
     };
     b->causal = build_bool(b, "attention.causal", true);
-    b->rope_factors = true;
+    b->alibi = build_f32(b, "attention.max_alibi_bias", 0);
+    b->rope_factors = b->biases = b->output_bias = true;
     build_read_rope(b, arch->pairing);
 }

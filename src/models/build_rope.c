@@ -78,7 +78,8 @@ static wid factors(struct build *b, uint32_t n_pairs)
         { "blk.%u.rope_factors_short.weight", "rope_factors_short.weight" },
         { "blk.%u.rope_factors_long.weight", "rope_factors_long.weight" },
     };
-    const bool is_long = b->n_ctx > b->rope.n_ctx_orig;
+    /* engines of these files give out context in pieces of 256, and choose by that */
+    const bool is_long = ((uint64_t)b->n_ctx + 255) / 256 * 256 > b->rope.n_ctx_orig;
     const int64_t *shape = SHAPE(n_pairs);
     wid found[3];
 

@@ -150,6 +150,18 @@ val build_embed(struct build *b)
                       (struct embed_args){ .by = EMBED_TOKEN });
 }
 
+val build_positions(struct build *b, val x)
+{
+    const wid table = build_need(b, "position_embd.weight", SHAPE(-1, b->n_embd));
+
+    return prog_add(b->p, x, prog_embed(b->p, table, (struct embed_args){ .by = EMBED_POSITION }));
+}
+
+val build_scale(struct build *b, val x, float scale)
+{
+    return scale == 0 || scale == 1 ? x : prog_affine(b->p, x, scale, 0);
+}
+
 val build_linear_scaled(struct build *b, val x, const char *name, uint32_t n_out, float scale)
 {
     const int64_t n_in = prog_width(b->p, x);
@@ -161,7 +173,7 @@ val build_linear_scaled(struct build *b, val x, const char *name, uint32_t n_out
     if (n_out == 0)
         n_out = build_extent(b, with(full, name, ".weight"), 0);
     w = build_need(b, with(full, name, ".weight"), SHAPE(n_out, n_in));
-    bias = build_opt(b, with(full, name, ".bias"), SHAPE(n_out));
+    bias = b->biases ? build_opt(b, with(full, name, ".bias"), SHAPE(n_out)) : 0;
     factor = build_opt(b, with(full, name, ".scale"), SHAPE(-1));
     return prog_linear(b->p, x, w, bias, factor, (struct linear_args){ .scale = scale });
 }
@@ -204,6 +216,7 @@ val build_logits(struct build *b, val x)
 
     if (!w)
         w = build_need(b, "token_embd.weight", shape);
-    return prog_linear(b->p, rows, w, build_opt(b, "output.bias", SHAPE(b->n_vocab)),
+    return prog_linear(b->p, rows, w,
+                       b->output_bias ? build_opt(b, "output.bias", SHAPE(b->n_vocab)) : 0,
                        build_opt(b, "output.scale", SHAPE(-1)), (struct linear_args){ 0 });
 }

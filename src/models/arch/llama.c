@@ -8,7 +8,7 @@ arch_fn arch_llama;
 
 void arch_llama(struct build *b)
 {
-    const struct moe moe = { .score = ROUTE_SOFTMAX, .act = ACT_SILU, .normalise = true,
+    const struct moe moe = { .score = ROUTE_SOFTMAX, .act = { .act = ACT_SILU }, .normalise = true,
                              .scale = build_f32(b, "expert_weights_scale", 1) };
     val x = build_embed(b);
 

@@ -20,7 +20,7 @@ static val attention(struct build *b, val x, float temperature, uint32_t length)
 
 void arch_mistral3(struct build *b)
 {
-    const struct moe moe = { .score = ROUTE_SOFTMAX, .act = ACT_SILU, .normalise = true };
+    const struct moe moe = { .score = ROUTE_SOFTMAX, .act = { .act = ACT_SILU }, .normalise = true };
     const float temperature = build_f32(b, "attention.temperature_scale", 0);
     const uint32_t length = build_u32(b, "attention.temperature_length", b->rope.n_ctx_orig);
     val x = build_embed(b);

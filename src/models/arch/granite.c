@@ -1,0 +1,26 @@
+/* granite.c: Granite 3: the llama decoder with scales on embeddings, residuals, scores and logits;
+ * rotary positions only where the file says so. */
+#include "models/arch.h"
+
+arch_fn arch_granite;
+
+void arch_granite(struct build *b)
+{
+    const float residual = build_f32(b, "residual_scale", 1);
+    const bool use_rope = build_bool(b, "rope.scaling.finetuned", true);
+    struct moe moe = build_moe_keys(b, ROUTE_SOFTMAX, ACT_SILU);
+    val x = build_scale(b, build_embed(b), build_f32(b, "embedding_scale", 1));
+
+    moe.normalise = true;
+    while (build_layer(b)) {
+        const struct heads h = build_heads(b);
+        const struct attn_args a = build_attn_args(b, &h);
+        val y = build_attention_with(b, build_norm(b, x, "blk.%u.attn_norm"), &h, &a, use_rope);
+
+        x = prog_add(b->p, x, build_scale(b, y, residual));
+        y = build_ffn_or_moe(b, build_norm(b, x, "blk.%u.ffn_norm"), &moe);
+        x = prog_add(b->p, x, build_scale(b, y, residual));
+    }
+    x = build_logits(b, build_norm(b, x, "output_norm"));
+    prog_output(b->p, build_scale(b, x, 1 / build_f32(b, "logit_scale", 1)));
+}

@@ -1,0 +1,27 @@
+/* hunyuan.c: Hunyuan dense and its vision sibling: query and key norms come after the rotation. */
+#include "models/arch.h"
+
+arch_fn arch_hunyuan;
+
+static val attention(struct build *b, val x)
+{
+    const struct heads h = build_heads(b);
+    const struct attn_args a = build_attn_args(b, &h);
+    struct qkv t = build_qkv(b, x, &h);
+
+    t.q = build_rope(b, t.q, h.n, h.k_dim);
+    t.k = build_rope(b, t.k, h.n_kv, h.k_dim);
+    build_qk_norms(b, &t, &h, false);
+    return build_attend(b, &a, t);
+}
+
+void arch_hunyuan(struct build *b)
+{
+    val x = build_embed(b);
+
+    while (build_layer(b)) {
+        x = prog_add(b->p, x, attention(b, build_norm(b, x, "blk.%u.attn_norm")));
+        x = prog_add(b->p, x, build_ffn(b, build_norm(b, x, "blk.%u.ffn_norm"), ACT_SILU, ""));
+    }
+    prog_output(b->p, build_logits(b, build_norm(b, x, "output_norm")));
+}

@@ -1,0 +1,30 @@
+/* olmoe.c: OLMoE (arXiv 2409.02060): queries and keys are normalised over all heads
+ * at once; experts in every layer. */
+#include "models/arch.h"
+
+arch_fn arch_olmoe;
+
+static val attention(struct build *b, val x)
+{
+    const struct heads h = build_heads(b);
+    const struct attn_args a = build_attn_args(b, &h);
+    struct qkv t = build_qkv(b, x, &h);
+
+    build_qk_norms(b, &t, &h, true);
+    t.q = build_rope(b, t.q, h.n, h.k_dim);
+    t.k = build_rope(b, t.k, h.n_kv, h.k_dim);
+    return build_attend(b, &a, t);
+}
+
+void arch_olmoe(struct build *b)
+{
+    const struct moe moe = build_moe_keys(b, ROUTE_SOFTMAX, ACT_SILU);
+    val x = build_embed(b);
+
+    b->biases = false;
+    while (build_layer(b)) {
+        x = prog_add(b->p, x, attention(b, build_norm(b, x, "blk.%u.attn_norm")));
+        x = prog_add(b->p, x, build_ffn_or_moe(b, build_norm(b, x, "blk.%u.ffn_norm"), &moe));
+    }
+    prog_output(b->p, build_logits(b, build_norm(b, x, "output_norm")));
+}
