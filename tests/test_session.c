@@ -10,6 +10,7 @@
 #include "base/fault.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "chips/cpu/features.h"
 #include "models/session.h"
 #include "tiny.h"
 
@@ -148,13 +149,75 @@ static void test_same_bits_reference(void **state)
     check_model("llama", QUANT_Q4_0, (struct session_opts){ .exec = SESSION_EXEC_REF });
 }
 
+/* The thread team: every weight type's kernels, 1, 2 and 3 threads, two instruction sets. */
+static void check_fast(enum quant_mix mix)
+{
+    const struct shape shape = tiny_shape("llama");
+    struct model *m = tiny_open(&shape, mix);
+    struct session_opts o = { .exec = SESSION_EXEC_CPU, .n_threads = 1 };
+    float *want = reference_rows(m, o), *other;
+
+    check_chunks(m, o, want);
+    check_company(m, o, want);
+    for (o.n_threads = 2; o.n_threads <= 3; o.n_threads++) {
+        other = reference_rows(m, o);
+        same(other, want, N, "with more threads");
+        mem_free(other);
+    }
+    o.n_threads = 2;
+    check_company(m, o, want);
+    /* another instruction set may round otherwise, but as steadily */
+    o.isa_mask = CPU_AVX2;
+    other = reference_rows(m, o);
+    check_company(m, o, other);
+    mem_free(other);
+    mem_free(want);
+    model_close(m);
+}
+
+static void test_same_bits_q8_0(void **state)
+{
+    (void)state;
+    check_fast(QUANT_Q8_0);
+}
+
+static void test_same_bits_q4_k(void **state)
+{
+    (void)state;
+    check_fast(QUANT_Q4_K_S);
+}
+
+static void test_same_bits_bf16(void **state)
+{
+    (void)state;
+    check_fast(QUANT_BF16);
+}
+
+static void test_same_bits_cache_types(void **state)
+{
+    static const enum dtype types[] = { DTYPE_F32, DTYPE_BF16, DTYPE_Q8_0 };
+    const struct shape shape = tiny_shape("qwen3");
+    struct model *m = tiny_open(&shape, QUANT_Q4_0);
+
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        const struct session_opts o = { .exec = SESSION_EXEC_CPU, .n_threads = 2, .kv_set = true,
+                                        .k_dtype = types[i], .v_dtype = types[i] };
+        float *want = reference_rows(m, o);
+
+        check_chunks(m, o, want);
+        mem_free(want);
+    }
+    model_close(m);
+}
+
 /* ---- sequences ---- */
 
 static void test_fork_and_truncate(void **state)
 {
     const struct shape shape = tiny_shape("qwen3");
     struct model *m = tiny_open(&shape, QUANT_Q8_0);
-    const struct session_opts o = { .exec = SESSION_EXEC_REF, .n_ctx = N, .n_seqs = 3 };
+    const struct session_opts o = { .n_threads = 2, .n_ctx = N, .n_seqs = 3 };
     struct session *s = open_session(m, o);
     float *a = rows(1), *b = rows(1), *c = rows(1);
     struct err e = { 0 };
@@ -196,7 +259,7 @@ static void test_full(void **state)
 {
     const struct shape shape = tiny_shape("llama");
     struct model *m = tiny_open(&shape, QUANT_Q8_0);
-    struct session_opts o = { .exec = SESSION_EXEC_REF, .n_ctx = 100, .n_seqs = 2 };
+    struct session_opts o = { .n_threads = 2, .n_ctx = 100, .n_seqs = 2 };
     struct session *s = open_session(m, o);
     struct session_memory mem;
     float *a = rows(1), *b = rows(1);
@@ -233,7 +296,7 @@ static void test_refused(void **state)
 {
     const struct shape shape = tiny_shape("llama");
     struct model *m = tiny_open(&shape, QUANT_Q8_0);
-    const struct session_opts o = { .exec = SESSION_EXEC_REF, .n_ctx = 100, .n_seqs = 2 };
+    const struct session_opts o = { .n_threads = 2, .n_ctx = 100, .n_seqs = 2 };
     struct session *s = open_session(m, o);
     const int32_t bad[2] = { 3, 320 };
     float *a = rows(2);
@@ -265,7 +328,7 @@ static void test_share(void **state)
 {
     const struct shape shape = tiny_shape("llama");
     struct model *m = tiny_open(&shape, QUANT_Q8_0);
-    struct session_opts o = { .exec = SESSION_EXEC_REF, .n_ctx = 100, .max_rows = 32 };
+    struct session_opts o = { .n_threads = 2, .n_ctx = 100, .max_rows = 32 };
     struct session *a = open_session(m, o), *b, *c = NULL;
     float *x = rows(1), *y = rows(1);
     struct err e = { 0 };
@@ -291,7 +354,7 @@ static void test_plan_is_kept(void **state)
 {
     const struct shape shape = tiny_shape("llama");
     struct model *m = tiny_open(&shape, QUANT_Q8_0);
-    const struct session_opts o = { .exec = SESSION_EXEC_REF, .n_ctx = 300, .n_seqs = 3 };
+    const struct session_opts o = { .n_threads = 2, .n_ctx = 300, .n_seqs = 3 };
     struct session_memory planned, real;
     struct session *s = open_session(m, o);
     struct err e = { 0 };
@@ -313,7 +376,7 @@ static void test_out_of_memory(void **state)
 #ifdef WATT_FAULTS
     const struct shape shape = tiny_shape("llama");
     struct model *m = tiny_open(&shape, QUANT_Q8_0);
-    const struct session_opts o = { .exec = SESSION_EXEC_REF, .n_ctx = 64 };
+    const struct session_opts o = { .n_threads = 2, .n_ctx = 64 };
 
     (void)state;
     for (unsigned long n = 1;; n++) {
@@ -342,6 +405,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_same_bits_reference),
+        cmocka_unit_test(test_same_bits_q8_0),
+        cmocka_unit_test(test_same_bits_q4_k),
+        cmocka_unit_test(test_same_bits_bf16),
+        cmocka_unit_test(test_same_bits_cache_types),
         cmocka_unit_test(test_fork_and_truncate),
         cmocka_unit_test(test_full),
         cmocka_unit_test(test_refused),

@@ -56,9 +56,21 @@ static bool shape_fits(const struct tensor *t, const int64_t *shape, int n)
     return true;
 }
 
+/* The tensor with exactly the dimensions asked for; it fits them. */
+static struct tensor with_dims(const struct tensor *t, int n)
+{
+    struct tensor v = *t;
+
+    v.n_dims = (uint8_t)n;
+    for (int k = n - 1, i = t->n_dims - 1; k >= 0; k--, i--)
+        v.shape[k] = i >= 0 ? t->shape[i] : 1;
+    return v;
+}
+
 static wid bind(struct build *b, const struct gguf_tensor *t, const char *full,
                 const int64_t *shape)
 {
+    struct tensor view;
     int n = 0;
 
     while (n < TENSOR_MAX_DIMS && shape[n] != 0)
@@ -73,7 +85,8 @@ static wid bind(struct build *b, const struct gguf_tensor *t, const char *full,
                   full, found, expected);
         return 0;
     }
-    return prog_weight(b->p, full, &t->t);
+    view = with_dims(&t->t, n);
+    return prog_weight(b->p, full, &view);
 }
 
 static void missing(struct build *b, const char *full)

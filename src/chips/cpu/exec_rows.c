@@ -214,6 +214,11 @@ static void run_instr(struct cpu_exec *x, const struct item *it, uint32_t unit, 
                   (float *)(void *)((uint8_t *)x->region + x->s.offset[in->dst[1]]) +
                       (size_t)unit * value(x, in->dst[1])->width, scratch);
         break;
+    case OP_EXPERT_SPREAD:
+        for (uint32_t i = 0; i < per; i++)
+            x->k.affine(dst_row(it, (uint64_t)unit * per + i), src_row(it, 0, unit),
+                        src_row(it, 1, unit)[i], 0.0f, value(x, in->dst[0])->width);
+        break;
     case OP_EXPERT_SUM:
         row_expert_sum(x, it, unit);
         break;
