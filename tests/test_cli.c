@@ -148,6 +148,30 @@ static void completion_names_every_verb(void **state)
     }
 }
 
+/* Writes `watt completion WHAT` to a file and runs a program on it. */
+static int checked_by(char *what, char *const *checker)
+{
+    char path[] = "watt-completion-XXXXXX";
+    static struct spawned check;
+    char *argv[16];
+    int fd = mkstemp(path), n = 0;
+
+    assert_true(fd >= 0);
+    spawn_to(&r, (char *[]){ (char *)(uintptr_t)"watt", (char *)(uintptr_t)"completion", what, NULL },
+             NULL, fd);
+    assert_int_equal(r.code, 0);
+    for (; checker[n] && n < 14; n++)
+        argv[n] = checker[n];
+    argv[n] = path;
+    argv[n + 1] = NULL;
+    spawn_program(&check, argv[0], argv, NULL, -1);
+    (void)close(fd);
+    (void)unlink(path);
+    if (check.code != 0)
+        (void)fprintf(stderr, "%s%s", check.out, check.err);
+    return check.code;
+}
+
 /* The shells that are here must be able to read their script. */
 static void completion_is_valid_shell(void **state)
 {
@@ -158,31 +182,34 @@ static void completion_is_valid_shell(void **state)
 
     (void)state;
     for (int s = 0; s < 3; s++) {
-        char path[] = "watt-completion-XXXXXX";
-        int fd, status = 0;
-        pid_t pid;
-
         if (access(shells[s].path, X_OK) != 0)
             continue;
-        fd = mkstemp(path);
-        assert_true(fd >= 0);
-        spawn_to(&r, (char *[]){ (char *)(uintptr_t)"watt", (char *)(uintptr_t)"completion",
-                                 (char *)(uintptr_t)shells[s].name, NULL }, NULL, fd);
-        assert_int_equal(r.code, 0);
-        pid = fork();
-        assert_true(pid >= 0);
-        if (pid == 0) {
-            (void)execl(shells[s].path, shells[s].name, "-n", path, (char *)NULL);
-            _exit(98);
-        }
-        assert_int_equal(waitpid(pid, &status, 0), pid);
-        assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-        (void)close(fd);
-        (void)unlink(path);
+        assert_int_equal(checked_by((char *)(uintptr_t)shells[s].name,
+                                    (char *[]){ (char *)(uintptr_t)shells[s].path,
+                                                (char *)(uintptr_t)"-n", NULL }), 0);
         checked++;
     }
     if (checked == 0)
         skip();
+}
+
+static void manual_page_is_clean(void **state)
+{
+    (void)state;
+    spawn(&r, NULL, "completion", "man");
+    assert_int_equal(r.code, 0);
+    for (int i = 0; i < n_verbs; i++) {
+        char section[64];
+
+        (void)snprintf(section, sizeof section, "\n.Ss %.31s\n", verbs[i]);
+        assert_non_null(strstr(r.out, section));
+    }
+    if (access("/usr/bin/mandoc", X_OK) != 0)
+        skip();
+    assert_int_equal(checked_by((char *)(uintptr_t)"man",
+                                (char *[]){ (char *)(uintptr_t)"/usr/bin/mandoc", (char *)(uintptr_t)"-T",
+                                            (char *)(uintptr_t)"lint", (char *)(uintptr_t)"-W",
+                                            (char *)(uintptr_t)"warning", NULL }), 0);
 }
 
 static void full_or_closed_output_is_reported(void **state)
@@ -264,6 +291,7 @@ int main(void)
         cmocka_unit_test(version_is_printed),
         cmocka_unit_test(completion_names_every_verb),
         cmocka_unit_test(completion_is_valid_shell),
+        cmocka_unit_test(manual_page_is_clean),
         cmocka_unit_test(full_or_closed_output_is_reported),
         cmocka_unit_test(bad_files_are_one_line),
     };

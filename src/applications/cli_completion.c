@@ -65,7 +65,7 @@ static void bash(void)
     (void)printf("' -- \"$cur\"))\n        return\n    fi\n    case ${COMP_WORDS[1]} in\n");
     for (const struct cli_verb *const *v = cli_verbs; *v; v++)
         bash_verb(*v);
-    (void)printf("        completion) COMPREPLY=($(compgen -W 'bash zsh fish' -- \"$cur\")); return;;\n"
+    (void)printf("        completion) COMPREPLY=($(compgen -W 'bash zsh fish man' -- \"$cur\")); return;;\n"
                  "        help) COMPREPLY=($(compgen -W '");
     for (const struct cli_verb *const *v = cli_verbs; *v; v++)
         (void)printf("%s ", (*v)->name);
@@ -122,7 +122,7 @@ static void zsh(void)
         for (const struct cli_opt *o = (*v)->options; o && o->name; o++)
             zsh_option(o);
         (void)printf("                    '--help[this page]' %s;;\n",
-                     strcmp((*v)->name, "completion") == 0 ? "'1:shell:(bash zsh fish)'" : "'*:file:_files'");
+                     strcmp((*v)->name, "completion") == 0 ? "'1:shell:(bash zsh fish man)'" : "'*:file:_files'");
     }
     (void)printf("                help) _describe verb verbs;;\n            esac;;\n    esac\n}\n"
                  "if [ \"$funcstack[1]\" = _watt ]; then _watt \"$@\"; else compdef _watt watt; fi\n");
@@ -165,13 +165,14 @@ static void fish(void)
         for (const struct cli_opt *o = (*v)->options; o && o->name; o++)
             fish_option(*v, o);
     }
-    (void)printf("complete -c watt -n '__fish_seen_subcommand_from completion' -f -a 'bash zsh fish'\n");
+    (void)printf("complete -c watt -n '__fish_seen_subcommand_from completion' -f -a 'bash zsh fish man'\n");
 }
 
 static int run_completion(const struct cli *c, const void *options)
 {
     static const struct { const char *name; void (*write)(void); } shells[] = {
         { "bash", bash }, { "zsh", zsh }, { "fish", fish },
+        { "man", cli_man },
     };
 
     (void)options;
@@ -180,16 +181,17 @@ static int run_completion(const struct cli *c, const void *options)
             shells[i].write();
             return CLI_OK;
         }
-    return cli_usage(c, "unknown shell '%s': bash, zsh and fish are known", c->args[0]);
+    return cli_usage(c, "unknown shell '%s': bash, zsh, fish and man (the manual page) are known", c->args[0]);
 }
 
 const struct cli_verb verb_completion = {
     .name = "completion",
-    .summary = "print a completion script for a shell",
-    .usage = "bash|zsh|fish",
+    .summary = "print a completion script for a shell, or the manual page",
+    .usage = "bash|zsh|fish|man",
     .examples = "eval \"$(watt completion bash)\"\n"
                 "watt completion zsh > ~/.zfunc/_watt\n"
-                "watt completion fish > ~/.config/fish/completions/watt.fish",
+                "watt completion fish > ~/.config/fish/completions/watt.fish\n"
+                "watt completion man | man -l -",
     .min_args = 1, .max_args = 1,
     .run = run_completion,
 };

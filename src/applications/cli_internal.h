@@ -11,5 +11,7 @@ size_t cli_count_options(const struct cli_verb *v);
 
 void cli_help_all(FILE *f);
 void cli_help_verb(FILE *f, const struct cli_verb *v);
+/* The manual page watt(1) on stdout, in mdoc. */
+void cli_man(void);
 
 #endif
