@@ -65,8 +65,8 @@ static struct tasks tasks_of(const struct bench *b)
 static void product_task(struct bench *b, const struct tasks *t, size_t i, unsigned worker)
 {
     const uint32_t mat = (uint32_t)(i / (t->rows * t->panels));
-    const uint32_t panel = (uint32_t)(i / t->rows % t->panels) * t->cut.panels;
-    const uint32_t row = (uint32_t)(i % t->rows) * t->cut.rows;
+    const uint32_t row = (uint32_t)(i / t->panels % t->rows) * t->cut.rows;
+    const uint32_t panel = (uint32_t)(i % t->panels) * t->cut.panels;
     const struct matmul_args a = {
         .out = b->out + (size_t)row * b->w.n_out, .out_stride = b->w.n_out,
         .act = b->act + row * b->act_stride, .act_stride = b->act_stride,

@@ -26,7 +26,8 @@ struct matmul_cut matmul_cut(const struct packed *w, uint32_t n_rows)
         cut.rows = ((n_rows + n_cuts - 1) / n_cuts + 11) / 12 * 12;
         cut.panels = CUT_PANELS;
     }
-    while (cut.panels > 2 && cut.panels * 4 > w->n_panels)
+    /* enough calls for a few threads */
+    while (cut.panels > 2 && n_cuts * (w->n_panels / cut.panels) < 4)
         cut.panels /= 2;
     return cut;
 }
@@ -171,6 +172,17 @@ static void tile_fill(struct tile *t, const struct walk *w, uint32_t r0, uint32_
     }
 }
 
+/* Sums of one row between the kernel's buffer and the output; whole vectors mostly. */
+static inline void copy_sums(float *dst, const float *src, uint32_t n)
+{
+    if (n == 2 * PACK_ROWS)
+        memcpy(dst, src, 2 * PACK_ROWS * sizeof *dst);
+    else if (n == PACK_ROWS)
+        memcpy(dst, src, PACK_ROWS * sizeof *dst);
+    else
+        memcpy(dst, src, n * sizeof *dst);
+}
+
 /* One tile times one or two panels, sums taken from and left in the output. */
 static void tile_product(const struct walk *w, const struct tile *t, uint32_t r0, uint32_t n,
                          uint32_t rows, uint32_t panel, uint32_t n_panels, const uint8_t *data,
@@ -179,22 +191,20 @@ static void tile_product(const struct walk *w, const struct tile *t, uint32_t r0
     _Alignas(64) float sum[TILE_ROWS_MAX * 2 * PACK_ROWS];
     const uint32_t width = n_panels * PACK_ROWS, col = panel * PACK_ROWS;
     const uint32_t left = w->a->w->n_out - col, used = left < width ? left : width;
+    float *out[TILE_ROWS_MAX];
 
+    for (uint32_t r = 0; r < n; r++) {
+        out[r] = out_row(w->a, r0 + r) + col;
+        __builtin_prefetch(out[r], 1, 3);
+    }
     if (w->from == 0)
         memset(sum, 0, sizeof *sum * rows * width);
     else
         for (uint32_t r = 0; r < rows; r++)
-            memcpy(sum + r * width, out_row(w->a, r0 + (r < n ? r : n - 1)) + col,
-                   used * sizeof *sum);
+            copy_sums(sum + r * width, out[r < n ? r : n - 1], used);
     w->b->fn[rows][n_panels - 1](sum, t, data, panel_bytes, w->n_units);
-    for (uint32_t r = 0; r < n; r++) {
-        float *out = out_row(w->a, r0 + r) + col;
-
-        if (used == PACK_ROWS)
-            memcpy(out, sum + r * width, PACK_ROWS * sizeof *sum);
-        else
-            memcpy(out, sum + r * width, used * sizeof *sum);
-    }
+    for (uint32_t r = 0; r < n; r++)
+        copy_sums(out[r], sum + r * width, used);
 }
 
 struct tiles {

@@ -52,7 +52,7 @@ typedef void matmul_fn(const struct matmul_args *a);
 /* How to cut a product into calls: at most so many rows and panels each. One row: few
  * panels, so that threads share the weights evenly. Many rows: the call copies its rows into
  * tiles once and reuses them for every panel, so few rows that stay in the cache and many
- * panels. Depends on the shape alone; any other cut gives the same bits, only slower. */
+ * panels; hand out all panels of some rows before the next rows. Depends on the shape alone; any other cut gives the same bits, only slower. */
 struct matmul_cut { uint32_t rows, panels; };
 struct matmul_cut matmul_cut(const struct packed *w, uint32_t n_rows);
 
