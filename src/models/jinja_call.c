@@ -234,6 +234,8 @@ static struct jdict *call_dict(struct jrt *rt, const struct jargs *a, const char
 
     if (a->n_pos > 1)
         jraise(rt, "%s expected at most 1 argument, got %u", what, a->n_pos);
+    if (a->n_pos && a->pos[0].kind == J_UNDEF)
+        jfail_undefined(rt, a->pos[0]);
     if (a->n_pos && (a->pos[0].kind == J_DICT || a->pos[0].kind == J_NS)) {
         const struct jdict *from = a->pos[0].u.dict;
 

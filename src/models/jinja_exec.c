@@ -27,6 +27,15 @@ static void output_value(struct jrt *rt, struct jval v)
     joutput(rt, v.u.s->p, v.u.s->len);
 }
 
+/* What a filter block or a call block gives must be text: Jinja2 joins it as it
+ * is, unlike what stands between {{ and }}. */
+static void output_text(struct jrt *rt, struct jval v)
+{
+    if (v.kind != J_STR)
+        jraise(rt, "expected str instance, %s found", jtype_name(v));
+    joutput(rt, v.u.s->p, v.u.s->len);
+}
+
 /* The text of a body, not output. */
 static struct jval capture(struct jrt *rt, struct jframe *f, const struct jnodes *body,
                            enum jflow *flow)
@@ -135,7 +144,7 @@ static enum jflow exec_block(struct jrt *rt, struct jframe *f, const struct jnod
     if (n->op == N_SETBLOCK)
         jassign(rt, f, n->u.block.target, text);
     else
-        output_value(rt, text);
+        output_text(rt, text);
     return F_NEXT;
 }
 
@@ -162,7 +171,7 @@ static void exec_callblock(struct jrt *rt, struct jframe *f, const struct jnode 
     fn = jeval(rt, f, call->u.call.fn);
     a = jeval_args(rt, f, call->u.call.args, true, caller);
     rt->line = n->line;
-    output_value(rt, jcall(rt, fn, &a));
+    output_text(rt, jcall(rt, fn, &a));
 }
 
 static enum jflow exec_with(struct jrt *rt, struct jframe *f, const struct jnode *n)

@@ -662,7 +662,8 @@ FILTER(f_round)
         jraise(rt, "int too large to convert to float");
     if (!isfinite(r))
         jraise(rt, "cannot convert float infinity or NaN to integer");
-    return jv_float((method[0] == 'c' ? ceil(r) : floor(r)) / unit);
+    /* Python divides an int, which has no -0. */
+    return jv_float(((method[0] == 'c' ? ceil(r) : floor(r)) + 0.0) / unit);
 }
 
 FILTER(f_filesizeformat)

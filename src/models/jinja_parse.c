@@ -77,10 +77,21 @@ static struct jnode *target(struct parser *p, const char *end_name, bool with_na
 
 /* ---- statements ---- */
 
+/* Inside a loop nothing may be stored to `loop`, not even deep down. */
+static void no_loop_target(struct parser *p, const struct jnode *n)
+{
+    if (p->fors > 0 && n->op == N_NAME && jstr_is(n->u.name.id, "loop"))
+        jp_bad(p, n->line, "can't assign to special loop variable in for-loop target");
+    if (n->op == N_TUPLE)
+        for (uint32_t i = 0; i < n->u.list.n; i++)
+            no_loop_target(p, n->u.list.v[i]);
+}
+
 static struct jnode *parse_set(struct parser *p, uint32_t line)
 {
     struct jnode *to = target(p, NULL, true), *n;
 
+    no_loop_target(p, to);
     if (jp_skip(p, T_ASSIGN)) {
         n = jp_node(p, N_SET, line);
         n->u.set.target = to;
@@ -97,15 +108,6 @@ static struct jnode *parse_set(struct parser *p, uint32_t line)
     return n;
 }
 
-static void no_loop_target(struct parser *p, const struct jnode *n)
-{
-    if (n->op == N_NAME && jstr_is(n->u.name.id, "loop"))
-        jp_bad(p, n->line, "can't assign to special loop variable in for-loop target");
-    if (n->op == N_TUPLE)
-        for (uint32_t i = 0; i < n->u.list.n; i++)
-            no_loop_target(p, n->u.list.v[i]);
-}
-
 static struct jnode *parse_for(struct parser *p, uint32_t line)
 {
     static const char *const ends[] = { "endfor", "else", NULL };
@@ -115,6 +117,7 @@ static struct jnode *parse_for(struct parser *p, uint32_t line)
 
     memset(f, 0, sizeof *f);
     n->u.loop = f;
+    p->fors++;
     f->target = target(p, "in", false);
     no_loop_target(p, f->target);
     if (!jp_skip_name(p, "in"))
@@ -130,6 +133,7 @@ static struct jnode *parse_for(struct parser *p, uint32_t line)
         f->other = statements_to(p, "endfor");
     else
         jp_next(p);
+    p->fors--;
     jp_over(p, n, f->iter);
     jp_over(p, n, f->test);
     jp_over_all(p, n, &f->body);

@@ -13,6 +13,7 @@ struct parser {
     struct jtoken   *tok;    /* current; the last is T_EOF */
     uint32_t         depth;
     uint32_t         loops;  /* loops around, inside this function */
+    uint32_t         fors;   /* loops around, in all */
 };
 
 NORETURN void jp_bad(struct parser *p, uint32_t line, const char *what);

@@ -142,9 +142,7 @@ static void split_space(struct jrt *rt, struct jval s, int64_t max, struct jvec 
             return;
         from = at;
         if (max-- == 0) {
-            const struct jval rest = jv_like(s, jstr_view(rt, p + from, len - from));
-
-            jvec_push(rt, out, js_strip(rt, rest, NULL, JS_RIGHT));
+            jvec_push(rt, out, jv_like(s, jstr_view(rt, p + from, len - from)));
             return;
         }
         for (; at < len; at += n) {
@@ -170,13 +168,13 @@ static void rsplit_space(struct jrt *rt, struct jval s, int64_t max, struct jvec
     }
     /* The rest on the left keeps its inner white space. */
     if (max == 0) {
-        jvec_push(rt, out, js_strip(rt, s, NULL, JS_LEFT | JS_RIGHT));
+        jvec_push(rt, out, js_strip(rt, s, NULL, JS_RIGHT));
         return;
     }
     first_kept = words.v[words.n - (uint32_t)max].u.s;
     end = (size_t)(first_kept->p - s.u.s->p);
     jvec_push(rt, out, js_strip(rt, jv_like(s, jstr_view(rt, s.u.s->p, end)), NULL,
-                                JS_LEFT | JS_RIGHT));
+                                JS_RIGHT));
     for (uint32_t i = words.n - (uint32_t)max; i < words.n; i++)
         jvec_push(rt, out, words.v[i]);
 }

@@ -113,7 +113,7 @@ int jstr_cmp(const struct jstr *a, const struct jstr *b)
     const uint32_t n = a->len < b->len ? a->len : b->len;
     const int c = n ? memcmp(a->p, b->p, n) : 0;   /* UTF-8 sorts like code points */
 
-    return c ? c : a->len < b->len ? -1 : a->len > b->len;
+    return c ? (c > 0) - (c < 0) : (a->len > b->len) - (a->len < b->len);
 }
 
 size_t jstr_find(struct jrt *rt, const struct jstr *s, const struct jstr *what, size_t from)
