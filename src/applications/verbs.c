@@ -9,6 +9,7 @@ extern const struct cli_verb verb_logits;
 extern const struct cli_verb verb_completion;
 extern const struct cli_verb verb_quantize;
 extern const struct cli_verb verb_synth;
+extern const struct cli_verb verb_template;
 extern const struct cli_verb verb_tokenize;
 
 const struct cli_verb *const cli_verbs[] = {
@@ -19,6 +20,7 @@ const struct cli_verb *const cli_verbs[] = {
     &verb_quantize,
     &verb_completion,
     &verb_synth,
+    &verb_template,
     &verb_tokenize,
     NULL
 };

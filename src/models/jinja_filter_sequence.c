@@ -464,7 +464,7 @@ static void fill_slice(struct jrt *rt, struct jiter *it)
         jcharge(rt, 1);
         if (i < extra)
             offset++;
-        part = jv_list(rt, l.v + from, (size_t)(offset + (i + 1) * per - from));
+        part = jv_list(rt, l.n ? l.v + from : NULL, (size_t)(offset + (i + 1) * per - from));
         if (given(p[1]) && i >= extra) {
             const struct jval fill[1] = { p[1] };
 

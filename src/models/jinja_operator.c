@@ -328,7 +328,7 @@ static struct jval slice_str(struct jrt *rt, struct jval obj, int64_t start, int
 struct jval jslice(struct jrt *rt, struct jval obj, struct jval start, struct jval stop,
                    struct jval step)
 {
-    int64_t by = 1, n, from, to;
+    int64_t by = 1, n, from, to, stride;
     uint32_t count = 0;
     struct jval *v;
 
@@ -350,6 +350,7 @@ struct jval jslice(struct jrt *rt, struct jval obj, struct jval start, struct jv
         from = slice_index(rt, start, n, by > 0 ? 0 : -1, by > 0 ? n : n - 1);
     if (stop.kind != J_NONE)
         to = slice_index(rt, stop, n, by > 0 ? 0 : -1, by > 0 ? n : n - 1);
+    stride = by;
     if (by > n + 1)      /* as good as any larger step, and far from overflow */
         by = n + 1;
     if (by < -(n + 1))
@@ -364,11 +365,13 @@ struct jval jslice(struct jrt *rt, struct jval obj, struct jval start, struct jv
         const struct jrange *r = obj.u.range;
         const int64_t first = (int64_t)((uint64_t)r->start + (uint64_t)r->step * (uint64_t)from);
 
+        if (__builtin_mul_overflow(stride, r->step, &stride))
+            overflow(rt);
         return jv_range(rt, first, (int64_t)((uint64_t)r->start + (uint64_t)r->step * (uint64_t)to),
-                        r->step * by);
+                        stride);
     }
     if (by == 1) {
-        v = obj.u.list->v + (count ? from : 0);
+        v = count ? obj.u.list->v + from : NULL;
     } else {
         v = jalloc_array(rt, count, sizeof *v);
         for (uint32_t i = 0; i < count; i++, from += by)

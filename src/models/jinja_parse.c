@@ -128,11 +128,13 @@ static struct jnode *parse_for(struct parser *p, uint32_t line)
     n->flag = jp_skip_name(p, "recursive");
     p->loops = n->flag ? 1 : loops + 1;
     f->body = statements(p, ends);
-    p->loops = loops;
+    /* A recursive loop is a function of its own, and its else stands in no loop. */
+    p->loops = n->flag ? 0 : loops;
     if (jp_skip_name(p, "else"))
         f->other = statements_to(p, "endfor");
     else
         jp_next(p);
+    p->loops = loops;
     p->fors--;
     jp_over(p, n, f->iter);
     jp_over(p, n, f->test);

@@ -704,8 +704,8 @@ void jiterate(struct jrt *rt, struct jval v, struct jlist *out)
         return;
     case J_ITER:
         jiter_fill(rt, v.u.iter);
-        out->v = v.u.iter->v + v.u.iter->pos;
         out->n = v.u.iter->n - v.u.iter->pos;
+        out->v = out->n ? v.u.iter->v + v.u.iter->pos : NULL;
         v.u.iter->pos = v.u.iter->n;
         return;
     case J_UNDEF:

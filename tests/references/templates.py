@@ -5,12 +5,16 @@ Makes random expressions and templates from a seed, renders each here and in
 template_cases (a program of the test build), and compares text, or that both
 refuse. Needs Jinja2 3.1 (package python3-jinja2).
 
-    templates.py TEMPLATE_CASES [--cases N] [--seed S] [--show N]
+    templates.py [--program TEMPLATE_CASES] [--cases N] [--seed S] [--show N]
+
+TEMPLATE_CASES lies beside the tests of the build that $WATT belongs to.
 """
+# requires: jinja2
 import argparse
 import copy
 import datetime
 import json
+import os
 import random
 import re
 import subprocess
@@ -257,13 +261,15 @@ def reference(source, variables):
 
 UNFAIR = re.compile(r"(?i)0x[0-9a-f]{6,}|\d{19,}|<(built-in )?(method|function|class)|generator object|[0-9]j\)")
 
+ADDRESS = re.compile(r"(?i)o\W*b\W*j\W*e\W*c\W*t\W*(>|&gt;|$)|>.?t.?c.?e.?j.?b.?o")     # ours, without its address
+
 
 def compare(row, source):
     try:
         text, error = reference(source, copy.deepcopy(VARS))
     except Skip:
         return None
-    if text is not None and UNFAIR.search(text):
+    if text is not None and (UNFAIR.search(text) or ADDRESS.search(row.get("text", ""))):
         return None
     # Quirks of constant folding: -1 ** x is -(1 ** x), 1[1:2] is undefined.
     if re.search(r"\(-[\d.]+\) \*\*", source) or "cannot be sliced" in row.get("error", ""):
@@ -282,10 +288,11 @@ def compare(row, source):
 def main():
     warnings.simplefilter("ignore")
     p = argparse.ArgumentParser()
-    p.add_argument("program")
-    p.add_argument("--cases", type=int, default=20000)
+    p.add_argument("--program", default=os.path.join(os.path.dirname(os.environ.get("WATT", "")),
+                                                     "tests", "template_cases"))
+    p.add_argument("--cases", type=int, default=12000)
     p.add_argument("--seed", type=int, default=1)
-    p.add_argument("--share", type=float, default=0.05, help="of the table of filters by values")
+    p.add_argument("--share", type=float, default=0.03, help="of the table of filters by values")
     p.add_argument("--show", type=int, default=20)
     p.add_argument("--kind", choices=["all", "each", "expr", "template"], default="all")
     a = p.parse_args()
