@@ -116,6 +116,8 @@ int main(int argc, char **argv)
         rng_init(&ck.rng, ck.seed);
         kernels_init(&k, mask);
         ck_matmul(&ck, &k, &ref);
+        ck_rows(&ck, &k, &ref);
+        ck_attention(&ck, &k, &ref);
         printf("%-12s %lu cases\n", ck_masks[i], ck.n_cases - before);
     }
     printf("%lu cases, %lu failed\n", ck.n_cases, ck.n_failed);

@@ -38,6 +38,8 @@ void ck_expect(struct ck *ck, bool ok, const char *fmt, ...)
 
 /* The parts. k: the kernels of the mask; ref: those of "ref". */
 void ck_matmul(struct ck *ck, const struct kernels *k, const struct kernels *ref);
+void ck_rows(struct ck *ck, const struct kernels *k, const struct kernels *ref);
+void ck_attention(struct ck *ck, const struct kernels *k, const struct kernels *ref);
 void ck_matmul_bench(int argc, char **argv);
 
 #endif

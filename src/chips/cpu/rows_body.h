@@ -159,13 +159,18 @@ static inline vf act_one(vf x, enum act act, vf param)
     return x;
 }
 
+static float softplus(float x)
+{
+    return x > 20.0f ? x : log1pf(expf(x));
+}
+
 static void unary(float *y, const float *x, size_t n, const struct act_args *a)
 {
     const vf param = v_set1(a->param);
 
     if (a->act == ACT_SOFTPLUS) {
         for (size_t i = 0; i < n; i++)
-            y[i] = x[i] > 20.0f ? x[i] : log1pf(expf(x[i]));
+            y[i] = softplus(x[i]);
         return;
     }
     EACH_VECTOR(i, n)
@@ -175,6 +180,7 @@ static void unary(float *y, const float *x, size_t n, const struct act_args *a)
 static inline vf gate_one(vf g, vf u, const struct act_args *a)
 {
     const vf param = v_set1(a->param);
+    float lanes[VN];
 
     if (a->limit > 0.0f) {
         const vf top = v_set1(a->limit);
@@ -186,6 +192,13 @@ static inline vf gate_one(vf g, vf u, const struct act_args *a)
         u = v_add(u, v_set1(a->up_offset));
     if (a->alpha > 0.0f)
         return v_mul(v_mul(g, v_sigmoid(v_mul(g, v_set1(a->alpha)))), u);
+    if (a->act == ACT_SOFTPLUS) {
+        v_store(lanes, g);
+        for (int i = 0; i < VN; i++)
+            lanes[i] = softplus(lanes[i]);
+        g = v_load(lanes);
+        return v_mul(g, u);
+    }
     return v_mul(act_one(g, a->act, param), u);
 }
 

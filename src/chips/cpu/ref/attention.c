@@ -106,39 +106,54 @@ static void finish(const struct attn_task *t, const struct query *x, double m, d
         x->out[d] = total == 0 ? 0.0f : (float)(o[d] * scale / total);
 }
 
+/* The partial of one segment, rounded to f32 as it is when a task of its own stores it. */
+static void segment_partial(const struct attn_task *t, const struct query *x, uint32_t segment,
+                            float *out)
+{
+    const uint32_t n = t->args->v_dim, from = segment * ATTN_SEGMENT_TOKENS;
+    const uint32_t lo = from > x->lo ? from : x->lo;
+    const uint32_t hi = from + ATTN_SEGMENT_TOKENS < x->hi ? from + ATTN_SEGMENT_TOKENS : x->hi;
+    double o[ATTN_MAX_DIM] = { 0 }, part[ATTN_MAX_DIM], m = -INFINITY, l = 0, pm, pl;
+
+    for (uint32_t j = lo; j < hi;) {
+        uint32_t end = (j / KV_CHUNK_TOKENS + 1) * KV_CHUNK_TOKENS;
+
+        end = end < hi ? end : hi;
+        chunk_partial(t, x, j, end, &pm, &pl, part);
+        merge(&m, &l, o, pm, pl, part, n);
+        j = end;
+    }
+    out[0] = (float)m;
+    out[1] = (float)l;
+    for (uint32_t d = 0; d < n; d++)
+        out[2 + d] = (float)o[d];
+}
+
+static void add_partial(const struct attn_task *t, double *m, double *l, double *o, const float *p)
+{
+    double part[ATTN_MAX_DIM];
+
+    for (uint32_t d = 0; d < t->args->v_dim; d++)
+        part[d] = p[2 + d];
+    merge(m, l, o, p[0], p[1], part, t->args->v_dim);
+}
+
 static void attention_ref(const struct attn_task *t)
 {
-    const uint32_t n = t->args->v_dim;
-
     for (uint32_t i = 0; i < t->n_rows * t->n_heads; i++) {
         const struct query x = query_of(t, i);
-        double o[ATTN_MAX_DIM] = { 0 }, part[ATTN_MAX_DIM], m = -INFINITY, l = 0, pm, pl;
-        uint32_t lo = x.lo, hi = x.hi;
+        double o[ATTN_MAX_DIM] = { 0 }, m = -INFINITY, l = 0;
+        float p[ATTN_MAX_DIM + 2];
 
         if (t->partial) {
-            const uint32_t from = t->segment * ATTN_SEGMENT_TOKENS;
-
-            lo = from > lo ? from : lo;
-            hi = from + ATTN_SEGMENT_TOKENS < hi ? from + ATTN_SEGMENT_TOKENS : hi;
+            segment_partial(t, &x, t->segment, t->partial + i * t->partial_stride);
+            continue;
         }
-        for (uint32_t j = lo; j < hi;) {
-            uint32_t end = (j / KV_CHUNK_TOKENS + 1) * KV_CHUNK_TOKENS;
-
-            end = end < hi ? end : hi;
-            chunk_partial(t, &x, j, end, &pm, &pl, part);
-            merge(&m, &l, o, pm, pl, part, n);
-            j = end;
+        for (uint32_t s = 0; s * ATTN_SEGMENT_TOKENS < x.hi; s++) {
+            segment_partial(t, &x, s, p);
+            add_partial(t, &m, &l, o, p);
         }
-        if (t->partial) {
-            float *p = t->partial + i * t->partial_stride;
-
-            p[0] = (float)m;
-            p[1] = (float)l;
-            for (uint32_t d = 0; d < n; d++)
-                p[2 + d] = (float)o[d];
-        } else {
-            finish(t, &x, m, l, o);
-        }
+        finish(t, &x, m, l, o);
     }
 }
 
@@ -147,15 +162,10 @@ static void attention_merge_ref(const struct attn_task *t, uint32_t n_segments,
 {
     for (uint32_t i = 0; i < t->n_rows * t->n_heads; i++) {
         const struct query x = query_of(t, i);
-        double o[ATTN_MAX_DIM] = { 0 }, part[ATTN_MAX_DIM], m = -INFINITY, l = 0;
+        double o[ATTN_MAX_DIM] = { 0 }, m = -INFINITY, l = 0;
 
-        for (uint32_t s = 0; s < n_segments; s++) {
-            const float *p = t->partial + i * t->partial_stride + s * segment_stride;
-
-            for (uint32_t d = 0; d < t->args->v_dim; d++)
-                part[d] = p[2 + d];
-            merge(&m, &l, o, p[0], p[1], part, t->args->v_dim);
-        }
+        for (uint32_t s = 0; s < n_segments; s++)
+            add_partial(t, &m, &l, o, t->partial + i * t->partial_stride + s * segment_stride);
         finish(t, &x, m, l, o);
     }
 }
