@@ -521,7 +521,7 @@ static void compile_args(struct resolver *r, struct symbols *s, struct jcall_arg
 
 static void compile_name(struct resolver *r, struct symbols *s, struct jnode *n)
 {
-    struct symbols *owner;
+    struct symbols *owner = s;
     const struct symbol *y = find_ref(r, s, n->u.name.id, &owner);
 
     if (!y) {                            /* seen nowhere: from the context */
