@@ -319,6 +319,45 @@ static void check_nan(struct ck *ck, const struct kernels *k, enum dtype dtype)
     }
 }
 
+/* Instruction sets that do the same operations in the same order give the same bits:
+ * quantised types over AVX2 and the VNNI sets, floats over AVX2 and plain AVX-512. */
+static void check_sets(struct ck *ck, enum dtype dtype)
+{
+    static const char *const sets[] = { "avx2", "avxvnni", "avx512", "avx512vnni" };
+    const struct dtype_info *info = dtype_info(dtype);
+    const struct shape s = { 1, 1 + rng_below(&ck->rng, 40),
+                             (1 + rng_below(&ck->rng, 600u / info->block_elems + 1)) *
+                             info->block_elems, 1 + rng_below(&ck->rng, 30) };
+    struct kernels base, k;
+    struct product p;
+    float *first = NULL;
+    size_t n;
+    uint32_t mask;
+
+    if (!ck_mask_usable(sets[0], &mask))
+        return;
+    kernels_init(&base, mask);
+    if (!product_open(&p, ck, &base, &base, dtype, s))
+        return;
+    n = 4 * (p.out_stride * (s.n_rows - 1) + s.n_out);
+    for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++) {
+        const struct matmul_args a = args_of(&p, 0);
+
+        if (!ck_mask_usable(sets[i], &mask))
+            continue;
+        kernels_init(&k, mask);
+        k.matmul[dtype](&a);
+        if (!first) {
+            first = need(n);
+            memcpy(first, p.out, n);
+        }
+        ck_expect(ck, memcmp(first, p.out, n) == 0, "matmul %s [%u, %u] x %u rows: %s differs "
+                  "from %s", info->name, s.n_out, s.n_in, s.n_rows, sets[i], sets[0]);
+    }
+    free(first);
+    product_close(&p);
+}
+
 void ck_matmul(struct ck *ck, const struct kernels *k, const struct kernels *ref)
 {
     static const uint32_t rows[] = { 1, 2, 3, 4, 5, 7, 8, 11, 12, 13, 16, 23, 31, 67 };
@@ -342,6 +381,8 @@ void ck_matmul(struct ck *ck, const struct kernels *k, const struct kernels *ref
         }
         if (type != DTYPE_F16 && type != DTYPE_F32 && type != DTYPE_F64)
             check_nan(ck, k, (enum dtype)type);
+        if (k->mask == ref->mask)       /* once is enough */
+            check_sets(ck, (enum dtype)type);
         if (ck->full)       /* deeper than any cut inside a kernel */
             one_product(ck, k, ref, (enum dtype)type, (struct shape){ 1, 33, 20480, 29 });
     }

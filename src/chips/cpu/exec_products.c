@@ -41,8 +41,8 @@ static void run_task(struct cpu_exec *x, const struct item *it, uint32_t task, u
 {
     const struct packed *w = &x->s.packed[it->in->w[0]];
     const struct matmul_cut cut = matmul_cut(w, rows);
-    const uint32_t blocks = ceil_div(rows, cut.rows);
-    const uint32_t row = task % blocks * cut.rows, panel = task / blocks * cut.panels;
+    const uint32_t cuts = ceil_div(w->n_panels, cut.panels);
+    const uint32_t row = task / cuts * cut.rows, panel = task % cuts * cut.panels;
     struct matmul_args m = { .out_stride = it->dst_stride, .w = w, .first = panel,
                              .last = panel + cut.panels < w->n_panels ? panel + cut.panels
                                                                       : w->n_panels,
@@ -124,9 +124,9 @@ static void run_expert_task(struct cpu_exec *x, const struct item *it, uint32_t 
     const struct packed *w = &x->s.packed[it->in->w[0]];
     const struct sorted *s = &x->sorted[it->sort];
     const struct matmul_cut cut = matmul_cut(w, rows);
-    const uint32_t blocks = ceil_div(rows, cut.rows);
-    const uint32_t row = s->start[expert] + task % blocks * cut.rows;
-    const uint32_t panel = task / blocks * cut.panels, left = s->start[expert + 1] - row;
+    const uint32_t cuts = ceil_div(w->n_panels, cut.panels);
+    const uint32_t row = s->start[expert] + task / cuts * cut.rows;
+    const uint32_t panel = task % cuts * cut.panels, left = s->start[expert + 1] - row;
     const bool by_token = prog_value(x->p, it->in->src[0])->per == 1;
     struct matmul_args m = { .out = it->dst, .out_stride = it->dst_stride, .w = w, .mat = expert,
                              .first = panel,
