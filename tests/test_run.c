@@ -427,6 +427,10 @@ static void interrupts(void **state)
     expect(">>> ");
     type("\003");
     assert_int_equal(tty_close(), 130);
+    tty_open((const char *const[]){ "-q", NULL });
+    expect(">>> ");
+    assert_int_equal(kill(tty.pid, SIGTERM), 0);
+    assert_int_equal(tty_close(), 130);
 }
 
 static void history_comes_back(void **state)

@@ -325,27 +325,34 @@ int chat_complete(struct chat *c, const char *text, size_t len, const struct cha
 
 /* ---- files ---- */
 
+static int append(const char *bytes, size_t n, void *text)
+{
+    str_append(text, bytes, n);
+    return str_ok(text) ? 0 : -1;
+}
+
 int chat_save(const struct chat *c, const char *path, struct err *e)
 {
     json_t *root = json_pack("{s:O}", "messages", c->messages);
-    char *text = root ? json_dumps(root, JSON_INDENT(1) | JSON_PRESERVE_ORDER) : NULL;
     struct file_new f;
-    int rc;
+    struct str text;
+    int rc = 0;
 
+    str_init(&text, 0);
+    if (!root || json_dump_callback(root, append, &text, JSON_INDENT(1) | JSON_PRESERVE_ORDER) != 0)
+        rc = err_set(e, WATT_ENOMEM, "%s: out of memory", path);
     json_decref(root);
-    if (!text)
-        return err_set(e, WATT_ENOMEM, "%s: out of memory", path);
-    rc = file_new_open(&f, path, e);
+    str_putc(&text, '\n');
+    if (rc == 0)
+        rc = file_new_open(&f, path, e);
     if (rc == 0) {
-        rc = file_new_write(&f, text, strlen(text), e);
-        if (rc == 0)
-            rc = file_new_write(&f, "\n", 1, e);
+        rc = file_new_write(&f, str_cstr(&text), text.len, e);
         if (rc == 0)
             rc = file_new_commit(&f, e);
         else
             file_new_abort(&f);
     }
-    mem_free(text);
+    str_deinit(&text);
     return rc;
 }
 

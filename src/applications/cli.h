@@ -95,6 +95,7 @@ void cli_no_color(void);
  * process. System calls go on, except poll() and the like. */
 void cli_catch_interrupt(void);
 bool cli_interrupted(void);
+bool cli_terminated(void);      /* by SIGTERM: leave, don't ask */
 void cli_clear_interrupt(void);
 /* Waits until fd has something to read (or has ended); false on Ctrl-C. */
 bool cli_wait_for_input(int fd);

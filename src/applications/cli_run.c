@@ -62,7 +62,7 @@ const struct cli_opt run_option_table[] = {
     { "no-history", 0, CLI_CLEAR, AT(history), NULL, "do not keep what is typed for the next time", 0, 0 },
     { "no-color", 0, CLI_CLEAR, AT(color), NULL, "plain text on terminals, too", 0, 0 },
     { "quiet", 'q', CLI_FLAG, AT(quiet), NULL, "no notes and no speed on standard error", 0, 0 },
-    { "verbose", 'v', CLI_FLAG, AT(verbose), NULL, "more of both: the model, its warnings, the seed, speed after every answer", 0, 0 },
+    { "verbose", 'v', CLI_FLAG, AT(verbose), NULL, "more of both: the model, the seed, speed after every answer", 0, 0 },
     { 0 }
 };
 
@@ -174,7 +174,7 @@ static void on_warning(void *ctx, const char *text)
 {
     const struct run *r = ctx;
 
-    if (r->o.verbose)
+    if (!r->o.quiet)
         cli_note(r->cli, "%s", text);
 }
 
@@ -276,7 +276,8 @@ int run_answer(struct run *r, const char *raw_text, size_t raw_len)
         return cli_fail(r->cli, &e);
     }
     run_view_end(&r->view, !raw_text || isatty(STDOUT_FILENO));
-    if (!raw_text)
+    /* stopped before it began: there is no answer */
+    if (!raw_text && (res.n_generated > 0 || res.reason != GENERATE_CANCELLED))
         rc = chat_add_answer(&r->chat, str_cstr(&r->view.reasoning), str_cstr(&r->view.answer), &e);
     if (r->view.failed)
         return CLI_FAILURE;     /* main() says what is wrong with standard output */
@@ -378,8 +379,7 @@ static int take_message(struct run *r, const struct str *line)
     if (memchr(line->data, 0, line->len) || chat_add(&r->chat, "user", line->data, &e) < 0)
         return cli_failf(r->cli, "that is not valid UTF-8 text");
     code = run_answer(r, NULL, 0);
-    if (code == CLI_FAILURE)
-        (void)chat_drop_last(&r->chat, "user");     /* so that it can be asked again */
+    (void)chat_drop_last(&r->chat, "user");     /* still last: there is no answer, it may be asked again */
     return code;
 }
 
@@ -398,7 +398,7 @@ static int chat_loop(struct run *r, struct run_input *in)
             r->leave = true;
             break;
         case RUN_INPUT_INTERRUPTED:
-            if (asked_to_leave) {
+            if (asked_to_leave || cli_terminated()) {
                 code = CLI_INTERRUPTED;
                 r->leave = true;
             } else {
@@ -416,6 +416,9 @@ static int chat_loop(struct run *r, struct run_input *in)
         }
         if (cli_flush(r->cli) != CLI_OK) {
             code = CLI_FAILURE;
+            r->leave = true;
+        } else if (cli_terminated()) {
+            code = CLI_INTERRUPTED;
             r->leave = true;
         }
     }

@@ -13,7 +13,7 @@
 
 #define PATIENCE 3      /* signals until one ends the process whatever it does */
 
-static volatile sig_atomic_t interrupted;
+static volatile sig_atomic_t interrupted, terminated;
 static int wake[2] = { -1, -1 };
 static bool no_color;
 
@@ -91,6 +91,7 @@ static void on_signal(int number)
         (void)raise(number);
     }
     interrupted++;
+    terminated |= number == SIGTERM;
     /* wakes a poll() that began before the flag was set, on whichever thread */
     if (wake[1] >= 0 && write(wake[1], "", 1) < 0)
         errno = saved;      /* full: it is awake already */
@@ -111,7 +112,8 @@ void cli_catch_interrupt(void)
     (void)sigaction(SIGTERM, &action, NULL);
 }
 
-bool cli_interrupted(void)    { return interrupted != 0; }
+bool cli_interrupted(void) { return interrupted != 0; }
+bool cli_terminated(void)  { return terminated != 0; }
 
 void cli_clear_interrupt(void)
 {

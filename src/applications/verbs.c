@@ -3,24 +3,24 @@
 #include "applications/cli.h"
 
 extern const struct cli_verb verb_run;
-extern const struct cli_verb verb_inspect;
 extern const struct cli_verb verb_bench;
-extern const struct cli_verb verb_logits;
-extern const struct cli_verb verb_completion;
+extern const struct cli_verb verb_inspect;
 extern const struct cli_verb verb_quantize;
-extern const struct cli_verb verb_synth;
-extern const struct cli_verb verb_template;
 extern const struct cli_verb verb_tokenize;
+extern const struct cli_verb verb_template;
+extern const struct cli_verb verb_logits;
+extern const struct cli_verb verb_synth;
+extern const struct cli_verb verb_completion;
 
 const struct cli_verb *const cli_verbs[] = {
     &verb_run,
-    &verb_inspect,
     &verb_bench,
-    &verb_logits,
+    &verb_inspect,
     &verb_quantize,
-    &verb_completion,
-    &verb_synth,
-    &verb_template,
     &verb_tokenize,
+    &verb_template,
+    &verb_logits,
+    &verb_synth,
+    &verb_completion,
     NULL
 };

@@ -3,7 +3,6 @@
 
 #include <inttypes.h>
 #include <math.h>
-#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -15,8 +14,6 @@
 #define PATH_BYTES 320
 #define NAME_BYTES 128     /* of a document's name that are shown: the end of a long path */
 #define PATH_STEPS 24      /* of a path that are shown in a message */
-
-static pthread_once_t alloc_once = PTHREAD_ONCE_INIT;
 
 /* jansson doesn't survive every failed allocation: it calls some syntax errors,
  * goes on after others, and writes to memory it hasn't got after a few. So when
@@ -68,7 +65,9 @@ static void noted_free(void *p)
     mem_free(b);
 }
 
-static void route_alloc(void)
+/* Before main: a value that jansson made with another allocator must not meet
+ * noted_free, and vice versa. */
+__attribute__((constructor)) static void route_alloc(void)
 {
     json_set_alloc_funcs(noted_alloc, noted_free);
 }
@@ -132,7 +131,6 @@ int json_parse(json_t **out, const char *name, const void *bytes, size_t n,
     unsigned depth;
     json_t *root;
 
-    (void)pthread_once(&alloc_once, route_alloc);
     if (max_depth > JSON_MAX_DEPTH)
         max_depth = JSON_MAX_DEPTH;
     if (n > max_bytes)

@@ -8,7 +8,8 @@
  *
  * RFC 8259; any value may be the root. A key that stands twice in an object,
  * a number out of range and invalid UTF-8 are errors. jansson's memory comes
- * from base/mem.h. A document may be read by many threads at once. */
+ * from base/mem.h, set up before main; what json_dumps returns is therefore freed
+ * by jansson's own free function only (json_dump_callback needs none). A document may be read by many threads at once. */
 #ifndef BASE_JSON_H
 #define BASE_JSON_H
 
