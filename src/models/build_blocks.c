@@ -18,11 +18,13 @@ struct heads build_heads(struct build *b)
         build_u32(b, "attention.value_length", dim),
     };
 
-    if (n == 0 || n_kv == 0 || n % n_kv != 0 || n > 65536 || h.k_dim > 65536 || h.v_dim > 65536 ||
-        h.k_dim == 0 || h.v_dim == 0)
+    if (n == 0 || n_kv == 0 || n % n_kv != 0 || h.k_dim == 0 || h.v_dim == 0 || n > 65536 ||
+        (uint64_t)n * h.k_dim > PROG_MAX_WIDTH || (uint64_t)n * h.v_dim > PROG_MAX_WIDTH) {
         prog_fail(b->p, WATT_EFORMAT, "%s: %u query heads, %u key heads of %u and %u columns: "
-                  "heads must divide and all be in 1..65536", gguf_path(b->g), n, n_kv, h.k_dim,
-                  h.v_dim);
+                  "heads must divide and their columns sum up to 1..%u", gguf_path(b->g), n, n_kv,
+                  h.k_dim, h.v_dim, PROG_MAX_WIDTH);
+        return (struct heads){ 0 };
+    }
     return h;
 }
 
