@@ -2,7 +2,9 @@
  * with it. */
 #include <inttypes.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "applications/model_args.h"
 #include "applications/progress.h"
@@ -11,6 +13,7 @@
 #include "chips/cpu/peaks.h"
 #include "chips/op.h"
 #include "models/session.h"
+#include "models/tokenizer.h"
 
 #define PROMPT_TOKENS 512u
 
@@ -56,6 +59,7 @@ struct report {
     const struct inspect_opts *o;
     const struct model *m;
     struct session_memory mem;
+    uint64_t process_bytes;     /* this process with the file's header and vocabulary read */
     struct session_opts so;
     uint32_t n_ctx;
     bool has_peaks;
@@ -115,6 +119,34 @@ static int measure(struct report *r, struct err *e)
     return rc;
 }
 
+/* Resident bytes of this process; 0 where the system doesn't say. */
+static uint64_t resident_bytes(void)
+{
+    FILE *f = fopen("/proc/self/statm", "r");
+    char line[256], *second;
+    unsigned long pages = 0;
+
+    if (!f)
+        return 0;
+    if (fgets(line, sizeof line, f) && (second = strchr(line, ' ')))
+        pages = strtoul(second, NULL, 10);
+    (void)fclose(f);
+    return (uint64_t)pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+/* What a process takes that has the model open, before any weight is touched: code, libraries,
+ * the file's header, the vocabulary. Measured on this process, which is such a one. */
+static void measure_process(struct report *r)
+{
+    struct tokenizer *tok = NULL;
+    struct err e;
+
+    if (tokenizer_open(&tok, model_gguf(r->m), &e) < 0)
+        tok = NULL;             /* a model of ids only */
+    r->process_bytes = resident_bytes();
+    tokenizer_close(tok);
+}
+
 static int gather(struct report *r, struct err *e)
 {
     const uint32_t trained = model_facts(r->m)->n_ctx_train;
@@ -124,6 +156,7 @@ static int gather(struct report *r, struct err *e)
     r->so.n_ctx = r->n_ctx;
     r->so.n_seqs = (uint32_t)r->o->seqs;
     session_opts_kv(&r->so, r->o->kv);
+    measure_process(r);
     if (rc == 0)
         rc = session_plan(r->m, &r->so, &r->mem, e);
     if (rc == 0)
@@ -242,7 +275,8 @@ static void print_memory(const struct report *r)
         line_bytes("state", m->fixed, "fixed, all sequences");
     line_bytes("arena", m->arena, "values of one step");
     line_bytes("scratch", m->scratch, "");
-    line_bytes("total", m->total, "");
+    line_bytes("process", r->process_bytes, "code, vocabulary, the file's header");
+    line_bytes("total", m->total + r->process_bytes, "");
 }
 
 static void print_roof(const char *label, const struct report *r, const struct roof *f)
@@ -364,8 +398,9 @@ static void print_json(const struct report *r)
     each_run(r, json_layer);
     (void)printf("],\"memory\":{\"context\":%u,\"weights\":%" PRIu64 ",\"mapped\":%" PRIu64
                  ",\"kv\":%" PRIu64 ",\"kv_token\":%" PRIu64 ",\"fixed\":%" PRIu64 ",\"arena\":%"
-                 PRIu64 ",\"scratch\":%" PRIu64 ",\"total\":%" PRIu64 "},", r->n_ctx, m->weights,
-                 m->mapped, m->kv, m->kv_token, m->fixed, m->arena, m->scratch, m->total);
+                 PRIu64 ",\"scratch\":%" PRIu64 ",\"process\":%" PRIu64 ",\"total\":%" PRIu64
+                 "},", r->n_ctx, m->weights, m->mapped, m->kv, m->kv_token, m->fixed, m->arena,
+                 m->scratch, r->process_bytes, m->total + r->process_bytes);
     if (r->has_peaks)
         (void)printf("\"machine\":{\"threads\":%u,\"read_bytes_s\":%.6g,\"f32_ops_s\":%.6g,"
                      "\"int8_ops_s\":%.6g,\"bf16_ops_s\":%.6g},", r->n_threads,
