@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/fault.h"
 #include "base/mem_guard.h"
@@ -101,19 +102,42 @@ void mem_free(void *p)
     free(p);
 }
 
+static size_t page_ceil(size_t n)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+
+    return (n + page - 1) / page * page;
+}
+
 void *mem_map(size_t size_bytes)
 {
+    size_t room;
     void *p;
 
     CHECK(guard_depth == 0);
     if (size_bytes == 0 || fault_hit(FAULT_ALLOC))
         return NULL;
-    p = mmap(NULL, size_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (p == MAP_FAILED)
-        return NULL;
-    if (size_bytes >= HUGE_PAGE_BYTES)
+    /* from a large page's boundary on; the room before it is given back */
+    if (size_bytes >= HUGE_PAGE_BYTES && add_size(size_bytes, HUGE_PAGE_BYTES, &room)) {
+        uint8_t *whole = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+                              -1, 0);
+        size_t skip;
+
+        if (whole == MAP_FAILED)
+            return NULL;
+        skip = (HUGE_PAGE_BYTES - ((uintptr_t)whole & (HUGE_PAGE_BYTES - 1))) &
+               (HUGE_PAGE_BYTES - 1);
+        if (skip > 0)
+            (void)munmap(whole, skip);
+        p = whole + skip;
+        room -= skip;           /* what lies behind, in whole pages */
+        if (page_ceil(size_bytes) < room)
+            (void)munmap(whole + skip + page_ceil(size_bytes), room - page_ceil(size_bytes));
         (void)madvise(p, size_bytes, MADV_HUGEPAGE);   /* only a wish */
-    return p;
+        return p;
+    }
+    p = mmap(NULL, size_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return p == MAP_FAILED ? NULL : p;
 }
 
 void mem_unmap(void *p, size_t size_bytes)

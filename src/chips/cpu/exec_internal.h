@@ -131,7 +131,7 @@ struct cpu_exec {
     uint64_t region_bytes;
     float  **vector;            /* [n_weights + 1] USE_VECTOR weights as f32, NULL otherwise */
     float   *vectors;           /* their memory */
-    void   **packed_data;       /* [n_weights + 1] mappings to give back */
+    uint8_t *packed_region;     /* all packed weights */
     float  **slopes;            /* [n_instr] ALiBi per attention, NULL otherwise */
     struct sorted sorted[SORT_BUFFERS];
     float   *partials;

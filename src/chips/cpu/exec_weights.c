@@ -34,27 +34,23 @@ static void pack_job(void *arg, unsigned worker)
     }
 }
 
-static int pack_weight(struct cpu_exec *x, wid w, struct err *e)
+/* at: where the next packed weight goes in the region. */
+static void pack_weight(struct cpu_exec *x, wid w, uint64_t *at)
 {
     const struct prog_weight *pw = prog_weight_at(x->p, w);
     struct packed *pk = &x->s.packed[w];
     struct packing job = { .packed = pk, .t = &pw->t, .team = x->team };
-    const uint64_t bytes = pack_bytes(pk);
 
     if (pk->raw) {              /* read where the file is mapped */
         pk->data = (void *)(uintptr_t)pw->t.data;
-        return 0;
+        return;
     }
-    x->packed_data[w] = mem_map((size_t)bytes);
-    if (!x->packed_data[w])
-        return err_set(e, WATT_ENOMEM, "tensor %s: %" PRIu64 " bytes for its prepared form",
-                       pw->name, bytes);
-    pk->data = x->packed_data[w];
+    pk->data = x->packed_region + *at;
+    *at += (pack_bytes(pk) + 63) & ~UINT64_C(63);
     job.panels_per_task = (uint32_t)(CHUNK_BYTES / (pk->panel_bytes + 1)) + 1;
     job.n_tasks = (size_t)pk->n_mats *
                   ((pk->n_panels + job.panels_per_task - 1) / job.panels_per_task);
     team_run(x->team, pack_job, &job);
-    return 0;
 }
 
 static int check_weight(const struct prog_weight *w, struct err *e)
@@ -80,10 +76,9 @@ static int load_vectors(struct cpu_exec *x, struct err *e)
     uint8_t *at;
 
     x->vector = mem_calloc((size_t)n + 1, sizeof *x->vector);
-    x->packed_data = mem_calloc((size_t)n + 1, sizeof *x->packed_data);
     if (x->s.vector_bytes > 0)
         x->vectors = mem_map((size_t)x->s.vector_bytes);
-    if (!x->vector || !x->packed_data || (x->s.vector_bytes > 0 && !x->vectors))
+    if (!x->vector || (x->s.vector_bytes > 0 && !x->vectors))
         return err_set(e, WATT_ENOMEM, "executor: %" PRIu64 " bytes of vectors",
                        x->s.vector_bytes);
     at = (uint8_t *)x->vectors;
@@ -108,17 +103,23 @@ static int load_vectors(struct cpu_exec *x, struct err *e)
 
 int exec_weights_open(struct cpu_exec *x, const struct cpu_exec_opts *o, struct err *e)
 {
-    uint64_t done = 0;
+    uint64_t done = 0, at = 0;
     int rc = load_vectors(x, e);
+
+    /* one region, so that almost all of it can lie in large pages */
+    if (rc == 0 && x->s.packed_bytes > 0) {
+        x->packed_region = mem_map((size_t)x->s.packed_bytes);
+        if (!x->packed_region)
+            rc = err_set(e, WATT_ENOMEM, "executor: %" PRIu64 " bytes of prepared weights",
+                         x->s.packed_bytes);
+    }
 
     for (wid w = 1; rc == 0 && w <= prog_n_weights(x->p); w++) {
         const struct prog_weight *pw = prog_weight_at(x->p, w);
 
         if (!(pw->uses & USE_MATRIX))
             continue;
-        rc = pack_weight(x, w, e);
-        if (rc < 0)
-            break;
+        pack_weight(x, w, &at);
         if (!x->s.packed[w].raw) {
             done += pack_bytes(&x->s.packed[w]);
             if (o->forget)
@@ -132,10 +133,7 @@ int exec_weights_open(struct cpu_exec *x, const struct cpu_exec_opts *o, struct 
 
 void exec_weights_close(struct cpu_exec *x)
 {
-    for (wid w = 1; x->packed_data && w <= prog_n_weights(x->p); w++)
-        if (x->packed_data[w])
-            mem_unmap(x->packed_data[w], (size_t)pack_bytes(&x->s.packed[w]));
-    mem_free(x->packed_data);
+    mem_unmap(x->packed_region, (size_t)x->s.packed_bytes);
     mem_free(x->vector);
     mem_unmap(x->vectors, (size_t)x->s.vector_bytes);
 }

@@ -487,7 +487,7 @@ static int describe_weights(struct schedule *s, struct err *e)
         if (rc < 0)
             return err_prefix(e, "tensor %s", pw->name);
         if (!s->packed[w].raw)
-            s->packed_bytes += pack_bytes(&s->packed[w]);
+            s->packed_bytes += ALIGN64(pack_bytes(&s->packed[w]));
     }
     return 0;
 }
