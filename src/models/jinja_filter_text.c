@@ -193,116 +193,126 @@ FILTER(f_wordcount)
     return jv_int(n);
 }
 
+/* textwrap.wrap of one line of text, for wordwrap. */
+struct wrapper {
+    struct jrt  *rt;
+    struct jbuf  b;
+    struct jstr *s, *newline;
+    int64_t width;
+    bool    break_long;
+    size_t  from, to;        /* the line so far, in s */
+    int64_t n_chars;         /* of it */
+    bool    open, any;       /* is there one; were there others */
+};
+
+/* A run of white space (textwrap's own set) or of anything else from `at`. */
+static size_t wrap_chunk(const struct jstr *s, size_t at, int64_t *n_chars, bool *space)
+{
+    uint32_t cp;
+
+    *n_chars = 0;
+    while (at < s->len) {
+        const size_t n = utf8_decode(s->p + at, s->len - at, &cp, NULL);
+        const bool is_space = cp == ' ' || (cp >= 9 && cp <= 13);
+
+        if (*n_chars && is_space != *space)
+            break;
+        *space = is_space;
+        at += n;
+        ++*n_chars;
+    }
+    return at;
+}
+
+static void wrap_flush(struct wrapper *w, bool strip)
+{
+    struct jval text;
+
+    if (w->open) {
+        text = jv_str(jstr_view(w->rt, w->s->p + w->from, w->to - w->from));
+        if (strip)
+            text = js_strip(w->rt, text, jv_strz(w->rt, " \t\n\v\f\r").u.s, JS_RIGHT);
+        if (text.u.s->len) {
+            if (w->any)
+                jbuf_put(w->rt, &w->b, w->newline->p, w->newline->len);
+            jbuf_put(w->rt, &w->b, text.u.s->p, text.u.s->len);
+            w->any = true;
+        }
+    }
+    w->open = false;
+    w->n_chars = 0;
+}
+
+/* Makes s[from..to), n characters, part of the line. */
+static void wrap_take(struct wrapper *w, size_t from, size_t to, int64_t n)
+{
+    if (!w->open)
+        w->from = from;
+    w->to = to;
+    w->n_chars += n;
+    w->open = true;
+}
+
+static void wrap_line(struct wrapper *w)
+{
+    size_t at = 0;
+
+    while (at < w->s->len) {
+        int64_t n;
+        bool space = false;
+        const size_t end = wrap_chunk(w->s, at, &n, &space);
+
+        jcharge(w->rt, 1);
+        if (!w->open && space && w->any) {           /* dropped at the start of a line */
+            at = end;
+        } else if (w->n_chars + n <= w->width) {
+            wrap_take(w, at, end, n);
+            at = end;
+        } else if (n > w->width && w->break_long && w->n_chars < w->width) {
+            struct jstr rest = { w->s->p + at, (uint32_t)(end - at), (uint32_t)n };
+            const size_t cut = jstr_offset(&rest, (uint32_t)(w->width - w->n_chars));
+
+            wrap_take(w, at, at + cut, w->width - w->n_chars);
+            at += cut;
+            wrap_flush(w, true);
+        } else if (n > w->width && !w->break_long && !w->open) {
+            wrap_take(w, at, end, n);
+            at = end;
+            wrap_flush(w, true);
+        } else {
+            /* textwrap puts nothing of a long word behind a full line, and then
+             * takes that nothing for the white space to drop. */
+            wrap_flush(w, !(n > w->width && w->break_long));
+        }
+    }
+    wrap_flush(w, true);
+}
+
 FILTER(f_wordwrap)
 {
-    const int64_t width = p[0].kind == J_ABSENT ? 79 : jneed_int(rt, p[0], "width");
-    const bool break_long = truth_or(rt, p[1], true);
-    const struct jval nl = given(p[2]) ? p[2] : jv_strz(rt, "\n");
+    struct wrapper w = { .rt = rt, .break_long = truth_or(rt, p[1], true) };
     struct jval lines;
-    struct jbuf b = { 0 };
 
     UNUSED;
+    w.newline = given(p[2]) ? jneed_str(rt, p[2], "wrapstring") : jv_strz(rt, "\n").u.s;
+    w.width = p[0].kind == J_ABSENT ? 79 : jneed_int(rt, p[0], "width");
     if (in.kind == J_UNDEF)
         jfail_undefined(rt, in);
     jneed_str(rt, in, "the input of wordwrap");
-    jneed_str(rt, nl, "wrapstring");
-    if (width <= 0)
-        jraise(rt, "invalid width %lld (must be > 0)", (long long)width);
+    if (w.width <= 0)
+        jraise(rt, "invalid width %lld (must be > 0)", (long long)w.width);
     if (truth_or(rt, p[3], true) && memchr(in.u.s->p, '-', in.u.s->len))
         jfail(rt, WATT_ENOTSUP, "wordwrap at hyphens is not supported: pass "
               "break_on_hyphens=false");
     lines = js_splitlines(rt, in, false);
     for (uint32_t i = 0; i < lines.u.list->n; i++) {
-        struct jstr *s = lines.u.list->v[i].u.s;
-        size_t at = 0, line_from = 0, line_to = 0;   /* the line so far, in s */
-        int64_t line_chars = 0;
-        bool any_line = false, open = false;
-
         if (i)
-            jbuf_put(rt, &b, nl.u.s->p, nl.u.s->len);
-        /* Chunks are runs of white space and of other characters (textwrap). */
-        while (at < s->len) {
-            size_t end = at;
-            uint32_t cp;
-            bool space = false;
-            int64_t chars = 0;
-
-            while (end < s->len) {
-                const size_t n = utf8_decode(s->p + end, s->len - end, &cp, NULL);
-                const bool sp = cp == ' ' || (cp >= 9 && cp <= 13);   /* textwrap's own set */
-
-                if (chars && sp != space)
-                    break;
-                space = sp;
-                end += n;
-                chars++;
-            }
-            jcharge(rt, 1);
-            if (open && line_chars + chars <= width) {
-                line_to = end;
-                line_chars += chars;
-                at = end;
-                continue;
-            }
-            if (!open && space && any_line) {        /* dropped at the start of a line */
-                at = end;
-                continue;
-            }
-            if (!open && chars <= width) {
-                line_from = at;
-                line_to = end;
-                line_chars = chars;
-                open = true;
-                at = end;
-                continue;
-            }
-            if (chars > width && break_long && (!open || line_chars < width)) {
-                const int64_t room = open ? width - line_chars : width;
-                struct jstr rest = { s->p + at, (uint32_t)(end - at), JSTR_UNCOUNTED };
-                const size_t cut = jstr_offset((jstr_chars(&rest), &rest), (uint32_t)room);
-
-                if (!open)
-                    line_from = at;
-                line_to = at + cut;
-                line_chars = width;
-                open = true;
-                at += cut;
-            } else if (chars > width && !break_long && !open) {
-                line_from = at;
-                line_to = end;
-                open = true;
-                at = end;
-                line_chars = chars;
-            }
-            /* the line is full */
-            {
-                struct jval text = js_strip(rt, jv_str(jstr_view(rt, s->p + line_from,
-                                                                 line_to - line_from)),
-                                            jv_strz(rt, " \t\n\v\f\r").u.s, JS_RIGHT);
-
-                if (open && text.u.s->len) {
-                    if (any_line)
-                        jbuf_put(rt, &b, nl.u.s->p, nl.u.s->len);
-                    jbuf_put(rt, &b, text.u.s->p, text.u.s->len);
-                    any_line = true;
-                }
-                open = false;
-                line_chars = 0;
-            }
-        }
-        if (open) {
-            struct jval text = js_strip(rt, jv_str(jstr_view(rt, s->p + line_from,
-                                                             line_to - line_from)),
-                                        jv_strz(rt, " \t\n\v\f\r").u.s, JS_RIGHT);
-
-            if (text.u.s->len) {
-                if (any_line)
-                    jbuf_put(rt, &b, nl.u.s->p, nl.u.s->len);
-                jbuf_put(rt, &b, text.u.s->p, text.u.s->len);
-            }
-        }
+            jbuf_put(rt, &w.b, w.newline->p, w.newline->len);
+        w.s = lines.u.list->v[i].u.s;
+        w.any = false;
+        wrap_line(&w);
     }
-    return jbuf_str(rt, &b);
+    return jbuf_str(rt, &w.b);
 }
 
 FILTER(f_format)

@@ -21,7 +21,8 @@
  *   WATT_ENOMEM
  *
  * A template is immutable once open: any number of threads may render it at the
- * same time. A render owns its memory and gives it back before it returns. */
+ * same time. A render owns its memory and gives it back before it returns; with
+ * the default depth it needs less than 512 KiB of stack. */
 #ifndef MODELS_TEMPLATE_H
 #define MODELS_TEMPLATE_H
 
