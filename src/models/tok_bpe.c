@@ -64,7 +64,8 @@ static int add_merge(struct tokenizer *t, uint32_t i, struct sv merge, uint32_t 
 static void find_bytes(struct tokenizer *t)
 {
     for (unsigned b = 0; b < 256; b++) {
-        char letter[4], hex[8];
+        const char byte = (char)b;
+        char hex[8];
         uint32_t id;
 
         if (t->raw) {
@@ -75,7 +76,8 @@ static void find_bytes(struct tokenizer *t)
             hex[4] = digits[b & 15];
             id = strmap_find(&t->by_text, hex, 6);
         } else {
-            id = strmap_find(&t->by_text, letter, utf8_encode(gpt2_letter((uint8_t)b), letter));
+            /* not by its letter: an added token spelled so stands for itself */
+            id = strmap_find(&t->by_piece, &byte, 1);
         }
         t->byte_ids[b] = id == NO_TOKEN ? -1 : (int32_t)id;
     }

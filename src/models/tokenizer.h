@@ -153,8 +153,9 @@ bool tokens_reserve(struct tokens *v, size_t n_more);
                                        (it goes on where other text ended) */
 
 /* Appends the ids of text[0..len) to out. The bytes need not be valid UTF-8:
- * byte-level and byte-fallback vocabularies encode every byte; the others see
- * U+FFFD per bad byte. scratch NULL: one is made for this call. Time is
+ * byte-level and byte-fallback vocabularies encode every byte that has a token
+ * (some lack those that UTF-8 never has, F5 to FF); the others see U+FFFD per bad
+ * byte. scratch NULL: one is made for this call. Time is
  * O(len log len) for any text, memory O(len). On failure out holds what it held:
  * WATT_ELIMIT text too long, WATT_ENOTSUP no vocabulary, WATT_ENOMEM. */
 int  tokenizer_encode(const struct tokenizer *t, struct tokenizer_scratch *scratch,
