@@ -3,7 +3,8 @@
  * The expectation is computed in double from the file's own blocks, dequantised,
  * and from the prepared activations read back, so that only the additions of the
  * kernel can differ. Tolerance: 2^-24 (8 + 4 sqrt(n_in)) of the sum of the
- * absolute terms. Cuts by rows and panels must not change one bit. */
+ * absolute terms; types with minima add scale and minimum as terms of their own, each
+ * up to twice the largest weight of a block. Cuts by rows and panels must not change one bit. */
 #include "checkkern.h"
 
 #include <math.h>
@@ -201,6 +202,34 @@ static struct matmul_args args_of(struct product *p, uint32_t mat)
                                  .scratch = p->scratch };
 }
 
+static bool has_minima(enum dtype t)
+{
+    return t == DTYPE_Q4_1 || t == DTYPE_Q5_1 || t == DTYPE_Q2_K || t == DTYPE_Q4_K ||
+           t == DTYPE_Q5_K;
+}
+
+/* The expectation of one output, and the sum of what the kernel's terms may reach. */
+static double exact(const struct product *p, const double *w, const double *a, double *sum_abs)
+{
+    const double extra = has_minima(p->w.dtype) ? 3.0 : 0.0;
+    double sum = 0.0;
+
+    *sum_abs = 0.0;
+    for (uint32_t b = 0; b < p->s.n_in; b += 32) {
+        const uint32_t end = p->s.n_in - b < 32 ? p->s.n_in : b + 32;
+        double top = 0.0, total = 0.0;
+
+        for (uint32_t i = b; i < end; i++) {
+            sum += w[i] * a[i];
+            *sum_abs += fabs(w[i] * a[i]);
+            top = fmax(top, fabs(w[i]));
+            total += fabs(a[i]);
+        }
+        *sum_abs += extra * top * total;
+    }
+    return sum;
+}
+
 static void check_values(struct product *p, uint32_t mat)
 {
     const struct shape s = p->s;
@@ -211,12 +240,9 @@ static void check_values(struct product *p, uint32_t mat)
         for (uint32_t o = 0; o < s.n_out; o++) {
             const double *w = p->wd + ((size_t)mat * s.n_out + o) * s.n_in;
             const double *a = p->ad + (size_t)r * s.n_in;
-            double sum = 0.0, sum_abs = 0.0, err;
+            double sum_abs, err;
+            const double sum = exact(p, w, a, &sum_abs);
 
-            for (uint32_t i = 0; i < s.n_in; i++) {
-                sum += w[i] * a[i];
-                sum_abs += fabs(w[i] * a[i]);
-            }
             err = fabs((double)p->out[r * p->out_stride + o] - sum);
             err /= 0x1p-24 * (8.0 + 4.0 * sqrt(s.n_in)) * sum_abs + 1e-37;
             if (!(err <= worst)) {

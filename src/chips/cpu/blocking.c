@@ -262,33 +262,7 @@ static void chunk_set(struct walk *w, uint32_t from, uint32_t n)
     w->n_units = ((size_t)n + w->unit - 1) / w->unit;
 }
 
-void matmul_blocked(const struct matmul_args *a, const struct blocking *b)
-{
-    const struct packed *p = a->w;
-    const struct layout *l = layout_of(p->dtype);
-    const uint32_t chunk = a->n_rows == 1 ? p->n_in : chunk_inputs(a, b);
-    struct walk w = { .a = a, .b = b, .unit = unit_of(p->act) };
-    struct tiles tiles;
-
-    for (uint32_t from = 0; from < p->n_in; from += w.n_inputs) {
-        const size_t at = (size_t)(from / l->group) * l->group_bytes;
-
-        chunk_set(&w, from, p->n_in - from < chunk ? p->n_in - from : chunk);
-        for (uint32_t r0 = 0; r0 < a->n_rows;) {
-            r0 = tiles_fill(&tiles, &w, r0);
-            for (uint32_t i = a->first; i < a->last;) {
-                const uint32_t n = a->last - i < b->panels_max ? 1 : b->panels_max;
-
-                for (uint32_t k = 0; k < tiles.count; k++)
-                    tile_product(&w, &tiles.tile[k], tiles.r0[k], tiles.n[k], tiles.rows[k], i,
-                                 n, panel_at(p, a->mat, i) + at, p->panel_bytes);
-                i += n;
-            }
-        }
-    }
-}
-
-/* Dequantises the chunk of one raw panel as a panel of F32. */
+/* The F32 panel of the chunk of a raw panel. */
 static void raw_panel(float *dst, float *line, const struct walk *w, uint32_t panel)
 {
     const struct packed *p = w->a->w;
@@ -302,24 +276,85 @@ static void raw_panel(float *dst, float *line, const struct walk *w, uint32_t pa
     }
 }
 
-void matmul_raw(const struct matmul_args *a, const struct blocking *b)
+/* The chunk of a panel as the kernels read it: in place, or made in scratch. */
+static const uint8_t *panel_data(const struct walk *w, uint32_t panel)
 {
-    const struct packed *p = a->w;
-    struct walk w = { .a = a, .b = b, .unit = 1 };
-    float *panel = (float *)(void *)((uint8_t *)a->scratch + TILE_BYTES);
-    float *line = (float *)(void *)((uint8_t *)a->scratch + TILE_BYTES + PANEL_BYTES);
+    const struct packed *p = w->a->w;
+    const struct layout *l = layout_of(p->dtype);
+    uint8_t *made = (uint8_t *)w->a->scratch + TILE_BYTES;
+    const uint8_t *data;
+
+    if (p->raw) {
+        raw_panel((float *)(void *)made, (float *)(void *)(made + PANEL_BYTES), w, panel);
+        return made;
+    }
+    data = panel_at(p, w->a->mat, panel) + (size_t)(w->from / l->group) * l->group_bytes;
+    if (!w->b->expand)
+        return data;
+    w->b->expand(made, data, (w->n_inputs + l->group - 1) / l->group);
+    return made;
+}
+
+/* One row: each panel from its first input to its last, as they lie in memory. */
+static void one_row(struct walk *w, uint32_t chunk)
+{
+    const struct matmul_args *a = w->a;
     struct tiles tiles;
 
-    for (uint32_t from = 0; from < p->n_in; from += CHUNK_MIN) {
-        chunk_set(&w, from, p->n_in - from < CHUNK_MIN ? p->n_in - from : CHUNK_MIN);
+    for (uint32_t i = a->first; i < a->last;) {
+        const uint32_t n = a->last - i < w->b->panels_max ? 1 : w->b->panels_max;
+
+        for (uint32_t from = 0; from < a->w->n_in; from += w->n_inputs) {
+            chunk_set(w, from, a->w->n_in - from < chunk ? a->w->n_in - from : chunk);
+            (void)tiles_fill(&tiles, w, 0);
+            tile_product(w, tiles.tile, 0, 1, 1, i, n, panel_data(w, i), a->w->panel_bytes);
+        }
+        i += n;
+    }
+}
+
+static void many_rows(struct walk *w, uint32_t chunk)
+{
+    const struct matmul_args *a = w->a;
+    struct tiles tiles;
+
+    for (uint32_t from = 0; from < a->w->n_in; from += w->n_inputs) {
+        chunk_set(w, from, a->w->n_in - from < chunk ? a->w->n_in - from : chunk);
         for (uint32_t r0 = 0; r0 < a->n_rows;) {
-            r0 = tiles_fill(&tiles, &w, r0);
-            for (uint32_t i = a->first; i < a->last; i++) {
-                raw_panel(panel, line, &w, i);
+            r0 = tiles_fill(&tiles, w, r0);
+            for (uint32_t i = a->first; i < a->last;) {
+                const uint32_t n = a->last - i < w->b->panels_max ? 1 : w->b->panels_max;
+                const uint8_t *data = panel_data(w, i);
+
                 for (uint32_t k = 0; k < tiles.count; k++)
-                    tile_product(&w, &tiles.tile[k], tiles.r0[k], tiles.n[k], tiles.rows[k], i,
-                                 1, (const uint8_t *)panel, 0);
+                    tile_product(w, &tiles.tile[k], tiles.r0[k], tiles.n[k], tiles.rows[k], i,
+                                 n, data, a->w->panel_bytes);
+                i += n;
             }
         }
     }
+}
+
+static void walk(const struct matmul_args *a, const struct blocking *b)
+{
+    const bool made = a->w->raw || b->expand;
+    struct walk w = { .a = a, .b = b, .unit = unit_of(a->w->act) };
+
+    if (a->n_rows == 1)
+        one_row(&w, made ? CHUNK_MIN : a->w->n_in);
+    else
+        many_rows(&w, made ? CHUNK_MIN : chunk_inputs(a, b));
+}
+
+void matmul_blocked(const struct matmul_args *a, const struct blocking *b)
+{
+    walk(a, b->many && a->n_rows > MANY_ROWS ? b->many : b);
+}
+
+void matmul_raw(const struct matmul_args *a, const struct blocking *b)
+{
+    struct blocking one = *b;       /* panels are made one at a time */
+
+    one.panels_max = 1;
+    walk(a, &one);
 }

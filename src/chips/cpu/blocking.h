@@ -30,12 +30,18 @@ struct tile {
 typedef void tile_fn(float *sum, const struct tile *t, const uint8_t *panel, size_t panel_bytes,
                      size_t n);
 
+/* n whole groups of a panel in the form that the kernels read (wide.h). */
+typedef void expand_fn(uint8_t *dst, const uint8_t *groups, size_t n);
+
 struct blocking {
     uint32_t  rows_max;                         /* largest R with a kernel, <= TILE_ROWS_MAX */
     uint32_t  panels_max;                       /* panels a kernel takes at once: 1 or 2 */
     uint32_t  parts;                            /* TILE_… that the kernels read */
     tile_fn  *fn[TILE_ROWS_MAX + 1][2];         /* [R][panels - 1]; NULL: use a larger R */
+    expand_fn *expand;                          /* NULL: the kernels read panels as they are */
+    const struct blocking *many;                /* for more than MANY_ROWS rows; NULL: itself */
 };
+#define MANY_ROWS 16u
 enum { TILE_X = 1, TILE_D = 2, TILE_DS = 4, TILE_B32 = 8, TILE_B16 = 16 };
 
 void matmul_blocked(const struct matmul_args *a, const struct blocking *b);

@@ -36,10 +36,32 @@ enum { Q5_K_H = 320, Q5_K_Q = 832, Q5_K_BYTES = 832 + 2048 };
 enum { Q6_K_D = 0, Q6_K_SC = 64, Q6_K_Q = 320, Q6_K_H = 0, Q6_K_L = 512, Q6_K_HALF = 1536,
        Q6_K_BYTES = 320 + 2 * 1536 };
 
+/* The types below are used through a wide copy (wide.h). Parts in order of the enums, b: block.
+ * Two blocks of 32: f16 d[2][16], f16 m[2][16], u32 fifth bits [2][16], words [2][4][16]. */
+enum { Q4_1_GROUP = 64, Q4_1_D = 0, Q4_1_M = 64, Q4_1_Q = 128, Q4_1_BYTES = 128 + 512 };
+enum { Q5_0_GROUP = 64, Q5_0_D = 0, Q5_0_H = 64, Q5_0_Q = 192, Q5_0_BYTES = 192 + 512 };
+enum { Q5_1_GROUP = 64, Q5_1_D = 0, Q5_1_M = 64, Q5_1_H = 128, Q5_1_Q = 256,
+       Q5_1_BYTES = 256 + 512 };
+/* IQ4_NL lies as Q4_0. IQ4_XS: f16 d[16], u16 high parts of scales [16], u32 low parts [16],
+ * words [8][4][16]. */
+enum { IQ4_XS_D = 0, IQ4_XS_SH = 32, IQ4_XS_SL = 64, IQ4_XS_Q = 128, IQ4_XS_BYTES = 128 + 2048 };
+/* Four blocks of 32: u8 e[4][16], words [4][4][16]. */
+enum { MXFP4_GROUP = 128, MXFP4_E = 0, MXFP4_Q = 64, MXFP4_BYTES = 64 + 1024 };
+/* One block of 64: u8 d[16][4], words [8][16]. */
+enum { NVFP4_GROUP = 64, NVFP4_D = 0, NVFP4_Q = 64, NVFP4_BYTES = 64 + 512 };
+/* Superblocks: f16 d[16] (and dmin), words of scales, of high bits, of 2-bit planes. */
+enum { Q2_K_D = 0, Q2_K_SC = 64, Q2_K_Q = 320, Q2_K_BYTES = 320 + 1024 };
+enum { Q3_K_D = 0, Q3_K_SC = 64, Q3_K_H = 256, Q3_K_Q = 768, Q3_K_BYTES = 768 + 1024 };
+enum { TQ2_0_D = 0, TQ2_0_Q = 64, TQ2_0_BYTES = 64 + 1024 };
+
 /* Plain types: f32 [16]; f16 [2][16]; bf16 [16][2]. */
 enum { F32_GROUP = 1, F16_GROUP = 2, BF16_GROUP = 2, PLAIN_BYTES = 64 };
 
 /* ---- how a type is packed ---- */
+
+/* Consecutive units of a group's bytes in the file that are transposed: unit i of row r goes to
+ * to + 16 * i * width + r * width. */
+struct piece { uint16_t from, to, n, width; };
 
 struct layout {
     uint32_t        group;          /* inputs per group; 0: the type has no layout */
@@ -50,6 +72,9 @@ struct layout {
     void          (*pack)(uint8_t *dst, const uint8_t *src, size_t stride, size_t n);
     /* One lane of one group back into group floats. */
     void          (*read)(float *out, const uint8_t *group, unsigned lane);
+    /* Instead of the two: the group is the file's bytes, piece by piece. */
+    const struct piece *pieces;
+    uint32_t            n_pieces;
 };
 
 const struct layout *layout_of(enum dtype dtype);

@@ -8,6 +8,16 @@ static const struct { enum dtype dtype; matmul_fn *plain, *vnni; } quantised[] =
     { DTYPE_Q4_K, matmul_q4_k_avx2, matmul_q4_k_avxvnni },
     { DTYPE_Q5_K, matmul_q5_k_avx2, matmul_q5_k_avxvnni },
     { DTYPE_Q6_K, matmul_q6_k_avx2, matmul_q6_k_avxvnni },
+    { DTYPE_Q4_1, matmul_q4_1_avx2, matmul_q4_1_avxvnni },
+    { DTYPE_Q5_0, matmul_q5_0_avx2, matmul_q5_0_avxvnni },
+    { DTYPE_Q5_1, matmul_q5_1_avx2, matmul_q5_1_avxvnni },
+    { DTYPE_IQ4_NL, matmul_iq4_nl_avx2, matmul_iq4_nl_avxvnni },
+    { DTYPE_IQ4_XS, matmul_iq4_xs_avx2, matmul_iq4_xs_avxvnni },
+    { DTYPE_MXFP4, matmul_mxfp4_avx2, matmul_mxfp4_avxvnni },
+    { DTYPE_NVFP4, matmul_nvfp4_avx2, matmul_nvfp4_avxvnni },
+    { DTYPE_Q2_K, matmul_q2_k_avx2, matmul_q2_k_avxvnni },
+    { DTYPE_Q3_K, matmul_q3_k_avx2, matmul_q3_k_avxvnni },
+    { DTYPE_TQ2_0, matmul_tq2_0_avx2, matmul_tq2_0_avxvnni },
 };
 
 void kernels_init_avx2_matmul(struct kernels *k, uint32_t mask)

@@ -108,22 +108,18 @@ ALWAYS_INLINE void q6_weights(__m256i *w, const uint8_t *l, const uint8_t *h, co
     }
 }
 
-/* Inputs 16 part … of sub-block j, for the lanes h. */
-ALWAYS_INLINE void q6_part(__m256 *acc, const struct cursor *c, const uint8_t *g,
-                           const uint8_t *words, const uint8_t *sc, const unsigned j,
-                           const unsigned part, const unsigned h, const unsigned R)
+/* Inputs 16 part … of sub-block j. */
+ALWAYS_INLINE void q6_part(__m256i *s, const struct cursor *c, const uint8_t *l,
+                           const uint8_t *high, const unsigned j, const unsigned part,
+                           const unsigned R)
 {
-    const uint8_t *l = words + Q6_K_L + 512 * (j % 2) + 32 * h, *high = words + Q6_K_H + 32 * h;
-    const __m256 d = _mm256_load_ps((const void *)(g + Q6_K_D + 32 * h));
-    const __m256 scale = _mm256_mul_ps(d, signed_scale(sc + PACK_ROWS * (2 * j + part) + 8 * h));
-    __m256i s[R_MAX], w[2];
+    __m256i w[2];
 
     start(s, c->b16 + part * R, 2, R);
     q6_weights(w, l, high, j, 4 * part);
     dot(s, w, c->q, 4 * part, 2, R);
     q6_weights(w, l, high, j, 4 * part + 2);
     dot(s, w, c->q, 4 * part + 2, 2, R);
-    finish(acc, s, scale, c->d, R);
 }
 
 ALWAYS_INLINE void q6_block(__m256 acc[2][R_MAX], struct cursor *c, const uint8_t *g,
@@ -132,8 +128,21 @@ ALWAYS_INLINE void q6_block(__m256 acc[2][R_MAX], struct cursor *c, const uint8_
 {
 #pragma GCC unroll 2
     for (unsigned h = 0; h < 2; h++) {
-        q6_part(acc[h], c, g, words, sc, j, 0, h, R);
-        q6_part(acc[h], c, g, words, sc, j, 1, h, R);
+        const uint8_t *l = words + Q6_K_L + 512 * (j % 2) + 32 * h, *hi = words + Q6_K_H + 32 * h;
+        const __m256 d = _mm256_load_ps((const void *)(g + Q6_K_D + 32 * h));
+        const __m256 s0 = _mm256_mul_ps(d, signed_scale(sc + PACK_ROWS * (2 * j) + 8 * h));
+        const __m256 s1 = _mm256_mul_ps(d, signed_scale(sc + PACK_ROWS * (2 * j + 1) + 8 * h));
+        __m256i s[R_MAX];
+        __m256 u[R_MAX];
+
+        q6_part(s, c, l, hi, j, 0, R);
+        EACH_ROW(R)
+            u[r] = _mm256_mul_ps(_mm256_cvtepi32_ps(s[r]), s0);
+        q6_part(s, c, l, hi, j, 1, R);
+        EACH_ROW(R)
+            u[r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(s[r]), s1, u[r]);
+        EACH_ROW(R)
+            acc[h][r] = _mm256_fmadd_ps(u[r], _mm256_set1_ps(c->d[r]), acc[h][r]);
     }
     cursor_next(c, R);
 }

@@ -86,6 +86,39 @@ ALWAYS_INLINE void dot(__m256i *s, const __m256i *w, const int8_t *q, const unsi
 #endif
 }
 
+/* s += the 8-bit weights at w, words k … k + n - 1, 64 bytes apart, times R rows. With VNNI
+ * weights stand plus 128, else signed, and their sign goes to the activation. */
+ALWAYS_INLINE void dot8(__m256i *s, const uint8_t *w, const int8_t *q, const unsigned k,
+                        const unsigned n, const unsigned R)
+{
+#pragma GCC unroll 8
+    for (unsigned i = k; i < k + n; i++) {
+        const __m256i v = load256(w + 64 * i);
+#ifdef __AVXVNNI__
+        dot(s, &v, q, i, 1, R);
+#else
+        const __m256i magnitude = _mm256_abs_epi8(v), ones = _mm256_set1_epi16(1);
+
+        EACH_ROW(R) {
+            const __m256i x = _mm256_sign_epi8(bcast32(q + ACT_BLOCK * r + 4 * i), v);
+
+            s[r] = _mm256_add_epi32(s[r], _mm256_madd_epi16(_mm256_maddubs_epi16(magnitude, x),
+                                                            ones));
+        }
+#endif
+    }
+}
+/* What dot8() starts from: the bias of unsigned weights, or zero. */
+ALWAYS_INLINE void start8(__m256i *s, const int32_t *bias, const unsigned R)
+{
+#ifdef __AVXVNNI__
+    start(s, bias, 0, R);
+#else
+    (void)bias;
+    start_zero(s, R);
+#endif
+}
+
 /* acc += float(s) * (scale * d) */
 ALWAYS_INLINE void finish(__m256 *acc, const __m256i *s, __m256 scale, const float *d,
                           const unsigned R)

@@ -68,26 +68,25 @@ ALWAYS_INLINE void q4_k(float *sum, const struct tile *t, const uint8_t *g, size
 {
     k_product(sum, t, g, n, R, 4);
 }
-Q8_KERNELS(q4_k, TILE_D | TILE_DS)
+Q8_KERNELS(q4_k, TILE_D | TILE_DS, NULL)
 
 ALWAYS_INLINE void q5_k(float *sum, const struct tile *t, const uint8_t *g, size_t n,
                         const unsigned R)
 {
     k_product(sum, t, g, n, R, 5);
 }
-Q8_KERNELS(q5_k, TILE_D | TILE_DS)
+Q8_KERNELS(q5_k, TILE_D | TILE_DS, &q5_k_wide_avx512)
 
 void matmul_q4_k_avx512(const struct matmul_args *a) { matmul_blocked(a, &q4_k_blocking); }
 void matmul_q5_k_avx512(const struct matmul_args *a) { matmul_blocked(a, &q5_k_blocking); }
 
 /* ---- Q6_K: a scale per 16; shifted up by two, 4 (q - 32) = 4 q - 128 ---- */
 
-/* Half of sub-block j (of 4 in a half superblock): words k0 … k0+3. */
-ALWAYS_INLINE void q6_half(__m512 *acc, const struct cursor *c, const uint8_t *l, const uint8_t *h,
-                           __m512 scale, const unsigned j, const unsigned half, const unsigned R)
+/* Half of sub-block j (of 4 in a half superblock): words 4 half … 4 half + 3. */
+ALWAYS_INLINE void q6_half(__m512i *s, const struct cursor *c, const uint8_t *l, const uint8_t *h,
+                           const unsigned j, const unsigned half, const unsigned R)
 {
     const __m512i top = _mm512_set1_epi8((char)0xC0), six = _mm512_set1_epi8((char)0xFC);
-    __m512i s[R_MAX];
 
     start(s, c->b16 + half * R, R);
 #pragma GCC unroll 4
@@ -95,25 +94,30 @@ ALWAYS_INLINE void q6_half(__m512 *acc, const struct cursor *c, const uint8_t *l
         const unsigned k = 4 * half + i;
         const __m512i v = load512(l + 64 * k), u = load512(h + 64 * k);
         const __m512i nibble = j < 2 ? _mm512_slli_epi16(v, 2) : _mm512_srli_epi16(v, 2);
-        /* literal counts: gcc takes them as int, clang as unsigned */
-        const __m512i pair = j == 0 ? _mm512_slli_epi16(u, 6)
-                           : j == 1 ? _mm512_slli_epi16(u, 4)
-                           : j == 2 ? _mm512_slli_epi16(u, 2) : u;
+        const __m512i pair = j < 3 ? _mm512_slli_epi16(u, (int)(6 - 2 * j)) : u;
 
         dot(s, _mm512_and_si512(_mm512_ternarylogic_epi32(top, pair, nibble, 0xCA), six), c->q, k,
             R);
     }
-    finish(acc, s, scale, c->d, R);
 }
 
+/* As two_scales() of matmul_wide.c. */
 ALWAYS_INLINE void q6_block(__m512 *acc, struct cursor *c, const uint8_t *l, const uint8_t *h,
                             const uint8_t *sc, __m512 d, const unsigned j, const unsigned R)
 {
     const __m512 s0 = _mm512_mul_ps(d, signed_scale(sc + PACK_ROWS * (2 * j)));
     const __m512 s1 = _mm512_mul_ps(d, signed_scale(sc + PACK_ROWS * (2 * j + 1)));
+    __m512i s[R_MAX];
+    __m512 u[R_MAX];
 
-    q6_half(acc, c, l + 512 * (j % 2), h, s0, j, 0, R);
-    q6_half(acc, c, l + 512 * (j % 2), h, s1, j, 1, R);
+    q6_half(s, c, l + 512 * (j % 2), h, j, 0, R);
+    EACH_ROW(R)
+        u[r] = _mm512_mul_ps(_mm512_cvtepi32_ps(s[r]), s0);
+    q6_half(s, c, l + 512 * (j % 2), h, j, 1, R);
+    EACH_ROW(R)
+        u[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(s[r]), s1, u[r]);
+    EACH_ROW(R)
+        acc[r] = _mm512_fmadd_ps(u[r], _mm512_set1_ps(c->d[r]), acc[r]);
     cursor_next(c, R);
 }
 
@@ -141,6 +145,6 @@ ALWAYS_INLINE void q6_k(float *sum, const struct tile *t, const uint8_t *g, size
     }
     sums_store(sum, acc, R);
 }
-Q8_KERNELS(q6_k, TILE_D | TILE_B16)
+Q8_KERNELS(q6_k, TILE_D | TILE_B16, &q6_k_wide_avx512)
 
 void matmul_q6_k_avx512(const struct matmul_args *a) { matmul_blocked(a, &q6_k_blocking); }

@@ -39,7 +39,7 @@ ALWAYS_INLINE void q4_0(float *sum, const struct tile *t, const uint8_t *g, size
         q4_0_block(acc, &c, g, 0, R);
     sums_store(sum, acc, R);
 }
-Q8_KERNELS(q4_0, TILE_D | TILE_B32)
+Q8_KERNELS(q4_0, TILE_D | TILE_B32, NULL)
 
 void matmul_q4_0_avx512(const struct matmul_args *a)
 {
@@ -76,7 +76,7 @@ ALWAYS_INLINE void q8_0(float *sum, const struct tile *t, const uint8_t *g, size
         q8_0_block(acc, &c, g, 0, R);
     sums_store(sum, acc, R);
 }
-Q8_KERNELS(q8_0, TILE_D | TILE_B32)
+Q8_KERNELS(q8_0, TILE_D | TILE_B32, NULL)
 
 void matmul_q8_0_avx512(const struct matmul_args *a)
 {

@@ -74,11 +74,11 @@ ALWAYS_INLINE void finish(__m512 *acc, const __m512i *s, __m512 scale, const flo
         (void)panel_bytes;                                                         \
         NAME(sum, t, panel, n, R);                                                 \
     }
-#define Q8_KERNELS(NAME, PARTS)                                                    \
+#define Q8_KERNELS(NAME, PARTS, MANY)                                                    \
     Q8_KERNEL(NAME, 1) Q8_KERNEL(NAME, 2) Q8_KERNEL(NAME, 3) Q8_KERNEL(NAME, 4)    \
     Q8_KERNEL(NAME, 6) Q8_KERNEL(NAME, 8) Q8_KERNEL(NAME, 10) Q8_KERNEL(NAME, 12)  \
     static const struct blocking NAME##_blocking = {                               \
-        .rows_max = R_MAX, .panels_max = 1, .parts = (PARTS),                      \
+        .rows_max = R_MAX, .panels_max = 1, .parts = (PARTS), .many = (MANY),      \
         .fn = { [1] = { NAME##_1 }, [2] = { NAME##_2 }, [3] = { NAME##_3 },        \
                 [4] = { NAME##_4 }, [6] = { NAME##_6 }, [8] = { NAME##_8 },        \
                 [10] = { NAME##_10 }, [12] = { NAME##_12 } },                      \
