@@ -133,7 +133,7 @@ static val layer(struct rig *g, val x, int l)
                               vector(g, "egb", l, EXPERTS * EXPERT_FF, 0.1f), 0);
     v = prog_expert_linear(p, h, ids, experts(g, "eu", l, EXPERT_FF, EMBD), 0,
                            vector(g, "eus", l, EXPERTS, 1));
-    gate = prog_gated(p, gate, v, (struct act_args){ .act = ACT_GELU });
+    gate = prog_gated(p, gate, v, (struct act_args){ .act = ACT_GELU_ERF });   /* the interpreter rounds the tanh form to halves */
     h = prog_expert_linear(p, gate, ids, experts(g, "ed", l, EMBD, EXPERT_FF), 0, 0);
     return prog_add(p, x, prog_expert_sum(p, h, weights));
 }
