@@ -7,7 +7,7 @@
  * [8][16][4], one or two f32 scales [16] (per 32 or per 16 inputs), and as many
  * minima where the type has them.
  *
- * The expanders are plain loops over sixteen words, in wide_body.h: each
+ * The expanders are vector expressions of sixteen words, in wide_body.h: each
  * instruction set compiles them with its own flags, and says how weights stand
  * (WIDE_FLIP 0: unsigned, plus 128; 0x80: signed), how to look up sixteen levels
  * and how to widen halves. */
