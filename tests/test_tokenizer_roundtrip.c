@@ -25,7 +25,7 @@ static unsigned n_texts(void)
 {
     const char *s = getenv("WATT_TEST_TEXTS");
 
-    return s ? (unsigned)atoi(s) : 1000000;
+    return s ? (unsigned)strtoul(s, NULL, 10) : 1000000;
 }
 
 static size_t random_bytes(struct rng *r, char *out, size_t cap)

@@ -125,7 +125,8 @@ static inline vf act_one(vf x, enum act act, vf param)
         vf x3 = v_mul(v_mul(x, x), x);
         vf u = v_mul(v_set1(0.79788456080286535588f), v_fma(v_set1(0.044715f), x3, x));
 
-        return v_mul(v_mul(v_set1(0.5f), x), v_add(v_set1(1.0f), v_tanh(u)));
+        /* (1 + tanh u) / 2 is sigmoid(2u), which does not cancel where u is very negative */
+        return v_mul(x, v_sigmoid(v_add(u, u)));
     }
     case ACT_GELU_ERF:
         return v_mul(v_mul(v_set1(0.5f), x),
