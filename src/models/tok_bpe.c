@@ -28,7 +28,24 @@ static int bad_merge(const struct tokenizer *t, uint32_t i, struct sv merge, con
                    (int)(merge.len > 80 ? 80 : merge.len), merge.data, what);
 }
 
-static int add_merge(struct tokenizer *t, uint32_t i, struct sv merge, uint32_t *guess,
+/* Merges on their way into the table: its slots are far apart in memory, so each
+ * is fetched some merges before it is written. */
+#define PENDING 16
+
+struct pending {
+    struct merge m[PENDING];
+    uint32_t     guess;     /* the next product's likely id */
+};
+
+/* Of two equal pairs the first counts. */
+static void put_pending(struct tokenizer *t, const struct pending *p, uint32_t i)
+{
+    const struct merge *m = &p->m[i % PENDING];
+
+    (void)merges_add(&t->merges, m->left, m->right, m->prio, m->out);
+}
+
+static int add_merge(struct tokenizer *t, uint32_t i, struct sv merge, struct pending *p,
                      struct err *e)
 {
     char small[128], *whole = small;
@@ -48,7 +65,7 @@ static int add_merge(struct tokenizer *t, uint32_t i, struct sv merge, uint32_t 
     memcpy(whole + n_left, space + 1, n_right);
     left = find_text(t, merge.data, n_left, NO_TOKEN);
     right = find_text(t, space + 1, n_right, NO_TOKEN);
-    out = find_text(t, whole, n_left + n_right, *guess);
+    out = find_text(t, whole, n_left + n_right, p->guess);
     if (whole != small)
         mem_free(whole);
     if (left == NO_TOKEN || right == NO_TOKEN || out == NO_TOKEN)
@@ -56,8 +73,11 @@ static int add_merge(struct tokenizer *t, uint32_t i, struct sv merge, uint32_t 
                          left == NO_TOKEN    ? "the left part is no token"
                          : right == NO_TOKEN ? "the right part is no token"
                                              : "the product is no token", e);
-    *guess = out + 1;
-    (void)merges_add(&t->merges, left, right, i, out);  /* of two equal ones the first counts */
+    p->guess = out + 1;
+    if (i >= PENDING)
+        put_pending(t, p, i);
+    p->m[i % PENDING] = (struct merge){ left, right, i, out };
+    __builtin_prefetch(&t->merges.slots[pair_hash(left, right) & t->merges.mask], 1);
     return 0;
 }
 
@@ -85,7 +105,7 @@ static void find_bytes(struct tokenizer *t)
 
 int bpe_open(struct tokenizer *t, const struct vocab_spec *s, struct err *e)
 {
-    uint32_t guess = NO_TOKEN;
+    struct pending p = { .guess = NO_TOKEN };
     int rc;
 
     find_bytes(t);
@@ -103,7 +123,10 @@ int bpe_open(struct tokenizer *t, const struct vocab_spec *s, struct err *e)
     }
     rc = merges_init(&t->merges, s->n_merges, e);
     for (uint32_t i = 0; i < s->n_merges && rc == 0; i++)
-        rc = add_merge(t, i, s->merges[i], &guess, e);
+        rc = add_merge(t, i, s->merges[i], &p, e);
+    for (uint32_t i = s->n_merges < PENDING ? 0 : s->n_merges - PENDING;
+         i < s->n_merges && rc == 0; i++)
+        put_pending(t, &p, i);
     t->n_merges = s->n_merges;
     return rc < 0 ? rc : splitter_open(&t->splitter, t->pretok, e);
 }

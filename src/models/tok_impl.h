@@ -56,9 +56,12 @@ uint64_t tok_hash(const char *s, size_t n);
 int      strmap_init(struct strmap *m, const struct strtab *tab, uint32_t n_hint, struct err *e)
     MUST_CHECK;
 void     strmap_deinit(struct strmap *m);
-/* Adds string id; returns the id that is there already under the same text, or
- * NO_TOKEN when it was added. */
-uint32_t strmap_add(struct strmap *m, uint32_t id);
+/* Adds all strings that are not empty and that want (NULL: all) says yes to; of
+ * equal ones the first stays. Without want the first duplicate ends it: its id is
+ * returned and *other is the id that has its text; else NO_TOKEN. */
+typedef bool strmap_want(const struct tokenizer *t, uint32_t id);
+uint32_t strmap_fill(struct strmap *m, const struct tokenizer *t, strmap_want *want,
+                     uint32_t *other);
 uint32_t strmap_find_hashed(const struct strmap *m, const char *s, size_t n, uint64_t hash);
 static inline uint32_t strmap_find(const struct strmap *m, const char *s, size_t n)
 {

@@ -19,12 +19,20 @@ static uint32_t prio_of(float score)
     return b > UINT32_MAX - 2 ? UINT32_MAX - 2 : b;     /* UINT32_MAX: no pair */
 }
 
+static bool any_string(const struct tokenizer *t, uint32_t i)
+{
+    (void)t;
+    (void)i;
+    return true;
+}
+
 /* Characters inside of pieces that are no pieces themselves get ids from n_vocab
  * on: merges may start with them. */
 static int collect_extra(struct tokenizer *t, struct err *e)
 {
     struct sv *v = NULL;
     size_t cap = 0, n = 0;
+    uint32_t other;
     int rc = 0;
 
     for (uint32_t id = 0; id < t->n_vocab && rc == 0; id++) {
@@ -54,8 +62,8 @@ static int collect_extra(struct tokenizer *t, struct err *e)
         rc = strtab_build(&t->extra, v, (uint32_t)n, "tokenizer.ggml.tokens", e);
     if (rc == 0)
         rc = strmap_init(&t->by_extra, &t->extra, (uint32_t)n, e);
-    for (uint32_t i = 0; rc == 0 && i < n; i++)
-        (void)strmap_add(&t->by_extra, i);
+    if (rc == 0)
+        (void)strmap_fill(&t->by_extra, t, any_string, &other);
     mem_free(v);
     return rc;
 }

@@ -156,10 +156,9 @@ uint32_t strmap_find_hashed(const struct strmap *m, const char *s, size_t n, uin
     }
 }
 
-uint32_t strmap_add(struct strmap *m, uint32_t id)
+static uint32_t add_hashed(struct strmap *m, uint32_t id, uint64_t hash)
 {
     const struct sv s = strtab_at(m->tab, id);
-    const uint64_t hash = tok_hash(s.data, s.len);
     uint32_t i = (uint32_t)hash & m->mask;
 
     for (; m->slots[i] != EMPTY_SLOT; i = (i + 1) & m->mask) {
@@ -173,6 +172,32 @@ uint32_t strmap_add(struct strmap *m, uint32_t id)
             return (uint32_t)slot;
     }
     m->slots[i] = (hash >> 32 << 32) | id;
+    return NO_TOKEN;
+}
+
+/* How many strings ahead a slot is fetched: slots are far apart in memory. */
+#define AHEAD 16
+
+uint32_t strmap_fill(struct strmap *m, const struct tokenizer *t, strmap_want *want,
+                     uint32_t *other)
+{
+    uint64_t hashes[AHEAD];
+    const uint32_t n = m->tab->n;
+
+    for (uint32_t i = 0; i < n + AHEAD; i++) {
+        if (i >= AHEAD && m->tab->off[i - AHEAD + 1] > m->tab->off[i - AHEAD] &&
+            (!want || want(t, i - AHEAD))) {
+            *other = add_hashed(m, i - AHEAD, hashes[i % AHEAD]);
+            if (*other != NO_TOKEN && !want)
+                return i - AHEAD;
+        }
+        if (i < n) {
+            const struct sv s = strtab_at(m->tab, i);
+
+            hashes[i % AHEAD] = tok_hash(s.data, s.len);
+            __builtin_prefetch(&m->slots[(uint32_t)hashes[i % AHEAD] & m->mask], 1);
+        }
+    }
     return NO_TOKEN;
 }
 
@@ -336,6 +361,7 @@ plain:
 int vocab_make_pieces(struct tokenizer *t, struct err *e)
 {
     struct strtab *p = &t->pieces;
+    uint32_t other;
     size_t n = 0;
     int rc;
 
@@ -359,9 +385,7 @@ int vocab_make_pieces(struct tokenizer *t, struct err *e)
     rc = strmap_init(&t->by_piece, p, t->n_vocab, e);
     if (rc < 0)
         return rc;
-    for (uint32_t i = 0; i < t->n_vocab; i++)
-        if (p->off[i + 1] > p->off[i] && tok_matchable(t, i))
-            (void)strmap_add(&t->by_piece, i);
+    (void)strmap_fill(&t->by_piece, t, tok_matchable, &other);
     return 0;
 }
 

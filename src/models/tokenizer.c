@@ -76,6 +76,7 @@ static void set_flags(struct tokenizer *t, const struct vocab_spec *s)
 
 static int copy_strings(struct tokenizer *t, const struct vocab_spec *s, struct err *e)
 {
+    uint32_t id, other;
     int rc;
 
     if (s->n_tokens > TOKENIZER_MAX_VOCAB)
@@ -91,16 +92,15 @@ static int copy_strings(struct tokenizer *t, const struct vocab_spec *s, struct 
     if (rc < 0)
         return err_prefix(e, "%s", t->name);
     rc = strmap_init(&t->by_text, &t->texts, t->n_vocab, e);
-    for (uint32_t id = 0; rc == 0 && id < t->n_vocab; id++) {
-        const uint32_t other = s->tokens[id].len > 0 ? strmap_add(&t->by_text, id) : NO_TOKEN;
-
-        if (other != NO_TOKEN)
-            rc = err_set(e, WATT_EFORMAT, "%s: tokenizer.ggml.tokens[%" PRIu32 "] \"%.*s\" is a"
-                         " duplicate of [%" PRIu32 "]", t->name, id,
-                         (int)(s->tokens[id].len > 80 ? 80 : s->tokens[id].len),
-                         s->tokens[id].data, other);
-    }
-    return rc;
+    if (rc < 0)
+        return rc;
+    id = strmap_fill(&t->by_text, t, NULL, &other);
+    if (id == NO_TOKEN)
+        return 0;
+    return err_set(e, WATT_EFORMAT, "%s: tokenizer.ggml.tokens[%" PRIu32 "] \"%.*s\" is a"
+                   " duplicate of [%" PRIu32 "]", t->name, id,
+                   (int)(s->tokens[id].len > 80 ? 80 : s->tokens[id].len), s->tokens[id].data,
+                   other);
 }
 
 static int copy_arrays(struct tokenizer *t, const struct vocab_spec *s, struct err *e)
