@@ -9,13 +9,16 @@
 /* All threads of the team together; 0: not in the mask. A multiplication and its addition
  * are two operations. */
 struct peaks {
-    double read_bytes_s;        /* streaming reads of a region much larger than the caches */
+    /* Streaming reads of a region much larger than the caches: the median pass of some 0.2 s,
+     * which is what work that lasts can have, and the best pass, which on a shared machine a
+     * neighbour's pause can give for some milliseconds. */
+    double read_bytes_s, read_best_bytes_s;
     double f32_ops_s;           /* fused multiply-add, f32 */
     double int8_ops_s;          /* 8-bit dot products into 32 bits */
     double bf16_ops_s;          /* bfloat16 dot products into f32 */
 };
 
-/* Takes about 0.3 s: the best of several short runs. WATT_ENOMEM: the region to read
+/* Takes about 0.4 s; operations are the best of several short runs. WATT_ENOMEM: the region to read
  * (256 MiB) could not be had. */
 int peaks_measure(struct peaks *p, struct team *team, uint32_t mask, struct err *e) MUST_CHECK;
 
