@@ -21,7 +21,8 @@ static const char *const names[] = {
     "paddleocr-moe", "pangu-embedded-dense", "phi2-dense", "phi3-dense", "plamo-dense",
     "qwen2-dense", "qwen2moe-moe", "qwen2vl-dense", "qwen3-dense", "qwen3moe-moe",
     "qwen3vl-dense", "qwen3vlmoe-moe", "smallthinker-moe", "starcoder-dense",
-    "starcoder2-dense",
+    "starcoder2-dense", "lfm2-dense", "mamba-dense", "mamba2-dense", "jamba-dense",
+    "granitehybrid-dense", "nemotron_h-dense", "nemotron_h_moe-dense",
 };
 
 /* One executor against the golden logits; then the same bits token by token and by seven. */

@@ -66,6 +66,14 @@ static int check_table(const struct batch *b, const struct program *p, const str
     return 0;
 }
 
+static int check_fixed(const struct batch *b, struct err *e)
+{
+    for (uint32_t s = 0; s < b->n_streams; s++)
+        if (!b->streams[s].fixed)
+            return err_set(e, WATT_EINVAL, "batch: stream %u has no fixed state", s);
+    return 0;
+}
+
 int batch_check(const struct batch *b, const struct program *p, const struct exec_limits *limits,
                 struct err *e)
 {
@@ -76,6 +84,8 @@ int batch_check(const struct batch *b, const struct program *p, const struct exe
     for (uint32_t i = 0; rc == 0 && i < prog_n_instr(p); i++) {
         const struct instr *in = prog_instr(p, i);
 
+        if (in->state && prog_state_at(p, in->state)->kind == STATE_FIXED)
+            rc = check_fixed(b, e);
         if (in->op == OP_EMBED && in->a.embed.by != EMBED_ZERO)
             rc = check_table(b, p, in, e);
     }

@@ -28,6 +28,19 @@ void ref_rows(struct interp *x, const struct instr *in)
                    width_of(x, in->dst[0]) * sizeof(float));
 }
 
+/* One unit's numbers in pieces of the narrower of both widths. */
+void ref_reshape(struct interp *x, const struct instr *in)
+{
+    const struct prog_value *s = prog_value(x->p, in->src[0]), *d = prog_value(x->p, in->dst[0]);
+    const uint32_t n = s->width < d->width ? s->width : d->width;
+    const uint32_t rows = rows_in(x, in->dst[0]) * (d->width / n);
+
+    for (uint32_t i = 0; i < rows; i++)
+        memcpy(row_of(x, in->dst[0], i / (d->width / n)) + (size_t)(i % (d->width / n)) * n,
+               row_of(x, in->src[0], i / (s->width / n)) + (size_t)(i % (s->width / n)) * n,
+               n * sizeof(float));
+}
+
 void ref_concat(struct interp *x, const struct instr *in)
 {
     for (uint32_t r = 0; r < rows_in(x, in->dst[0]); r++) {

@@ -402,6 +402,106 @@ static bool shape_expert_sum(struct program *p, const struct instr *in, struct p
     return true;
 }
 
+static bool shape_reshape(struct program *p, const struct instr *in, struct prog_value *dst)
+{
+    const struct prog_value *x = src(p, in, 0);
+    const uint64_t n = (uint64_t)x->per * x->width;
+    const uint32_t per = in->a.group;
+
+    if (per == 0 || per > 4096 || n % per != 0)
+        return fail_shape(p, in, "rows per unit", per, x->per);
+    if ((n / per) % x->width != 0 && x->width % (n / per) != 0)
+        return fail_shape(p, in, "columns of a row", (int64_t)(n / per), x->width);
+    if (!needs_float(p, in, x) || !width_fits(p, in, (int64_t)(n / per)))
+        return false;
+    same_rows(dst, x, (uint32_t)(n / per));
+    dst->per = per;
+    return true;
+}
+
+/* Operand i of a recurrence: one row of numbers per token, so many columns. */
+static bool operand_is(struct program *p, const struct instr *in, int i, uint64_t width)
+{
+    const struct prog_value *x = src(p, in, i);
+
+    if (!needs_float(p, in, x))
+        return false;
+    if (x->extent != EXT_N || x->per != 1)
+        return fail_shape(p, in, "rows per token", x->per, 1);
+    return x->width == width || fail_shape(p, in, "columns of an operand", x->width,
+                                           (int64_t)width);
+}
+
+static bool fixed_is(struct program *p, const struct instr *in, uint64_t n_floats)
+{
+    const struct prog_state *s = in->state ? prog_state_at(p, in->state) : NULL;
+
+    if (!s || s->kind != STATE_FIXED || s->n_floats != n_floats)
+        return fail_shape(p, in, "numbers of state", s ? s->n_floats : 0, (int64_t)n_floats);
+    return true;
+}
+
+static bool shape_short_conv(struct program *p, const struct instr *in, struct prog_value *dst)
+{
+    const struct prog_value *x = src(p, in, 0);
+    const uint32_t taps = in->a.conv.n_taps;
+
+    if (taps < 2 || taps > 256)
+        return fail_shape(p, in, "columns of the kernel", taps, 4);
+    if (!operand_is(p, in, 0, x->width) || !fixed_is(p, in, (uint64_t)(taps - 1) * x->width))
+        return false;
+    if (!elems_are(p, in, 0, (int64_t)taps * x->width))
+        return fail_weight(p, in, 0, (int64_t)taps * x->width);
+    if (!elems_are(p, in, 1, x->width))
+        return fail_weight(p, in, 1, x->width);
+    same_rows(dst, x, x->width);
+    return true;
+}
+
+static bool shape_ssm_scan(struct program *p, const struct instr *in, struct prog_value *dst)
+{
+    const struct ssm_args *a = &in->a.ssm;
+    const uint64_t width = (uint64_t)a->n_heads * a->head_dim;
+    const uint64_t bc = (uint64_t)a->n_groups * a->d_state;
+
+    if (a->n_groups == 0 || a->n_heads == 0 || a->n_heads % a->n_groups != 0)
+        return fail_shape(p, in, "heads in groups: heads", a->n_heads, a->n_groups);
+    if (a->d_state == 0 || a->d_state > 65536 || width == 0 || width > PROG_MAX_WIDTH)
+        return fail_shape(p, in, "numbers of state per column", a->d_state, 128);
+    if (!operand_is(p, in, 0, width) || !operand_is(p, in, 1, a->n_heads) ||
+        !operand_is(p, in, 2, bc) || !operand_is(p, in, 3, bc) ||
+        !fixed_is(p, in, width * a->d_state))
+        return false;
+    if (!elems_are(p, in, 0, a->n_heads) &&
+        !elems_are(p, in, 0, (int64_t)a->n_heads * a->d_state))
+        return fail_weight(p, in, 0, a->n_heads);
+    if (!elems_are(p, in, 1, a->n_heads))
+        return fail_weight(p, in, 1, a->n_heads);
+    same_rows(dst, src(p, in, 0), (uint32_t)width);
+    return true;
+}
+
+static bool shape_delta_rule(struct program *p, const struct instr *in, struct prog_value *dst)
+{
+    const struct delta_args *a = &in->a.delta;
+    const uint64_t keys = (uint64_t)a->n_k_heads * a->k_dim;
+    const uint64_t values = (uint64_t)a->n_heads * a->v_dim;
+    const uint32_t decay = src(p, in, 3)->width;
+
+    if (a->n_k_heads == 0 || a->n_heads == 0 || a->n_heads % a->n_k_heads != 0)
+        return fail_shape(p, in, "value heads in key heads: value heads", a->n_heads,
+                          a->n_k_heads);
+    if (a->k_dim == 0 || a->k_dim > 4096 || values == 0 || values > PROG_MAX_WIDTH)
+        return fail_shape(p, in, "columns of a key head", a->k_dim, 128);
+    if (!operand_is(p, in, 0, keys) || !operand_is(p, in, 1, keys) ||
+        !operand_is(p, in, 2, values) ||
+        !operand_is(p, in, 3, decay == a->n_heads ? decay : (uint64_t)a->n_heads * a->k_dim) ||
+        !operand_is(p, in, 4, a->n_heads) || !fixed_is(p, in, values * a->k_dim))
+        return false;
+    same_rows(dst, src(p, in, 2), (uint32_t)values);
+    return true;
+}
+
 /* ---- costs ---- */
 
 static double weight_bytes(const struct program *p, const struct instr *in)
@@ -479,6 +579,18 @@ static void cost_attention(const struct program *p, const struct instr *in,
     c->weight_bytes += weight_bytes(p, in);
 }
 
+/* The state is read and written once per stream. */
+static void cost_recurrence(const struct program *p, const struct instr *in,
+                            const struct op_load *load, struct prog_cost *c)
+{
+    const double n = prog_state_at(p, in->state)->n_floats;
+
+    c->ops += (in->op == OP_DELTA_RULE ? 7.0 : in->op == OP_SSM_SCAN ? 6.0 : 2.0) * n *
+              load->n_rows;
+    c->kv_bytes += 8 * n * load->n_streams;
+    c->weight_bytes += weight_bytes(p, in);
+}
+
 /* ---- the table ---- */
 
 #define W_TABLE { USE_TABLE }
@@ -523,6 +635,14 @@ static const struct op_info infos[OP_COUNT] = {
                            shape_expert_spread, cost_rowwise, ref_expert_spread },
     [OP_EXPERT_SUM] = { "expert_sum", 2, 2, 1, 0, 0, { 0 }, true, false, false,
                         shape_expert_sum, cost_rowwise, ref_expert_sum },
+    [OP_RESHAPE] = { "reshape", 1, 1, 1, 0, 0, { 0 }, true, false, false,
+                     shape_reshape, cost_free, ref_reshape },
+    [OP_SHORT_CONV] = { "short_conv", 1, 1, 1, 2, 1, W_VECTORS, false, false, true,
+                        shape_short_conv, cost_recurrence, ref_short_conv },
+    [OP_SSM_SCAN] = { "ssm_scan", 4, 4, 1, 2, 1, W_VECTORS, false, false, true,
+                      shape_ssm_scan, cost_recurrence, ref_ssm_scan },
+    [OP_DELTA_RULE] = { "delta_rule", 5, 5, 1, 0, 0, { 0 }, false, false, true,
+                        shape_delta_rule, cost_recurrence, ref_delta_rule },
 };
 
 const struct op_info *op_info(enum op op)

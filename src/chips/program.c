@@ -216,11 +216,16 @@ sid prog_state_kv(struct program *p, uint32_t n_kv_heads, uint32_t k_dim, uint32
 
 sid prog_state_fixed(struct program *p, uint32_t n_floats)
 {
+    uint64_t first = 0;
+
     if (n_floats == 0 || n_floats > (1u << 28)) {
         prog_fail(p, WATT_EINVAL, "state of %u numbers: must be in 1..2^28", n_floats);
         return 0;
     }
-    return add_state(p, &(struct prog_state){ .kind = STATE_FIXED, .n_floats = n_floats });
+    for (sid s = 1; s <= p->n_states; s++)
+        first += p->state[s].n_floats;
+    return add_state(p, &(struct prog_state){ .kind = STATE_FIXED, .n_floats = n_floats,
+                                              .first = first });
 }
 
 void prog_layer(struct program *p, uint32_t layer)
@@ -345,6 +350,33 @@ val prog_affine(struct program *p, val x, float scale, float offset)
 {
     return record1(p, &(struct instr){ .op = OP_AFFINE, .n_src = 1, .src = { x },
                                        .a.affine = { scale, offset } });
+}
+
+val prog_reshape(struct program *p, val x, uint32_t per)
+{
+    return record1(p, &(struct instr){ .op = OP_RESHAPE, .n_src = 1, .src = { x },
+                                       .a.group = per });
+}
+
+val prog_short_conv(struct program *p, val x, wid kernel, wid bias, sid state, struct conv_args a)
+{
+    return record1(p, &(struct instr){ .op = OP_SHORT_CONV, .n_src = 1, .src = { x },
+                                       .w = { kernel, bias }, .state = state, .a.conv = a });
+}
+
+val prog_ssm_scan(struct program *p, val x, val dt, val b, val c, wid a_w, wid d_w, sid state,
+                  const struct ssm_args *a)
+{
+    return record1(p, &(struct instr){ .op = OP_SSM_SCAN, .n_src = 4, .src = { x, dt, b, c },
+                                       .w = { a_w, d_w }, .state = state, .a.ssm = *a });
+}
+
+val prog_delta_rule(struct program *p, val q, val k, val v, val decay, val beta, sid state,
+                    const struct delta_args *a)
+{
+    return record1(p, &(struct instr){ .op = OP_DELTA_RULE, .n_src = 5,
+                                       .src = { q, k, v, decay, beta }, .state = state,
+                                       .a.delta = *a });
 }
 
 val prog_softmax(struct program *p, val x, uint32_t group)

@@ -80,6 +80,7 @@ struct prog_state {
     uint32_t n_kv_heads, k_dim, v_dim;  /* KV: columns per head */
     uint32_t window;                    /* KV: positions that can still be read, 0: all */
     uint32_t n_floats;                  /* FIXED */
+    uint64_t first;                     /* FIXED: floats in front of it in struct stream.fixed */
 };
 
 enum op {
@@ -102,8 +103,12 @@ enum op {
     OP_EXPERT_LINEAR,   /* per slot: src W[id]^T (+ bias[id])              w: W, bias, scale */
     OP_EXPERT_SPREAD,   /* per slot: weight * src */
     OP_EXPERT_SUM,      /* dst[n] = sum over slots of weight * src */
-    OP_COUNT            /* further families (scans, convolutions, recurrent cells, pooling)
-                         * are added here, each with its row in op.c and its own files */
+    OP_RESHAPE,         /* the same numbers of a unit in other rows */
+    OP_SHORT_CONV,      /* causal convolution over time, per column        w: kernel, bias */
+    OP_SSM_SCAN,        /* x, dt, B, C -> y; selective state space         w: A, D */
+    OP_DELTA_RULE,      /* q, k, v, decay, beta -> o; gated delta rule */
+    OP_COUNT            /* further families (recurrent cells, pooling) are added here, each
+                         * with its row in op.c and its own files */
 };
 
 enum norm_kind {
@@ -193,6 +198,27 @@ struct embed_args  { enum embed_by { EMBED_TOKEN, EMBED_POSITION, EMBED_ZERO } b
 /* Temperature tuning of long contexts: Llama 4, Mistral 3. */
 struct position_scale_args { float c; uint32_t length, offset; /* length > 0 */ };
 
+/* y[t][c] = bias[c] + sum over j of kernel[c][j] * x[t - n_taps + 1 + j][c]; what lies in front
+ * of the batch comes from the state, [n_taps - 1][width], oldest first. */
+struct conv_args { uint32_t n_taps; };
+
+/* Mamba (Gu and Dao 2023, arXiv 2312.00752) with heads of one column and an A per state;
+ * Mamba-2 (Dao and Gu 2024, arXiv 2405.21060) with an A per head. Head h reads group
+ * h / (n_heads / n_groups) of B and C. With d = softplus(dt):
+ *   S[i][s] = exp(d A) S[i][s] + B[s] d x[i];  y[i] = sum over s of C[s] S[i][s] + D x[i]
+ * State: [n_heads][head_dim][d_state]. A is negative as it is in files: not a logarithm. */
+struct ssm_args { uint32_t n_heads, head_dim, d_state, n_groups; };
+
+/* Gated delta rule (Yang, Kautz, Hatamizadeh 2024, arXiv 2412.06464), per value head:
+ *   S = exp(decay) S;  S += k (beta (v - S^T k))^T;  o = S^T (scale q)
+ * decay has a column per value head, or k_dim of them. Value head h reads key head
+ * h / (n_heads / n_k_heads), or h % n_k_heads when tiled. State: [n_heads][v_dim][k_dim]. */
+struct delta_args {
+    uint32_t n_heads, n_k_heads, k_dim, v_dim;
+    float    scale;
+    bool     tiled;
+};
+
 struct instr {
     enum op  op;
     uint8_t  n_src, n_dst, n_w;
@@ -211,7 +237,10 @@ struct instr {
         struct affine_args affine;
         struct embed_args embed;
         struct position_scale_args pscale;
-        uint32_t group;             /* softmax */
+        struct conv_args conv;
+        struct ssm_args ssm;
+        struct delta_args delta;
+        uint32_t group;             /* softmax; reshape: rows per unit */
         uint8_t raw[96];
     } a;
 };
@@ -263,6 +292,17 @@ val  prog_expert_linear(struct program *p, val x, val ids, wid w, wid bias, wid 
 val  prog_expert_spread(struct program *p, val x, val weights);
 /* x: [N*k, width], weights: [N, k] -> [N, width] */
 val  prog_expert_sum(struct program *p, val x, val weights);
+/* x: [N*p, width] -> [N*per, p*width/per]; one of the widths divides the other. */
+val  prog_reshape(struct program *p, val x, uint32_t per);
+/* x: [N, width], kernel: [width][n_taps]; state of (n_taps - 1) * width floats */
+val  prog_short_conv(struct program *p, val x, wid kernel, wid bias, sid state,
+                     struct conv_args a);
+/* x: [N, n_heads*head_dim], dt: [N, n_heads], B and C: [N, n_groups*d_state] */
+val  prog_ssm_scan(struct program *p, val x, val dt, val b, val c, wid a_w, wid d_w, sid state,
+                   const struct ssm_args *a);
+/* q, k: [N, n_k_heads*k_dim], v: [N, n_heads*v_dim], beta: [N, n_heads] */
+val  prog_delta_rule(struct program *p, val q, val k, val v, val decay, val beta, sid state,
+                     const struct delta_args *a);
 /* A window of columns; no instruction. */
 val  prog_cols(struct program *p, val x, uint32_t col, uint32_t width);
 

@@ -110,6 +110,14 @@ val  build_attention_with(struct build *b, val x, const struct heads *h,
  * and whole_rows. */
 void build_qk_norms(struct build *b, struct qkv *t, const struct heads *h, bool whole_rows);
 
+/* NAME.weight [width of x, n_taps] over time, with NAME.bias where present; a state of its own. */
+val  build_short_conv(struct build *b, val x, const char *name, uint32_t n_taps);
+/* Mamba-1 (dt, B and C of the convolved input; norms of the three where present, or plain ones
+ * where ssm.dt_b_c_rms is set) and Mamba-2 (all of the block's input, ssm_norm over groups of the
+ * gated output); sizes from the ssm.… keys. */
+val  build_mamba(struct build *b, val x);
+val  build_mamba2(struct build *b, val x);
+
 /* blk.%u.ffn_{gate,up,down}SUFFIX: act(gate) * up; without a gate act(up), or, where up is
  * twice as wide as down takes, its first half gates the second. */
 val  build_ffn(struct build *b, val x, enum act act, const char *suffix);

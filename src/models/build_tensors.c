@@ -203,6 +203,7 @@ val build_norm_heads(struct build *b, val x, const char *name, uint32_t group)
     const int64_t width = prog_width(b->p, x);
     const int64_t *shape = SHAPE(group ? group : width);
     const int64_t *whole = SHAPE(width);
+    const int64_t *by_head = SHAPE(group ? width / group : 1, group ? group : width);
     const struct gguf_tensor *t;
 
     if (prog_failed(b->p))
@@ -211,7 +212,7 @@ val build_norm_heads(struct build *b, val x, const char *name, uint32_t group)
     t = find(b, with(full, name, ".weight"), expanded);
     /* gains of whole rows, or one row per head */
     if (group && t && tensor_elems(&t->t) == width)
-        shape = t->t.n_dims == 1 ? whole : SHAPE(width / group, group);
+        shape = t->t.n_dims == 1 ? whole : by_head;
     return prog_norm(b->p, x, build_need(b, with(full, name, ".weight"), shape),
                      build_opt(b, with(full, name, ".bias"), shape), a);
 }

@@ -3,7 +3,7 @@
  * A program is lowered to items (an instruction, or a part of one) and the items are
  * placed in phases. Within a phase workers take tasks in any order; between phases
  * there is one barrier. So a phase holds either row-wise items, which run one after the
- * other on each row by itself, or matrix products that are all ready, or one attention.
+ * other on each row by itself, or matrix products that are all ready, or one attention or scan.
  * Norm, rotation, cache write, residual, gate and the preparation of activations thus
  * share a pass over a row that is still in the nearest cache, and QKV or gate and up are
  * one phase. Values share memory only between phases. */
@@ -30,10 +30,12 @@ enum item_kind {
     ITEM_SORT,          /* slots by expert */
     ITEM_FINISH,        /* scale and bias of either product, in place */
     ITEM_KV_STORE,      /* keys and values of a row into the cache */
-    ITEM_ATTENTION
+    ITEM_ATTENTION,
+    ITEM_SCAN           /* convolution or recurrence over the rows of each stream */
 };
 
-enum phase_kind { PHASE_ROWS, PHASE_PRODUCTS, PHASE_EXPERTS, PHASE_SORT, PHASE_ATTENTION };
+enum phase_kind { PHASE_ROWS, PHASE_PRODUCTS, PHASE_EXPERTS, PHASE_SORT, PHASE_ATTENTION,
+                  PHASE_SCAN };
 
 struct item {
     enum item_kind kind;
@@ -150,6 +152,8 @@ void exec_sort(struct cpu_exec *x, const struct phase *ph);
 void exec_expert_products(struct cpu_exec *x, const struct phase *ph, void *scratch);
 /* exec_attention.c; has a barrier inside when long contexts were cut */
 void exec_attention(struct cpu_exec *x, const struct phase *ph, unsigned worker, void *scratch);
+/* exec_scan.c */
+void exec_scan(struct cpu_exec *x, const struct phase *ph, void *scratch);
 /* exec_weights.c */
 int  exec_weights_open(struct cpu_exec *x, const struct cpu_exec_opts *o, struct err *e) MUST_CHECK;
 void exec_weights_close(struct cpu_exec *x);

@@ -138,6 +138,20 @@ static void row_concat(struct cpu_exec *x, const struct item *it, uint64_t row)
     }
 }
 
+/* One unit's numbers in pieces of the narrower of both widths. */
+static void row_reshape(struct cpu_exec *x, const struct item *it, uint32_t unit)
+{
+    const struct prog_value *s = value(x, it->in->src[0]), *d = value(x, it->in->dst[0]);
+    const uint32_t n = s->width < d->width ? s->width : d->width;
+    const uint32_t from = s->width / n, to = d->width / n;
+    const uint64_t first_from = (uint64_t)unit * s->per, first_to = (uint64_t)unit * d->per;
+
+    for (uint32_t i = 0; i < d->per * to; i++)
+        memcpy(dst_row(it, first_to + i / to) + (size_t)(i % to) * n,
+               src_row(it, 0, first_from + i / from) + (size_t)(i % from) * n,
+               n * sizeof(float));
+}
+
 static void row_position_scale(struct cpu_exec *x, const struct item *it, uint32_t row)
 {
     const struct position_scale_args *a = &it->in->a.pscale;
@@ -222,6 +236,9 @@ static void run_instr(struct cpu_exec *x, const struct item *it, uint32_t unit, 
     case OP_EXPERT_SUM:
         row_expert_sum(x, it, unit);
         break;
+    case OP_RESHAPE:
+        row_reshape(x, it, unit);
+        break;
     case OP_ROWS:
         for (uint32_t i = 0; i < per; i++)
             memcpy(dst_row(it, (uint64_t)unit * per + i),
@@ -299,6 +316,7 @@ void exec_rows_unit(struct cpu_exec *x, const struct phase *ph, uint32_t unit, v
         case ITEM_EXPERT_PRODUCT:
         case ITEM_SORT:
         case ITEM_ATTENTION:
+        case ITEM_SCAN:
             CHECK(!"not a row-wise item");
         }
     }

@@ -51,7 +51,8 @@ static bool add_phase(struct schedule *s, const struct phase *ph)
 /* Is ph a phase that an item wanting `want` can join? */
 static bool joins(const struct phase *ph, const struct phase *want)
 {
-    if (ph->kind != want->kind || want->kind == PHASE_ATTENTION || want->kind == PHASE_SORT)
+    if (ph->kind != want->kind || want->kind == PHASE_ATTENTION || want->kind == PHASE_SORT ||
+        want->kind == PHASE_SCAN)
         return false;
     if (want->kind == PHASE_ROWS)
         return ph->extent == want->extent;
@@ -307,6 +308,24 @@ static bool lower_attention(struct schedule *s, const struct instr *in)
     return true;
 }
 
+/* One instruction per state, so nothing but the operands orders scans. */
+static bool lower_scan(struct schedule *s, const struct instr *in)
+{
+    const struct phase want = { .kind = PHASE_SCAN };
+    const struct item it = { .kind = ITEM_SCAN, .in = in };
+    uint32_t from = 0, ph;
+
+    for (int i = 0; i < in->n_src; i++)
+        from = later(from, ready(s, in->src[i], false));
+    ph = put(s, it, from, &want);
+    if (ph == NO_PHASE)
+        return false;
+    for (int i = 0; i < in->n_src; i++)
+        touch(s, in->src[i], ph);
+    made(s, in->dst[0], ph);
+    return true;
+}
+
 static bool lower(struct schedule *s, const struct instr *in)
 {
     uint32_t index = 0, from = 0;
@@ -317,6 +336,10 @@ static bool lower(struct schedule *s, const struct instr *in)
         return lower_product(s, in);
     case OP_ATTENTION:
         return lower_attention(s, in);
+    case OP_SHORT_CONV:
+    case OP_SSM_SCAN:
+    case OP_DELTA_RULE:
+        return lower_scan(s, in);
     case OP_ROPE:
         return rope_of(s, in, &index, &from) && lower_rowwise(s, in, index, from);
     default:
@@ -357,7 +380,8 @@ static int plan_values(struct schedule *s, struct err *e)
             const struct item *it = &s->items[i];
 
             if (it->kind != ITEM_INSTR && it->kind != ITEM_PRODUCT &&
-                it->kind != ITEM_EXPERT_PRODUCT && it->kind != ITEM_ATTENTION)
+                it->kind != ITEM_EXPERT_PRODUCT && it->kind != ITEM_ATTENTION &&
+                it->kind != ITEM_SCAN)
                 continue;
             for (int d = 0; d < it->in->n_dst; d++)
                 s->offset[it->in->dst[d]] = ranges_take(&r, value_bytes(s, it->in->dst[d]));

@@ -1,8 +1,16 @@
 /* granite.c: Granite 3: the llama decoder with scales on embeddings, residuals, scores and logits;
- * rotary positions only where the file says so. */
+ * rotary positions only where the file says so. Granite 4 has Mamba-2 in most layers. */
 #include "models/arch.h"
 
 arch_fn arch_granite;
+
+static val attention(struct build *b, val x, bool use_rope)
+{
+    const struct heads h = build_heads(b);
+    const struct attn_args a = build_attn_args(b, &h);
+
+    return build_attention_with(b, x, &h, &a, use_rope);
+}
 
 void arch_granite(struct build *b)
 {
@@ -13,10 +21,9 @@ void arch_granite(struct build *b)
 
     moe.normalise = true;
     while (build_layer(b)) {
-        const struct heads h = build_heads(b);
-        const struct attn_args a = build_attn_args(b, &h);
-        val y = build_attention_with(b, build_norm(b, x, "blk.%u.attn_norm"), &h, &a, use_rope);
+        val y = build_norm(b, x, "blk.%u.attn_norm");
 
+        y = build_has(b, "blk.%u.ssm_in.weight") ? build_mamba2(b, y) : attention(b, y, use_rope);
         x = prog_add(b->p, x, build_scale(b, y, residual));
         y = build_ffn_or_moe(b, build_norm(b, x, "blk.%u.ffn_norm"), &moe);
         x = prog_add(b->p, x, build_scale(b, y, residual));
