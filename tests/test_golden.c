@@ -22,7 +22,8 @@ static const char *const names[] = {
     "qwen2-dense", "qwen2moe-moe", "qwen2vl-dense", "qwen3-dense", "qwen3moe-moe",
     "qwen3vl-dense", "qwen3vlmoe-moe", "smallthinker-moe", "starcoder-dense",
     "starcoder2-dense", "lfm2-dense", "mamba-dense", "mamba2-dense", "jamba-dense",
-    "granitehybrid-dense", "nemotron_h-dense", "nemotron_h_moe-dense",
+    "granitehybrid-dense", "nemotron_h-dense", "nemotron_h_moe-dense", "qwen3next-moe",
+    "qwen35-dense", "qwen35moe-moe", "deepseek2-moe",
 };
 
 /* One executor against the golden logits; then the same bits token by token and by seven. */
