@@ -8,6 +8,7 @@
 
 #include "applications/model_args.h"
 #include "applications/progress.h"
+#include "applications/roofline.h"
 #include "base/mem.h"
 #include "chips/cpu/features.h"
 #include "chips/cpu/peaks.h"
@@ -50,9 +51,8 @@ static const struct cli_opt options[] = {
 
 /* What one step costs, and how fast this machine's limits allow it. */
 struct roof {
-    struct prog_cost cost;
-    double read_s, ops_s;       /* time that bytes and operations take at the peaks */
-    double tok_s;
+    struct roofline line;
+    double tok_s;               /* 0: the machine was not measured */
 };
 
 struct report {
@@ -70,37 +70,15 @@ struct report {
 
 /* ---- gathering ---- */
 
-/* The peak that the model's main type computes at. */
-static double ops_peak(const struct report *r)
+static int roof_of(const struct report *r, uint32_t n_rows, uint32_t n_past, struct roof *f,
+                   struct err *e)
 {
-    const enum dtype t = model_facts(r->m)->main_dtype;
-    const struct dtype_info *info = dtype_info(t);
+    int rc = roofline_step(&f->line, r->m, &r->mem, r->has_peaks ? &r->peaks : NULL, n_rows, 1,
+                           n_past, 1, e);
 
-    if (info->quantised && r->peaks.int8_ops_s > 0)
-        return r->peaks.int8_ops_s;
-    if ((t == DTYPE_BF16 || t == DTYPE_F16) && r->peaks.bf16_ops_s > 0)
-        return r->peaks.bf16_ops_s;
-    return r->peaks.f32_ops_s;
-}
-
-static struct roof roof_of(const struct report *r, uint32_t n_rows, uint32_t n_past)
-{
-    struct roof f = { 0 };
-
-    prog_cost(model_program(r->m), n_rows, 1, n_past, 1, &f.cost, NULL);
-    /* the model counts caches in F16; scale to the type in use */
-    if (r->mem.kv_token > 0) {
-        struct prog_cost one;
-        const double f16 = (prog_cost(model_program(r->m), 1, 1, 0, 1, &one, NULL), one.kv_bytes / 2);
-
-        f.cost.kv_bytes *= f16 > 0 ? (double)r->mem.kv_token / f16 : 1;
-    }
-    if (!r->has_peaks)
-        return f;
-    f.read_s = (f.cost.weight_bytes + f.cost.kv_bytes) / r->peaks.read_bytes_s;
-    f.ops_s = f.cost.ops / ops_peak(r);
-    f.tok_s = n_rows / (f.read_s > f.ops_s ? f.read_s : f.ops_s);
-    return f;
+    if (rc == 0 && r->has_peaks)
+        f->tok_s = n_rows / f->line.limit_s;
+    return rc;
 }
 
 static int measure(struct report *r, struct err *e)
@@ -163,10 +141,12 @@ static int gather(struct report *r, struct err *e)
         rc = measure(r, e);
     if (rc < 0)
         return rc;
-    r->decode = roof_of(r, 1, 0);
-    r->deep = roof_of(r, 1, r->n_ctx - 1);
-    r->prefill = roof_of(r, r->n_ctx < PROMPT_TOKENS ? r->n_ctx : PROMPT_TOKENS, 0);
-    return 0;
+    rc = roof_of(r, 1, 0, &r->decode, e);
+    if (rc == 0)
+        rc = roof_of(r, 1, r->n_ctx - 1, &r->deep, e);
+    if (rc == 0)
+        rc = roof_of(r, r->n_ctx < PROMPT_TOKENS ? r->n_ctx : PROMPT_TOKENS, 0, &r->prefill, e);
+    return rc;
 }
 
 /* ---- layers by kind ---- */
@@ -283,11 +263,11 @@ static void print_roof(const char *label, const struct report *r, const struct r
 {
     char bytes[32];
 
-    (void)printf("  %-22s %8.3f Gop  %10s", label, f->cost.ops / 1e9,
-                 format_bytes(bytes, (uint64_t)(f->cost.weight_bytes + f->cost.kv_bytes)));
+    (void)printf("  %-22s %8.3f Gop  %10s", label, f->line.ops / 1e9,
+                 format_bytes(bytes, (uint64_t)(f->line.weight_bytes + f->line.kv_bytes)));
     if (r->has_peaks)
         (void)printf("  at most %8.4g tokens/s (%s)", f->tok_s,
-                     f->read_s > f->ops_s ? "memory" : "arithmetic");
+                     f->line.read_s > f->line.ops_s ? "memory" : "arithmetic");
     (void)printf("\n");
 }
 
@@ -350,8 +330,8 @@ static void json_layer(uint32_t first, uint32_t last, const char *text)
 static void json_roof(const char *label, const struct report *r, const struct roof *f,
                       const char *end)
 {
-    (void)printf("\"%s\":{\"ops\":%.0f,\"weight_bytes\":%.0f,\"kv_bytes\":%.0f", label, f->cost.ops,
-                 f->cost.weight_bytes, f->cost.kv_bytes);
+    (void)printf("\"%s\":{\"ops\":%.0f,\"weight_bytes\":%.0f,\"kv_bytes\":%.0f", label, f->line.ops,
+                 f->line.weight_bytes, f->line.kv_bytes);
     if (r->has_peaks)
         (void)printf(",\"max_tok_s\":%.6g", f->tok_s);
     (void)printf("}%s", end);

@@ -33,9 +33,10 @@ int roofline_step(struct roofline *r, const struct model *m, const struct sessio
     r->kv_bytes = total.kv_bytes;
     if (one.kv_bytes > 0 && mem->kv_token > 0)
         r->kv_bytes *= (double)mem->kv_token / (one.kv_bytes / 2);
-    for (uint32_t i = 0; i < prog_n_instr(p); i++)
+    for (uint32_t i = 0; peaks && i < prog_n_instr(p); i++)
         r->ops_s += per[i].ops / peak_ops(p, prog_instr(p, i), peaks);
-    r->read_s = (r->weight_bytes + r->kv_bytes) / peaks->read_bytes_s;
+    if (peaks)
+        r->read_s = (r->weight_bytes + r->kv_bytes) / peaks->read_bytes_s;
     r->limit_s = r->ops_s > r->read_s ? r->ops_s : r->read_s;
     mem_free(per);
     return 0;

@@ -15,7 +15,7 @@ struct roofline {
 
 /* A step of n_rows token rows in n_streams equal streams with n_past positions each, n_out
  * results. Products by quantised weights count at the 8-bit peak, BF16 at its own, others at
- * F32's; a peak that is 0 falls back to F32's. */
+ * F32's; a peak that is 0 falls back to F32's. peaks NULL: not measured, the times are 0. */
 int roofline_step(struct roofline *r, const struct model *m, const struct session_memory *mem,
                   const struct peaks *peaks, uint32_t n_rows, uint32_t n_streams,
                   uint32_t n_past, uint32_t n_out, struct err *e) MUST_CHECK;
