@@ -164,7 +164,8 @@ WATT_API void watt_session_reset(struct watt_session *s);
 /* Tokens held so far. */
 WATT_API uint32_t watt_session_length(const struct watt_session *s);
 /* Forgets all but the first n tokens. WATT_EINVAL when there are fewer;
- * WATT_ENOTSUP when this architecture's state can't go back. */
+ * WATT_ENOTSUP when this architecture's state can't go back to n: recurrent
+ * models can to where one of the last two calls of watt_session_eval ended, and to 0. */
 WATT_API int  watt_session_truncate(struct watt_session *s, uint32_t n, struct watt_error_info *e);
 /* Appends n > 0 tokens and runs the model over them. *logits (may be NULL)
  * becomes the [n_vocab] scores of the token that follows the last one, valid

@@ -191,6 +191,7 @@ static size_t reuse(struct chat *c, const struct tokens *prompt)
 
     while (n < c->held.n && n + 1 < prompt->n && c->held.ids[n] == prompt->ids[n])
         n++;
+    n = generator_reach(c->gen, (uint32_t)n);
     if (generator_truncate(c->gen, (uint32_t)n, &e) < 0) {
         forget(c);      /* a state that can't go back is made anew */
         return 0;

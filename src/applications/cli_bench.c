@@ -163,6 +163,7 @@ static int fill(struct bench *b, const struct test *t, struct err *e)
             session_reset(b->s, s);
         if (session_len(b->s, s) < t->depth)
             rc = append(b, s, t->depth - session_len(b->s, s), false, e);
+        session_mark(b->s, s);
         if (rc == 0 && cli_interrupted())
             rc = err_set(e, WATT_ECANCEL, "interrupted");
     }
@@ -442,6 +443,7 @@ static int open_bench(const struct cli *c, struct bench *b, struct err *e)
     session_opts_kv(&b->so, b->o->kv);
     b->so.team = b->team;
     b->so.n_ctx = ctx;
+    b->so.n_marks = 1;          /* comes back to the depth after each repetition */
     b->so.n_seqs = b->so.max_out = streams;
     b->so.max_rows = longest < (uint32_t)b->o->max_rows ? longest : (uint32_t)b->o->max_rows;
     b->so.progress = prepare;

@@ -193,6 +193,7 @@ static int open_run(struct run *r, struct err *e)
     int rc;
 
     to.session.n_ctx = (uint32_t)r->o.ctx;
+    to.session.n_marks = SESSION_CHAT_MARKS;
     session_opts_kv(&to.session, r->o.kv);
     rc = session_opts_exec(&to.session, r->o.exec, r->o.isa, r->o.threads, e);
     if (rc < 0)

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "chips/kv_layout.h"
 
 struct kv {
     struct kv_spec spec;
@@ -13,6 +14,7 @@ struct kv {
     uint8_t  *pages;
     float    *slots;
     uint32_t *owners;           /* [n_pages] */
+    uint32_t *slot_owners;      /* [n_slots] */
     uint32_t *free_pages;       /* stack of n_free_pages */
     uint32_t *free_slots;
     uint32_t  n_free_pages, n_free_slots;
@@ -24,6 +26,8 @@ static int sizes(struct kv *kv, struct err *e)
     const struct kv_spec *s = &kv->spec;
 
     kv->slot_stride = (s->slot_floats + 15) / 16 * 16;
+    if (kv->spec.page_tokens == 0)
+        kv->spec.page_tokens = KV_PAGE_TOKENS;
     if ((s->page_bytes == 0) != (s->n_pages == 0) || (s->slot_floats == 0) != (s->n_slots == 0) ||
         s->page_bytes % 64 != 0)
         return err_set(e, WATT_EINVAL, "kv: %u pages of %" PRIu64 " bytes, %u slots of %" PRIu64
@@ -41,14 +45,15 @@ static int allocate(struct kv *kv, struct err *e)
     const struct kv_spec *s = &kv->spec;
 
     kv->owners = mem_calloc((size_t)s->n_pages + 1, sizeof *kv->owners);
+    kv->slot_owners = mem_calloc((size_t)s->n_slots + 1, sizeof *kv->slot_owners);
     kv->free_pages = mem_array((size_t)s->n_pages + 1, sizeof *kv->free_pages);
     kv->free_slots = mem_array((size_t)s->n_slots + 1, sizeof *kv->free_slots);
     if (kv->pages_bytes)
         kv->pages = mem_map((size_t)kv->pages_bytes);
     if (kv->slots_bytes)
         kv->slots = mem_map((size_t)kv->slots_bytes);
-    if (!kv->owners || !kv->free_pages || !kv->free_slots || (kv->pages_bytes && !kv->pages) ||
-        (kv->slots_bytes && !kv->slots))
+    if (!kv->owners || !kv->slot_owners || !kv->free_pages || !kv->free_slots ||
+        (kv->pages_bytes && !kv->pages) || (kv->slots_bytes && !kv->slots))
         return err_set(e, WATT_ENOMEM, "kv: %" PRIu64 " bytes of pages and %" PRIu64
                        " of fixed state", kv->pages_bytes, kv->slots_bytes);
     for (uint32_t i = s->n_pages; i-- > 0;)
@@ -84,15 +89,26 @@ void kv_close(struct kv *kv)
     mem_unmap(kv->pages, (size_t)kv->pages_bytes);
     mem_unmap(kv->slots, (size_t)kv->slots_bytes);
     mem_free(kv->owners);
+    mem_free(kv->slot_owners);
     mem_free(kv->free_pages);
     mem_free(kv->free_slots);
     mem_free(kv);
 }
 
+uint64_t kv_bytes(const struct kv *kv) { return kv->pages_bytes + kv->slots_bytes; }
+
+uint64_t kv_slots_bytes(const struct kv_spec *spec)
+{
+    return (spec->slot_floats + 15) / 16 * 64 * spec->n_slots;
+}
+
+/* ---- pages ---- */
+
 void *kv_pages(const struct kv *kv) { return kv->pages; }
+uint64_t kv_page_bytes(const struct kv *kv) { return kv->spec.page_bytes; }
+uint32_t kv_page_tokens(const struct kv *kv) { return kv->spec.page_tokens; }
 uint32_t kv_n_pages(const struct kv *kv) { return kv->spec.n_pages; }
 uint32_t kv_n_free(const struct kv *kv) { return kv->n_free_pages; }
-uint64_t kv_bytes(const struct kv *kv) { return kv->pages_bytes + kv->slots_bytes; }
 
 uint32_t kv_page_get(struct kv *kv)
 {
@@ -132,21 +148,64 @@ void kv_page_copy(struct kv *kv, uint32_t to, uint32_t from)
            (size_t)kv->spec.page_bytes);
 }
 
-uint32_t kv_slot_get(struct kv *kv)
+uint32_t kv_page_own(struct kv *kv, uint32_t page)
+{
+    uint32_t own;
+
+    if (kv_page_owners(kv, page) == 1)
+        return page;
+    own = kv_page_get(kv);
+    if (own != KV_NO_PAGE) {
+        kv_page_copy(kv, own, page);
+        kv_page_drop(kv, page);
+    }
+    return own;
+}
+
+/* ---- slots ---- */
+
+uint64_t kv_slot_bytes(const struct kv *kv) { return kv->slot_stride * sizeof(float); }
+uint32_t kv_n_slots(const struct kv *kv) { return kv->spec.n_slots; }
+uint32_t kv_n_free_slots(const struct kv *kv) { return kv->n_free_slots; }
+
+static uint32_t take_slot(struct kv *kv)
 {
     uint32_t slot;
 
     if (kv->n_free_slots == 0)
         return KV_NO_SLOT;
     slot = kv->free_slots[--kv->n_free_slots];
-    kv_slot_clear(kv, slot);
+    CHECK(kv->slot_owners[slot] == 0);
+    kv->slot_owners[slot] = 1;
     return slot;
+}
+
+uint32_t kv_slot_get(struct kv *kv)
+{
+    const uint32_t slot = take_slot(kv);
+
+    if (slot != KV_NO_SLOT)
+        kv_slot_clear(kv, slot);
+    return slot;
+}
+
+void kv_slot_hold(struct kv *kv, uint32_t slot)
+{
+    CHECK(slot < kv->spec.n_slots && kv->slot_owners[slot] > 0);
+    kv->slot_owners[slot]++;
 }
 
 void kv_slot_drop(struct kv *kv, uint32_t slot)
 {
-    CHECK(slot < kv->spec.n_slots && kv->n_free_slots < kv->spec.n_slots);
-    kv->free_slots[kv->n_free_slots++] = slot;
+    CHECK(slot < kv->spec.n_slots && kv->slot_owners[slot] > 0);
+    if (--kv->slot_owners[slot] == 0)
+        kv->free_slots[kv->n_free_slots++] = slot;
+}
+
+uint32_t kv_slot_owners(const struct kv *kv, uint32_t slot)
+{
+    CHECK(slot < kv->spec.n_slots);
+    return kv->slot_owners[slot];
 }
 
 float *kv_slot(const struct kv *kv, uint32_t slot)
@@ -162,5 +221,20 @@ void kv_slot_clear(struct kv *kv, uint32_t slot)
 
 void kv_slot_copy(struct kv *kv, uint32_t to, uint32_t from)
 {
+    CHECK(to != from);
     memcpy(kv_slot(kv, to), kv_slot(kv, from), (size_t)kv->spec.slot_floats * sizeof(float));
+}
+
+uint32_t kv_slot_own(struct kv *kv, uint32_t slot)
+{
+    uint32_t own;
+
+    if (kv_slot_owners(kv, slot) == 1)
+        return slot;
+    own = take_slot(kv);
+    if (own != KV_NO_SLOT) {
+        kv_slot_copy(kv, own, slot);
+        kv_slot_drop(kv, slot);
+    }
+    return own;
 }

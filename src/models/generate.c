@@ -66,6 +66,12 @@ void generator_reset(struct generator *g)
     g->waiting = NONE;
 }
 
+uint32_t generator_reach(const struct generator *g, uint32_t n)
+{
+    return n > session_len(g->session, g->seq) ? generator_len(g)
+                                               : session_reach(g->session, g->seq, n);
+}
+
 int generator_truncate(struct generator *g, uint32_t n, struct err *e)
 {
     const uint32_t len = session_len(g->session, g->seq);
@@ -143,6 +149,7 @@ int generator_append(struct generator *g, const int32_t *ids, size_t n,
         if (o && o->on_prefill)
             o->on_prefill(o->ctx, (uint32_t)at, (uint32_t)n);
     }
+    session_mark(g->session, g->seq);
     return 0;
 }
 

@@ -64,7 +64,9 @@ void generator_close(struct generator *g);      /* NULL is fine */
 /* Tokens so far, the waiting one included. */
 uint32_t generator_len(const struct generator *g);
 void generator_reset(struct generator *g);
-/* Keeps the first n tokens; as session_truncate. */
+/* The longest beginning of at most n tokens that generator_truncate can keep. */
+uint32_t generator_reach(const struct generator *g, uint32_t n);
+/* Keeps the first n tokens; as session_truncate. The end of every appended prompt is marked. */
 int  generator_truncate(struct generator *g, uint32_t n, struct err *e) MUST_CHECK;
 /* Appends tokens; logits of the last one in generator_logits. WATT_ELIMIT when
  * they don't fit (nothing was appended); WATT_ECANCEL: between chunks `cancelled`

@@ -8,18 +8,18 @@
 #include "chips/cpu/exec.h"
 #include "chips/exec.h"
 #include "chips/kv_layout.h"
-#include "infrastructure/kv.h"
+#include "infrastructure/kv_seq.h"
 
 #define DEFAULT_CTX 4096u
 #define DEFAULT_ROWS 512u
 #define MAX_SEQS 4096u
 #define MAX_CTX (1u << 26)
 
+#define MAX_MARKS 4096u
+
 struct seq {
-    uint32_t *pages;        /* [max_pages], the first n_pages are held */
-    uint32_t  n_pages, len;
+    struct kv_seq mem;
     uint32_t  old_len;      /* before the call under way */
-    uint32_t  slot;         /* fixed state, KV_NO_SLOT when the model has none */
 };
 
 /* What sharing sessions have in common. */
@@ -41,6 +41,7 @@ struct session {
     uint32_t     max_pages;         /* of one sequence */
     struct seq  *seqs;              /* [n_seqs] */
     uint32_t    *tables;            /* [n_seqs * max_pages], the page tables' memory */
+    struct kv_mark *marks;          /* [n_seqs * n_marks] */
     bool        *named;             /* [n_seqs] work space of one call */
     /* the batch under construction */
     int32_t       *token;           /* [max_rows] */
@@ -92,6 +93,10 @@ static int fill_opts(const struct model *m, const struct session_opts *in,
     if (o->n_ctx > MAX_CTX || o->n_seqs > MAX_SEQS)
         return err_set(e, WATT_ELIMIT, "session: %u sequences of %u positions, at most %u of %u",
                        o->n_seqs, o->n_ctx, MAX_SEQS, MAX_CTX);
+    if (f->fixed_floats == 0)
+        o->n_marks = 0;
+    if (o->n_marks > MAX_MARKS)
+        return err_set(e, WATT_ELIMIT, "session: %u marks, at most %u", o->n_marks, MAX_MARKS);
     return 0;
 }
 
@@ -101,7 +106,8 @@ static int kv_need(const struct model *m, const struct session_opts *o,
     const uint64_t pages = (uint64_t)o->n_seqs * pages_of(o->n_ctx);
     const uint64_t fixed = model_facts(m)->fixed_floats;
 
-    *spec = (struct kv_spec){ .slot_floats = fixed, .n_slots = fixed ? o->n_seqs : 0 };
+    *spec = (struct kv_spec){ .slot_floats = fixed, .page_tokens = KV_PAGE_TOKENS,
+                              .n_slots = fixed ? o->n_seqs * (1 + o->n_marks) : 0 };
     if (layout->page_bytes == 0)
         return 0;
     spec->page_bytes = layout->page_bytes;
@@ -145,7 +151,8 @@ static struct session_memory add_up(const struct session_opts *o, const struct p
         .weights = x->weights,
         .mapped = mapped_bytes(p, o->exec),
         .kv = kv->page_bytes * kv->n_pages,
-        .fixed = (kv->slot_floats + 15) / 16 * 64 * kv->n_slots,
+        .fixed = kv_slots_bytes(kv),
+        .fixed_seq = kv->n_slots ? kv_slots_bytes(kv) / kv->n_slots : 0,
         .arena = x->arena,
         .scratch = x->scratch,
         .kv_token = kv_layout_token_bytes(layout),
@@ -288,17 +295,18 @@ static int alloc_tables(struct session *s, struct err *e)
     s->max_pages = pages_of(o->n_ctx);
     s->seqs = mem_calloc(o->n_seqs, sizeof *s->seqs);
     s->named = mem_calloc(o->n_seqs, sizeof *s->named);
+    s->marks = mem_array((size_t)o->n_seqs * o->n_marks + 1, sizeof *s->marks);
     s->tables = mem_array((size_t)o->n_seqs * s->max_pages, sizeof *s->tables);
     s->token = mem_array(s->limits.max_rows, sizeof *s->token);
     s->row_stream = mem_array(s->limits.max_rows, sizeof *s->row_stream);
     s->out_row = mem_array(s->limits.max_out, sizeof *s->out_row);
     s->streams = mem_array(s->limits.max_streams, sizeof *s->streams);
-    if (!s->seqs || !s->named || !s->tables || !s->token || !s->row_stream || !s->out_row ||
+    if (!s->seqs || !s->named || !s->tables || !s->marks || !s->token || !s->row_stream || !s->out_row ||
         !s->streams)
         return err_set(e, WATT_ENOMEM, "session: tables of %u sequences", o->n_seqs);
     for (uint32_t i = 0; i < o->n_seqs; i++)
-        s->seqs[i] = (struct seq){ .pages = s->tables + (size_t)i * s->max_pages,
-                                   .slot = KV_NO_SLOT };
+        kv_seq_init(&s->seqs[i].mem, s->tables + (size_t)i * s->max_pages,
+                    s->marks + (size_t)i * o->n_marks, o->n_marks);
     return 0;
 }
 
@@ -317,8 +325,6 @@ static int open_parts(struct session *s, struct err *e)
         rc = kv_open(&s->kv, &kv, e);
     if (rc < 0)
         return rc;
-    for (uint32_t i = 0; kv.n_slots && i < s->opts.n_seqs; i++)
-        s->seqs[i].slot = kv_slot_get(s->kv);
     s->engine->exec->ops->memory(s->engine->exec, &x);
     s->memory = add_up(&s->opts, p, &s->engine->layout, &kv, &x);
     return 0;
@@ -354,6 +360,7 @@ void session_close(struct session *s)
     mem_free(s->seqs);
     mem_free(s->named);
     mem_free(s->tables);
+    mem_free(s->marks);
     mem_free(s->token);
     mem_free(s->row_stream);
     mem_free(s->out_row);
@@ -370,54 +377,7 @@ const char *session_exec_name(const struct session *s) { return s->engine->exec-
 
 uint32_t session_len(const struct session *s, uint32_t seq)
 {
-    return seq < s->opts.n_seqs ? s->seqs[seq].len : 0;
-}
-
-/* ---- pages ---- */
-
-/* Holds exactly the pages of the first n_keep positions. */
-static void keep(struct session *s, struct seq *q, uint32_t n_keep)
-{
-    const uint32_t n = pages_of(n_keep);
-
-    while (q->n_pages > n)
-        kv_page_drop(s->kv, q->pages[--q->n_pages]);
-    q->len = n_keep;
-}
-
-static bool last_is_shared(const struct session *s, const struct seq *q)
-{
-    return q->len % KV_PAGE_TOKENS != 0 && q->n_pages > 0 &&
-           kv_page_owners(s->kv, q->pages[q->n_pages - 1]) > 1;
-}
-
-static uint32_t pages_wanted(const struct session *s, const struct seq *q, uint32_t n_tokens)
-{
-    if (s->engine->layout.page_bytes == 0)
-        return 0;
-    return pages_of((uint64_t)q->len + n_tokens) - q->n_pages + (last_is_shared(s, q) ? 1 : 0);
-}
-
-/* Room was checked: pages for n_tokens more, the last one its own. */
-static void make_room(struct session *s, struct seq *q, uint32_t n_tokens)
-{
-    const uint32_t n = pages_of((uint64_t)q->len + n_tokens);
-
-    if (s->engine->layout.page_bytes == 0)
-        return;
-    if (last_is_shared(s, q)) {
-        const uint32_t old = q->pages[q->n_pages - 1], own = kv_page_get(s->kv);
-
-        CHECK(own != KV_NO_PAGE);
-        kv_page_copy(s->kv, own, old);
-        kv_page_drop(s->kv, old);
-        q->pages[q->n_pages - 1] = own;
-    }
-    while (q->n_pages < n) {
-        q->pages[q->n_pages] = kv_page_get(s->kv);
-        CHECK(q->pages[q->n_pages] != KV_NO_PAGE);
-        q->n_pages++;
-    }
+    return seq < s->opts.n_seqs ? s->seqs[seq].mem.len : 0;
 }
 
 /* ---- evaluation ---- */
@@ -425,12 +385,12 @@ static void make_room(struct session *s, struct seq *q, uint32_t n_tokens)
 static int check_input(const struct session *s, const struct session_input *in, struct err *e)
 {
     const uint32_t n_vocab = model_facts(s->m)->n_vocab;
-    const struct seq *q;
+    const struct kv_seq *q;
 
     if (in->seq >= s->opts.n_seqs)
         return err_set(e, WATT_EINVAL, "session: sequence %u, there are %u", in->seq,
                        s->opts.n_seqs);
-    q = &s->seqs[in->seq];
+    q = &s->seqs[in->seq].mem;
     if (in->n_tokens == 0)
         return err_set(e, WATT_EINVAL, "session: no tokens for sequence %u", in->seq);
     if (s->named[in->seq])
@@ -461,7 +421,7 @@ static int check_inputs(struct session *s, const struct session_input *in, uint3
             rc = err_set(e, WATT_EINVAL, "session: results wanted, but nowhere to put them");
         if (rc == 0) {
             s->named[in[i].seq] = true;
-            pages += pages_wanted(s, &s->seqs[in[i].seq], in[i].n_tokens);
+            pages += kv_seq_need(s->kv, &s->seqs[in[i].seq].mem, in[i].n_tokens).pages;
         }
     }
     if (rc == 0 && pages > kv_n_free(s->kv))
@@ -474,7 +434,7 @@ static int check_inputs(struct session *s, const struct session_input *in, uint3
 static uint32_t add_rows(struct session *s, const struct session_input *in, uint32_t at)
 {
     struct batch *b = &s->batch;
-    struct seq *q = &s->seqs[in->seq];
+    struct kv_seq *q = &s->seqs[in->seq].mem;
     const uint32_t first = b->n_rows;
     uint32_t n = 0;
 
@@ -537,12 +497,32 @@ static int run_all(struct session *s, const struct session_input *in, uint32_t n
             /* streams name their sequence by its page table */
             const size_t q = (size_t)(s->streams[k].pages - s->tables) / s->max_pages;
 
-            s->seqs[q].len += s->streams[k].n_rows;
+            kv_seq_advance(&s->seqs[q].mem, s->streams[k].n_rows);
         }
         if (out)
             out += (size_t)s->batch.n_out * width;
     }
     return 0;
+}
+
+/* Slots can't be short: each sequence and each mark has one, and a sequence that wants another
+ * shares its own. */
+static void make_room(struct session *s, const struct session_input *in)
+{
+    struct seq *q = &s->seqs[in->seq];
+    const bool ok = kv_seq_reserve(s->kv, &q->mem, in->n_tokens);
+
+    CHECK(ok);
+    q->old_len = q->mem.len;
+}
+
+/* Back to where the call began. Only a model with fixed state whose first step went well and a
+ * later one did not can't: it goes back to its last mark. */
+static void undo(struct session *s, struct seq *q)
+{
+    const bool ok = kv_seq_truncate(s->kv, &q->mem, kv_seq_reach(s->kv, &q->mem, q->old_len));
+
+    CHECK(ok);
 }
 
 int session_eval(struct session *s, const struct session_input *in, uint32_t n_in, float *out,
@@ -552,13 +532,11 @@ int session_eval(struct session *s, const struct session_input *in, uint32_t n_i
 
     if (rc < 0)
         return rc;
-    for (uint32_t i = 0; i < n_in; i++) {
-        s->seqs[in[i].seq].old_len = s->seqs[in[i].seq].len;
-        make_room(s, &s->seqs[in[i].seq], in[i].n_tokens);
-    }
+    for (uint32_t i = 0; i < n_in; i++)
+        make_room(s, &in[i]);
     rc = run_all(s, in, n_in, out, e);
     for (uint32_t i = 0; rc < 0 && i < n_in; i++)
-        keep(s, &s->seqs[in[i].seq], s->seqs[in[i].seq].old_len);
+        undo(s, &s->seqs[in[i].seq]);
     return rc;
 }
 
@@ -575,47 +553,40 @@ int session_append(struct session *s, uint32_t seq, const int32_t *tokens, uint3
 
 int session_truncate(struct session *s, uint32_t seq, uint32_t n_keep, struct err *e)
 {
-    if (seq >= s->opts.n_seqs || n_keep > s->seqs[seq].len)
+    if (seq >= s->opts.n_seqs || n_keep > s->seqs[seq].mem.len)
         return err_set(e, WATT_EINVAL, "session: can't keep %u positions of sequence %u, which has "
                        "%u", n_keep, seq, session_len(s, seq));
-    if (n_keep == s->seqs[seq].len)
-        return 0;
-    if (n_keep > 0 && s->seqs[seq].slot != KV_NO_SLOT)
+    if (!kv_seq_truncate(s->kv, &s->seqs[seq].mem, n_keep))
         return err_set(e, WATT_ENOTSUP, "session: the state of this architecture can't go back to "
-                       "position %u", n_keep);
-    if (n_keep == 0)
-        session_reset(s, seq);
-    else
-        keep(s, &s->seqs[seq], n_keep);
+                       "position %u, where it has no mark", n_keep);
     return 0;
+}
+
+uint32_t session_reach(const struct session *s, uint32_t seq, uint32_t n)
+{
+    return seq < s->opts.n_seqs ? kv_seq_reach(s->kv, &s->seqs[seq].mem, n) : 0;
+}
+
+void session_mark(struct session *s, uint32_t seq)
+{
+    CHECK(seq < s->opts.n_seqs);
+    kv_seq_mark(s->kv, &s->seqs[seq].mem);
 }
 
 void session_reset(struct session *s, uint32_t seq)
 {
     CHECK(seq < s->opts.n_seqs);
-    keep(s, &s->seqs[seq], 0);
-    if (s->seqs[seq].slot != KV_NO_SLOT)
-        kv_slot_clear(s->kv, s->seqs[seq].slot);
+    kv_seq_reset(s->kv, &s->seqs[seq].mem);
 }
 
 int session_fork(struct session *s, uint32_t from, uint32_t to, struct err *e)
 {
-    const struct seq *a;
-    struct seq *b;
+    bool ok;
 
     if (from >= s->opts.n_seqs || to >= s->opts.n_seqs || from == to)
         return err_set(e, WATT_EINVAL, "session: can't fork sequence %u to %u of %u", from, to,
                        s->opts.n_seqs);
-    session_reset(s, to);
-    a = &s->seqs[from];
-    b = &s->seqs[to];
-    for (uint32_t i = 0; i < a->n_pages; i++) {
-        kv_page_hold(s->kv, a->pages[i]);
-        b->pages[i] = a->pages[i];
-    }
-    b->n_pages = a->n_pages;
-    b->len = a->len;
-    if (a->slot != KV_NO_SLOT)
-        kv_slot_copy(s->kv, b->slot, a->slot);
+    ok = kv_seq_fork(s->kv, &s->seqs[to].mem, &s->seqs[from].mem, s->seqs[from].mem.len);
+    CHECK(ok);      /* all of it is always in reach */
     return 0;
 }

@@ -33,6 +33,8 @@ struct session_opts {       /* zero means the default everywhere */
     uint32_t max_out;       /* wanted rows of one step; SESSION_ALL inputs are cut so that no
                              * step wants more; default n_seqs, as generation needs */
     uint64_t kv_bytes;      /* budget of KV pages; default: n_seqs * n_ctx positions */
+    uint32_t n_marks;       /* positions of each sequence that session_mark can keep for
+                             * session_truncate; each costs a fixed state; default 0 */
     bool     kv_set;        /* the two types below are meant; false: SESSION_KV_AUTO */
     enum dtype k_dtype, v_dtype;
     /* Another open session of the same model to share executor, weights, arena and scratch
@@ -52,11 +54,15 @@ struct session_memory {     /* bytes, all had at open */
     uint64_t weights;       /* the executor's copies */
     uint64_t mapped;        /* weights read from the file mapping while running */
     uint64_t kv;            /* pages of the whole pool, resident once touched */
-    uint64_t fixed;         /* fixed states of all sequences */
+    uint64_t fixed;         /* fixed states of all sequences and marks */
     uint64_t arena, scratch;
     uint64_t total;         /* sum of the above */
     uint64_t kv_token;      /* bytes of one position */
+    uint64_t fixed_seq;     /* bytes of one fixed state */
 };
+
+/* Enough for a conversation whose last turn is rendered anew: the ends of two prompts. */
+#define SESSION_CHAT_MARKS 2u
 
 enum session_want { SESSION_NONE, SESSION_LAST, SESSION_ALL };
 
@@ -99,11 +105,17 @@ int  session_eval(struct session *s, const struct session_input *in, uint32_t n_
 int  session_append(struct session *s, uint32_t seq, const int32_t *tokens, uint32_t n_tokens,
                     float *logits, struct err *e) MUST_CHECK;
 
-/* Keeps the first n_keep positions. Models with fixed state can keep all or nothing:
- * WATT_ENOTSUP otherwise. */
+/* Keeps the first n_keep positions. Models with fixed state go back only to where session_mark
+ * was called, or to 0: WATT_ENOTSUP otherwise, and nothing is changed. */
 int  session_truncate(struct session *s, uint32_t seq, uint32_t n_keep, struct err *e) MUST_CHECK;
+/* The longest beginning of at most n positions that session_truncate can keep. */
+uint32_t session_reach(const struct session *s, uint32_t seq, uint32_t n);
+/* Lets the sequence come back to where it is; of more than n_marks the oldest is forgotten.
+ * Costs nothing, and is not needed, without fixed state. */
+void session_mark(struct session *s, uint32_t seq);
 void session_reset(struct session *s, uint32_t seq);        /* empties a sequence */
-/* Makes `to` a copy of `from` (what `to` held is dropped). WATT_ELIMIT: no page is free. */
+/* Makes `to` a copy of `from` with its marks (what `to` held is dropped). Shares everything until
+ * one of them is appended to. */
 int  session_fork(struct session *s, uint32_t from, uint32_t to, struct err *e) MUST_CHECK;
 
 #endif

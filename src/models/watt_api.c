@@ -120,6 +120,7 @@ static int session_options(struct session_opts *so, const struct watt_model_opti
     }
     so->n_ctx = o->n_ctx;
     so->n_seqs = o->n_sessions ? o->n_sessions : 1;
+    so->n_marks = SESSION_CHAT_MARKS;
     so->n_threads = o->n_threads ? o->n_threads : team_default_threads();
     if (o->kv_type != WATT_KV_DEFAULT) {
         so->kv_set = true;
