@@ -4,7 +4,6 @@
 #include <inttypes.h>
 
 #include "chips/exec.h"
-#include "chips/program.h"
 
 static int check_counts(const struct batch *b, const struct exec_limits *limits, struct err *e)
 {
@@ -50,18 +49,17 @@ static int check_rows(const struct batch *b, struct err *e)
 static int check_table(const struct batch *b, const struct program *p, const struct instr *in,
                        struct err *e)
 {
+    static const char *const what[] = { [EMBED_TOKEN] = "token", [EMBED_POSITION] = "position",
+                                        [EMBED_TYPE] = "token type" };
     const struct prog_weight *w = prog_weight_at(p, in->w[0]);
     const int64_t n = w->t.shape[0];
 
     for (uint32_t row = 0; row < b->n_rows; row++) {
-        const int64_t i = in->a.embed.by == EMBED_TOKEN
-                              ? b->token[row]
-                              : (int64_t)batch_pos(b, row) + in->a.embed.offset;
+        const int64_t i = (int64_t)batch_table_row(b, &in->a.embed, row);
 
         if (i < 0 || i >= n)
             return err_set(e, WATT_EINVAL, "%s %" PRId64 " is outside 0..%" PRId64 " of %s",
-                           in->a.embed.by == EMBED_TOKEN ? "token" : "position", i, n - 1,
-                           w->name);
+                           what[in->a.embed.by], i, n - 1, w->name);
     }
     return 0;
 }
@@ -71,6 +69,16 @@ static int check_fixed(const struct batch *b, struct err *e)
     for (uint32_t s = 0; s < b->n_streams; s++)
         if (!b->streams[s].fixed)
             return err_set(e, WATT_EINVAL, "batch: stream %u has no fixed state", s);
+    return 0;
+}
+
+/* A mean over part of a sequence would not be its mean. */
+static int check_pool(const struct batch *b, struct err *e)
+{
+    for (uint32_t s = 0; s < b->n_streams; s++)
+        if (b->streams[s].n_past != 0)
+            return err_set(e, WATT_EINVAL, "batch: stream %u is pooled, but begins at position %u",
+                           s, b->streams[s].n_past);
     return 0;
 }
 
@@ -86,7 +94,9 @@ int batch_check(const struct batch *b, const struct program *p, const struct exe
 
         if (in->state && prog_state_at(p, in->state)->kind == STATE_FIXED)
             rc = check_fixed(b, e);
-        if (in->op == OP_EMBED && in->a.embed.by != EMBED_ZERO)
+        if (rc == 0 && in->op == OP_POOL)
+            rc = check_pool(b, e);
+        if (rc == 0 && in->op == OP_EMBED && in->a.embed.by != EMBED_ZERO)
             rc = check_table(b, p, in, e);
     }
     return rc;

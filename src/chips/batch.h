@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "chips/program.h"
 
 /* One sequence in the step. */
 struct stream {
@@ -20,6 +21,7 @@ struct stream {
 struct batch {
     uint32_t n_rows, n_streams, n_out;
     const int32_t  *token;          /* [n_rows] */
+    const int32_t  *type;           /* [n_rows] token types (segments), or NULL: all 0 */
     const uint32_t *row_stream;     /* [n_rows] index into streams */
     const struct stream *streams;   /* [n_streams] */
     const uint32_t *out_row;        /* [n_out] rows whose results are wanted, increasing */
@@ -35,12 +37,25 @@ static inline uint32_t batch_pos(const struct batch *b, uint32_t row)
     return s->n_past + (row - s->first_row);
 }
 
-struct program;
+/* Row of a table that an OP_EMBED takes for a row of the batch. */
+static inline uint64_t batch_table_row(const struct batch *b, const struct embed_args *a,
+                                       uint32_t row)
+{
+    switch (a->by) {
+    case EMBED_TOKEN:    return (uint64_t)b->token[row];
+    case EMBED_POSITION: return (uint64_t)batch_pos(b, row) + a->offset;
+    case EMBED_TYPE:     return b->type ? (uint64_t)b->type[row] : 0;
+    case EMBED_ZERO:     break;
+    }
+    return a->offset;
+}
+
 struct exec_limits;
 
 /* What every executor checks before it writes anything: counts within the limits, rows
- * of streams contiguous and complete, out_row increasing, token ids and positions inside
- * the tables that the program looks them up in. WATT_EINVAL. Allocates nothing. */
+ * of streams contiguous and complete, out_row increasing, token ids, positions
+ * and token types inside the tables that the program looks them up in; streams that are
+ * pooled complete. WATT_EINVAL. Allocates nothing. */
 int batch_check(const struct batch *b, const struct program *p, const struct exec_limits *limits,
                 struct err *e) MUST_CHECK;
 

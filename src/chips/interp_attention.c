@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "chips/interp_internal.h"
+#include "chips/relative.h"
 #include "chips/route.h"
 #include "chips/rope.h"
 
@@ -145,6 +146,10 @@ static void add_key(const struct interp *x, const struct instr *in, uint32_t r, 
     if (a->softcap > 0)
         s = a->softcap * tanh(s / a->softcap);
     *score = s - alibi_slope(a, head) * fabs((double)batch_pos(x->b, r) - j);
+    if (in->w[1])
+        *score += vector_of(x, in->w[1])[(size_t)relative_bucket((int64_t)j - batch_pos(x->b, r),
+                                                                 a->n_buckets, a->max_distance) *
+                                             a->n_heads + head];
 }
 
 static void add_value(struct running *w, uint32_t g, uint32_t v_dim, double score, const float *v)

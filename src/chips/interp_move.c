@@ -8,9 +8,7 @@ void ref_embed(struct interp *x, const struct instr *in)
     const struct embed_args *a = &in->a.embed;
 
     for (uint32_t r = 0; r < rows_in(x, in->dst[0]); r++) {
-        const uint64_t i = a->by == EMBED_TOKEN ? (uint64_t)x->b->token[r]
-                           : a->by == EMBED_POSITION ? (uint64_t)batch_pos(x->b, r) + a->offset
-                                                     : a->offset;
+        const uint64_t i = batch_table_row(x->b, a, r);
 
         memcpy(row_of(x, in->dst[0], r), interp_weight_row(x, in->w[0], i),
                width_of(x, in->dst[0]) * sizeof(float));
@@ -26,6 +24,23 @@ void ref_rows(struct interp *x, const struct instr *in)
             memcpy(row_of(x, in->dst[0], o * per + i),
                    row_of(x, in->src[0], x->b->out_row[o] * per + i),
                    width_of(x, in->dst[0]) * sizeof(float));
+}
+
+void ref_pool(struct interp *x, const struct instr *in)
+{
+    const uint32_t width = width_of(x, in->dst[0]);
+
+    for (uint32_t i = 0; i < x->b->n_streams; i++) {
+        const struct stream *s = &x->b->streams[i];
+
+        for (uint32_t c = 0; c < width; c++) {
+            double sum = 0;
+
+            for (uint32_t r = 0; r < s->n_rows; r++)
+                sum += row_of(x, in->src[0], s->first_row + r)[c];
+            row_of(x, in->dst[0], i)[c] = (float)(sum / s->n_rows);
+        }
+    }
 }
 
 /* One unit's numbers in pieces of the narrower of both widths. */

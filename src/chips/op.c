@@ -146,6 +146,20 @@ static bool shape_rope(struct program *p, const struct instr *in, struct prog_va
     return true;
 }
 
+/* Half of the buckets for each direction, half of those for single distances. */
+static bool buckets_are_sane(struct program *p, const struct instr *in)
+{
+    const struct attn_args *a = &in->a.attn;
+
+    if (a->n_buckets < 4 || a->n_buckets % 4 != 0 || a->n_buckets > 4096)
+        return fail_shape(p, in, "number of relative buckets", a->n_buckets, 32);
+    if (a->max_distance <= a->n_buckets / 4 || a->max_distance > 65536)
+        return fail_shape(p, in, "distance of the last relative bucket", a->max_distance, 128);
+    if (!elems_are(p, in, 1, (int64_t)a->n_buckets * a->n_heads))
+        return fail_weight(p, in, 1, (int64_t)a->n_buckets * a->n_heads);
+    return true;
+}
+
 static bool shape_attention(struct program *p, const struct instr *in, struct prog_value *dst)
 {
     const struct attn_args *a = &in->a.attn;
@@ -181,6 +195,8 @@ static bool shape_attention(struct program *p, const struct instr *in, struct pr
     }
     if (!elems_are(p, in, 0, a->n_heads))
         return fail_weight(p, in, 0, a->n_heads);
+    if (in->w[1] && !buckets_are_sane(p, in))
+        return false;
     if ((a->mask == MASK_CHUNKED || a->mask == MASK_SYMMETRIC) && a->window == 0)
         return fail_shape(p, in, "window of a chunked or symmetric mask", 0, 1);
     if (!width_fits(p, in, (int64_t)a->n_heads * a->v_dim))
@@ -502,6 +518,16 @@ static bool shape_delta_rule(struct program *p, const struct instr *in, struct p
     return true;
 }
 
+static bool shape_pool(struct program *p, const struct instr *in, struct prog_value *dst)
+{
+    const struct prog_value *x = src(p, in, 0);
+
+    if (!operand_is(p, in, 0, x->width))
+        return false;
+    *dst = (struct prog_value){ .extent = EXT_S, .per = 1, .width = x->width };
+    return true;
+}
+
 /* ---- costs ---- */
 
 static double weight_bytes(const struct program *p, const struct instr *in)
@@ -579,6 +605,12 @@ static void cost_attention(const struct program *p, const struct instr *in,
     c->weight_bytes += weight_bytes(p, in);
 }
 
+static void cost_pool(const struct program *p, const struct instr *in,
+                      const struct op_load *load, struct prog_cost *c)
+{
+    c->ops += load->n_rows * prog_value(p, in->dst[0])->width;
+}
+
 /* The state is read and written once per stream. */
 static void cost_recurrence(const struct program *p, const struct instr *in,
                             const struct op_load *load, struct prog_cost *c)
@@ -607,7 +639,7 @@ static const struct op_info infos[OP_COUNT] = {
                   shape_norm, cost_rowwise, ref_norm },
     [OP_ROPE] = { "rope", 1, 1, 1, 1, 0, W_VECTORS, false, false, false,
                   shape_rope, cost_rowwise, ref_rope },
-    [OP_ATTENTION] = { "attention", 1, 3, 1, 1, 0, W_VECTORS, false, false, true,
+    [OP_ATTENTION] = { "attention", 1, 3, 1, 2, 0, W_VECTORS, false, false, true,
                        shape_attention, cost_attention, ref_attention },
     [OP_UNARY] = { "unary", 1, 1, 1, 0, 0, { 0 }, true, true, false,
                    shape_unary, cost_rowwise, ref_unary },
@@ -643,6 +675,8 @@ static const struct op_info infos[OP_COUNT] = {
                       shape_ssm_scan, cost_recurrence, ref_ssm_scan },
     [OP_DELTA_RULE] = { "delta_rule", 5, 5, 1, 0, 0, { 0 }, false, false, true,
                         shape_delta_rule, cost_recurrence, ref_delta_rule },
+    [OP_POOL] = { "pool", 1, 1, 1, 0, 0, { 0 }, false, false, false,
+                  shape_pool, cost_pool, ref_pool },
 };
 
 const struct op_info *op_info(enum op op)

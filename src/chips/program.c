@@ -309,7 +309,8 @@ val prog_attention(struct program *p, val q, val k, val v, wid sinks, sid state,
                    const struct attn_args *a)
 {
     return record1(p, &(struct instr){ .op = OP_ATTENTION, .n_src = a->write ? 3 : 1,
-                                       .src = { q, k, v }, .w = { sinks }, .state = state,
+                                       .src = { q, k, v }, .w = { sinks, a->buckets },
+                                       .state = state,
                                        .a.attn = *a });
 }
 
@@ -377,6 +378,11 @@ val prog_delta_rule(struct program *p, val q, val k, val v, val decay, val beta,
     return record1(p, &(struct instr){ .op = OP_DELTA_RULE, .n_src = 5,
                                        .src = { q, k, v, decay, beta }, .state = state,
                                        .a.delta = *a });
+}
+
+val prog_pool(struct program *p, val x)
+{
+    return record1(p, &(struct instr){ .op = OP_POOL, .n_src = 1, .src = { x } });
 }
 
 val prog_softmax(struct program *p, val x, uint32_t group)

@@ -89,7 +89,7 @@ enum op {
     OP_LINEAR,          /* dst = src W^T (+ bias)                          w: W, bias, scale */
     OP_NORM,            /* per group of columns                            w: gain, bias */
     OP_ROPE,            /* rotary positions, per head                      w: frequency factors */
-    OP_ATTENTION,       /* q, k, v -> dst; writes k, v to its state        w: sinks */
+    OP_ATTENTION,       /* q, k, v -> dst; writes k, v to its state        w: sinks, buckets */
     OP_UNARY,           /* dst = f(src) */
     OP_GATED,           /* dst = f(gate) * up */
     OP_ADD,             /* dst = a + b (b may be one row, or a weight)     w: vector */
@@ -107,7 +107,8 @@ enum op {
     OP_SHORT_CONV,      /* causal convolution over time, per column        w: kernel, bias */
     OP_SSM_SCAN,        /* x, dt, B, C -> y; selective state space         w: A, D */
     OP_DELTA_RULE,      /* q, k, v, decay, beta -> o; gated delta rule */
-    OP_COUNT            /* further families (recurrent cells, pooling) are added here, each
+    OP_POOL,            /* the mean of a stream's rows */
+    OP_COUNT            /* further families (recurrent cells) are added here, each
                          * with its row in op.c and its own files */
 };
 
@@ -157,6 +158,11 @@ struct attn_args {
     enum mask_kind mask;
     uint32_t window;        /* causal: query at p sees keys p - window < j <= p; 0: all */
     float    alibi_max_bias;    /* 0: off */
+    /* Relative buckets (T5, Raffel et al. 2020, arXiv 1910.10683): a score gets the bias that
+     * its head has in the bucket of the distance; chips/relative.h. buckets: a weight of
+     * [n_buckets, n_heads], 0: off. Distances from max_distance on share a bucket. */
+    wid      buckets;
+    uint32_t n_buckets, max_distance;
     bool     write;         /* false: keys and values come from another layer's state */
 };
 
@@ -193,7 +199,7 @@ struct route_args {
  * output (per expert in OP_EXPERT_LINEAR). */
 struct linear_args { float scale; /* 0 counts as 1 */ };
 struct affine_args { float scale, offset; };
-struct embed_args  { enum embed_by { EMBED_TOKEN, EMBED_POSITION, EMBED_ZERO } by;
+struct embed_args  { enum embed_by { EMBED_TOKEN, EMBED_POSITION, EMBED_ZERO, EMBED_TYPE } by;
                      uint32_t offset; /* added to the position; BY ZERO: the row itself */ };
 /* Temperature tuning of long contexts: Llama 4, Mistral 3. */
 struct position_scale_args { float c; uint32_t length, offset; /* length > 0 */ };
@@ -303,6 +309,9 @@ val  prog_ssm_scan(struct program *p, val x, val dt, val b, val c, wid a_w, wid 
 /* q, k: [N, n_k_heads*k_dim], v: [N, n_heads*v_dim], beta: [N, n_heads] */
 val  prog_delta_rule(struct program *p, val q, val k, val v, val decay, val beta, sid state,
                      const struct delta_args *a);
+/* x: [N, width] -> [S, width]: the mean over each stream's rows, summed in ascending order.
+ * A stream's rows must all be in one step. */
+val  prog_pool(struct program *p, val x);
 /* A window of columns; no instruction. */
 val  prog_cols(struct program *p, val x, uint32_t col, uint32_t width);
 

@@ -21,6 +21,7 @@
 
 #include "chips/program.h"
 #include "models/gguf.h"
+#include "models/pooling.h"
 
 #define BUILD_MAX_LAYERS 4096u
 
@@ -43,6 +44,13 @@ struct build {
     bool     causal;                /* attention.causal */
     uint32_t n_ff;                  /* of build_ffn without suffix; 0: feed_forward_length */
     float    alibi;                 /* attention.max_alibi_bias, 0: none */
+    /* Embeddings instead of logits (model_opts.embed): pooling as asked, and after
+     * build_embedding() the rows that the result is made of. */
+    bool         embed;
+    enum pooling pooling;
+    bool         ranks;             /* the result is a classification head's */
+    bool         head_gelu, head_mean;  /* the head's activation, and its rows where no key says */
+    val          embedding;         /* made in place of logits */
 };
 
 /* ---- keys: "<arch>." is put in front ---- */
@@ -53,6 +61,7 @@ uint32_t build_need_u32(struct build *b, const char *key);  /* unset is an error
 float    build_f32(struct build *b, const char *key, float unset);
 bool     build_bool(struct build *b, const char *key, bool unset);
 bool     build_set(struct build *b, const char *key);       /* present at all */
+bool     build_is_array(struct build *b, const char *key);
 bool     build_str_is(struct build *b, const char *key, const char *value);
 /* Up to n elements of an array key; missing ones are 0. Returns whether any is set. */
 bool     build_u32s(struct build *b, const char *key, uint32_t *out, uint32_t n);
@@ -65,6 +74,8 @@ bool     build_u32s(struct build *b, const char *key, uint32_t *out, uint32_t n)
 bool build_has(struct build *b, const char *name);
 wid  build_need(struct build *b, const char *name, const int64_t *shape);
 wid  build_opt(struct build *b, const char *name, const int64_t *shape);   /* 0: absent */
+/* A tensor that may be there and is not read today is no cause for a warning. */
+void build_known(struct build *b, const char *name);
 /* Extent i of a tensor that must exist (outermost first), 0 after an error. */
 uint32_t build_extent(struct build *b, const char *name, int i);
 
@@ -77,6 +88,7 @@ bool build_layer(struct build *b);
 
 val  build_embed(struct build *b);      /* token_embd.weight */
 val  build_positions(struct build *b, val x);   /* x + position_embd.weight */
+val  build_types(struct build *b, val x);       /* x + token_types.weight, where present */
 val  build_scale(struct build *b, val x, float scale);  /* 1 and 0 leave x as it is */
 /* NAME.weight [n_out, width of x], with NAME.bias and NAME.scale where present; n_out 0:
  * what the tensor has. */
@@ -86,8 +98,12 @@ val  build_linear_scaled(struct build *b, val x, const char *name, uint32_t n_ou
 val  build_norm(struct build *b, val x, const char *name);
 /* The same over each group of columns (a head); the gain has `group` or width elements. */
 val  build_norm_heads(struct build *b, val x, const char *name, uint32_t group);
-/* Logits of the wanted rows: output.weight or the embedding where that is absent. */
+/* Logits of the wanted rows: output.weight or the embedding where that is absent. When
+ * embeddings are asked for, build_embedding() in their place, which then is the result. */
 val  build_logits(struct build *b, val x);
+/* The result of an encoder from its last hidden state: rows of the tokens that are wanted or,
+ * when embeddings are asked for, pooled, with the file's projections or classification head. */
+val  build_embedding(struct build *b, val x);
 
 struct heads { uint32_t n, n_kv, k_dim, v_dim; };
 struct heads build_heads(struct build *b);      /* of the layer at hand */
@@ -99,6 +115,10 @@ struct qkv build_qkv(struct build *b, val x, const struct heads *h);
 val  build_rope(struct build *b, val x, uint32_t n_heads, uint32_t head_dim);
 /* Scale 1/sqrt(k_dim) or attention.scale, causal or not as the file says. */
 struct attn_args build_attn_args(struct build *b, const struct heads *h);
+/* Windows on both sides, of `window` in all (0: none), but in the layers that sliding_window_pattern
+ * leaves dense: an array of flags, or n for one layer of n; unset as the arguments say. */
+void build_two_sided(struct build *b, struct attn_args *a, uint32_t window, uint32_t n,
+                     uint32_t dense);
 /* A state of its own, attention with blk.%u.attn_sinks where present, then attn_output. */
 val  build_attend(struct build *b, const struct attn_args *a, struct qkv t);
 /* The most common attention: q, k, v; norms of q and k per head where present; rope; attend. */

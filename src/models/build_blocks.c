@@ -67,6 +67,26 @@ struct attn_args build_attn_args(struct build *b, const struct heads *h)
     };
 }
 
+void build_two_sided(struct build *b, struct attn_args *a, uint32_t window, uint32_t n,
+                     uint32_t dense)
+{
+    bool local;
+
+    if (window == 0)
+        return;
+    if (build_is_array(b, "attention.sliding_window_pattern")) {
+        local = build_bool(b, "attention.sliding_window_pattern", false);
+    } else {
+        const uint32_t key = build_u32(b, "attention.sliding_window_pattern", n);
+
+        local = b->layer % key != (dense ? key - 1 : 0);
+    }
+    if (local) {
+        a->mask = MASK_SYMMETRIC;
+        a->window = window;
+    }
+}
+
 val build_attend(struct build *b, const struct attn_args *a, struct qkv t)
 {
     sid state;

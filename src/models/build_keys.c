@@ -99,6 +99,14 @@ bool build_set(struct build *b, const char *key)
     return find(b, key, full) != NULL;
 }
 
+bool build_is_array(struct build *b, const char *key)
+{
+    char full[KEY_MAX];
+    const struct gguf_kv *kv = find(b, key, full);
+
+    return kv && kv->is_array;
+}
+
 bool build_str_is(struct build *b, const char *key, const char *value)
 {
     char full[KEY_MAX];

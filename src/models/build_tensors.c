@@ -121,6 +121,15 @@ wid build_opt(struct build *b, const char *name, const int64_t *shape)
     return t ? bind(b, t, full, shape) : 0;
 }
 
+void build_known(struct build *b, const char *name)
+{
+    char full[NAME_MAX_BYTES];
+    const struct gguf_tensor *t = find(b, name, full);
+
+    if (t)
+        b->used[t - gguf_tensor_at(b->g, 0)] = true;
+}
+
 uint32_t build_extent(struct build *b, const char *name, int i)
 {
     char full[NAME_MAX_BYTES];
@@ -168,6 +177,14 @@ val build_positions(struct build *b, val x)
     const wid table = build_need(b, "position_embd.weight", SHAPE(-1, b->n_embd));
 
     return prog_add(b->p, x, prog_embed(b->p, table, (struct embed_args){ .by = EMBED_POSITION }));
+}
+
+val build_types(struct build *b, val x)
+{
+    const wid table = build_opt(b, "token_types.weight", SHAPE(-1, b->n_embd));
+
+    return table ? prog_add(b->p, x, prog_embed(b->p, table,
+                                                (struct embed_args){ .by = EMBED_TYPE })) : x;
 }
 
 val build_scale(struct build *b, val x, float scale)
@@ -224,10 +241,18 @@ val build_norm(struct build *b, val x, const char *name)
 
 val build_logits(struct build *b, val x)
 {
-    const val rows = prog_rows(b->p, x);
     const int64_t *shape = SHAPE(b->n_vocab, b->n_embd);
-    wid w = build_opt(b, "output.weight", shape);
+    val rows;
+    wid w;
 
+    if (b->embed) {
+        build_known(b, "output.weight");
+        build_known(b, "output.bias");
+        build_known(b, "output.scale");
+        return b->embedding = build_embedding(b, x);
+    }
+    rows = prog_rows(b->p, x);
+    w = build_opt(b, "output.weight", shape);
     if (!w)
         w = build_need(b, "token_embd.weight", shape);
     return prog_linear(b->p, rows, w,

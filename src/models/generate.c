@@ -30,7 +30,7 @@ int generator_open(struct generator **out, struct session *s, uint32_t seq, cons
     const struct model_facts *f = model_facts(m);
     struct generator *g;
 
-    if (!f->causal || f->n_out != f->n_vocab)
+    if (!f->causal || f->embeds || f->n_out != f->n_vocab)
         return err_set(e, WATT_ENOTSUP, "%s: %s is an encoder, it does not generate text",
                        gguf_path(model_gguf(m)), f->arch);
     g = mem_calloc(1, sizeof *g);

@@ -148,6 +148,8 @@ static void read_program(struct model *m)
     for (sid s = 1; s <= prog_n_states(m->p); s++)
         f->fixed_floats += prog_state_at(m->p, s)->n_floats;
     f->n_out = prog_width(m->p, prog_result(m->p));
+    f->pooled = prog_value(m->p, prog_result(m->p))->extent == EXT_S;
+    f->whole_inputs = !f->causal || f->pooled;
 }
 
 /* ---- opening ---- */
@@ -184,6 +186,8 @@ static int record(struct model *m, struct build *b, const struct arch *arch, str
     build_begin(b, arch);
     if (!prog_failed(m->p))
         arch->build(b);
+    if (b->embedding)
+        prog_output(m->p, b->embedding);
     return prog_finish(m->p, e);
 }
 
@@ -199,6 +203,9 @@ static void fill_facts(struct model *m, const struct build *b)
     f->n_ctx_train = b->n_ctx_train;
     f->n_embd = b->n_embd;
     f->n_layers = b->n_layers;
+    f->embeds = b->embed;
+    f->pooling = b->pooling;
+    f->ranks = b->ranks;
     f->causal = true;
     count_tensors(m);
     read_program(m);
@@ -208,7 +215,8 @@ int model_open_gguf(struct model **out, struct gguf *g, const struct model_opts 
                     struct err *e)
 {
     struct model *m = mem_calloc(1, sizeof *m);
-    struct build b = { .n_ctx = opts ? opts->n_ctx : 0 };
+    struct build b = { .n_ctx = opts ? opts->n_ctx : 0, .embed = opts && opts->embed,
+                       .pooling = opts ? opts->pooling : POOLING_FILE };
     const struct arch *arch = NULL;
     int rc;
 

@@ -15,6 +15,7 @@
 #include "base/err.h"
 #include "chips/program.h"
 #include "models/gguf.h"
+#include "models/pooling.h"
 
 struct model;
 
@@ -25,6 +26,8 @@ struct model_opts {
     void *ctx;
     uint32_t n_ctx;         /* context that sessions will use: chooses between LongRoPE's short
                              * and long factors; 0: as trained */
+    bool     embed;         /* embeddings or scores in place of logits, from any model */
+    enum pooling pooling;   /* of those */
 };
 
 struct model_facts {
@@ -34,7 +37,8 @@ struct model_facts {
                                      * "Q4_K 82 %, Q6_K 18 %" */
     enum dtype main_dtype;          /* of most of the bytes */
     uint32_t n_vocab;               /* rows of the token embedding: logits of a row */
-    uint32_t n_out;                 /* width of the result: n_vocab, or n_embd of encoders */
+    uint32_t n_out;                 /* width of the result: n_vocab, n_embd of encoders, or of the
+                                     * embedding, or labels of a classification head */
     uint32_t n_ctx_train, n_embd, n_layers;
     uint32_t n_heads, n_kv_heads;   /* of the first attention layer; 0: none */
     uint32_t k_dim, v_dim;
@@ -44,7 +48,12 @@ struct model_facts {
     uint64_t n_params;              /* elements of all tensors of the file */
     uint64_t tensor_bytes;          /* their bytes in the file */
     uint64_t fixed_floats;          /* fixed state of one sequence, in f32 */
-    bool     causal;                /* false: the whole sequence goes in one step */
+    bool     causal;                /* false: a token sees those behind it, too */
+    bool     pooled;                /* one row of results per sequence, not per token */
+    bool     whole_inputs;          /* not causal, or pooled: an input goes in one step */
+    bool     embeds;                /* the result is an embedding or a score, not logits */
+    enum pooling pooling;           /* which rows an embedding is made of: NONE, MEAN, CLS, LAST */
+    bool     ranks;                 /* it is the score of a classification head on those */
 };
 
 int  model_open(struct model **out, const char *path, const struct model_opts *opts,

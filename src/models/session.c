@@ -45,6 +45,7 @@ struct session {
     bool        *named;             /* [n_seqs] work space of one call */
     /* the batch under construction */
     int32_t       *token;           /* [max_rows] */
+    int32_t       *type;            /* [max_rows] */
     uint32_t      *row_stream;      /* [max_rows] */
     uint32_t      *out_row;         /* [max_out] */
     struct stream *streams;         /* [max_streams] */
@@ -74,7 +75,7 @@ static int fill_opts(const struct model *m, const struct session_opts *in,
     if (o->n_seqs == 0)
         o->n_seqs = 1;
     if (o->max_rows == 0)
-        o->max_rows = at_most(DEFAULT_ROWS, o->n_ctx);
+        o->max_rows = f->whole_inputs ? o->n_ctx : at_most(DEFAULT_ROWS, o->n_ctx);
     if (o->max_rows < o->n_seqs)
         o->max_rows = o->n_seqs;
     if (o->max_out == 0)
@@ -298,11 +299,12 @@ static int alloc_tables(struct session *s, struct err *e)
     s->marks = mem_array((size_t)o->n_seqs * o->n_marks + 1, sizeof *s->marks);
     s->tables = mem_array((size_t)o->n_seqs * s->max_pages, sizeof *s->tables);
     s->token = mem_array(s->limits.max_rows, sizeof *s->token);
+    s->type = mem_array(s->limits.max_rows, sizeof *s->type);
     s->row_stream = mem_array(s->limits.max_rows, sizeof *s->row_stream);
     s->out_row = mem_array(s->limits.max_out, sizeof *s->out_row);
     s->streams = mem_array(s->limits.max_streams, sizeof *s->streams);
-    if (!s->seqs || !s->named || !s->tables || !s->marks || !s->token || !s->row_stream || !s->out_row ||
-        !s->streams)
+    if (!s->seqs || !s->named || !s->tables || !s->marks || !s->token || !s->type ||
+        !s->row_stream || !s->out_row || !s->streams)
         return err_set(e, WATT_ENOMEM, "session: tables of %u sequences", o->n_seqs);
     for (uint32_t i = 0; i < o->n_seqs; i++)
         kv_seq_init(&s->seqs[i].mem, s->tables + (size_t)i * s->max_pages,
@@ -362,6 +364,7 @@ void session_close(struct session *s)
     mem_free(s->tables);
     mem_free(s->marks);
     mem_free(s->token);
+    mem_free(s->type);
     mem_free(s->row_stream);
     mem_free(s->out_row);
     mem_free(s->streams);
@@ -382,6 +385,19 @@ uint32_t session_len(const struct session *s, uint32_t seq)
 
 /* ---- evaluation ---- */
 
+static bool is_pooled(const struct session *s)
+{
+    return model_facts(s->m)->pooled;
+}
+
+/* Results of rows that an input asks for. */
+static uint32_t n_wanted(const struct session *s, const struct session_input *in)
+{
+    if (in->want == SESSION_NONE || is_pooled(s))
+        return 0;
+    return in->want == SESSION_ALL ? in->n_tokens : 1;
+}
+
 static int check_input(const struct session *s, const struct session_input *in, struct err *e)
 {
     const uint32_t n_vocab = model_facts(s->m)->n_vocab;
@@ -398,9 +414,11 @@ static int check_input(const struct session *s, const struct session_input *in, 
     if (in->n_tokens > s->opts.n_ctx - q->len)
         return err_set(e, WATT_ELIMIT, "context full: %u positions used, %u more asked for, %u in "
                        "all", q->len, in->n_tokens, s->opts.n_ctx);
-    if (!model_facts(s->m)->causal && in->n_tokens > s->limits.max_rows)
-        return err_set(e, WATT_ELIMIT, "session: %u tokens of a model that reads both ways don't "
-                       "fit a step of %u", in->n_tokens, s->limits.max_rows);
+    if (model_facts(s->m)->whole_inputs &&
+        (in->n_tokens > s->limits.max_rows || n_wanted(s, in) > s->limits.max_out))
+        return err_set(e, WATT_ELIMIT, "session: %u tokens with %u results, but this model takes "
+                       "an input in one step, and a step has room for %u and %u", in->n_tokens,
+                       n_wanted(s, in), s->limits.max_rows, s->limits.max_out);
     for (uint32_t i = 0; i < in->n_tokens; i++)
         if (in->tokens[i] < 0 || (uint32_t)in->tokens[i] >= n_vocab)
             return err_set(e, WATT_EINVAL, "token %d is outside 0..%u", in->tokens[i],
@@ -417,7 +435,7 @@ static int check_inputs(struct session *s, const struct session_input *in, uint3
     memset(s->named, 0, s->opts.n_seqs * sizeof *s->named);
     for (uint32_t i = 0; rc == 0 && i < n_in; i++) {
         rc = check_input(s, &in[i], e);
-        if (rc == 0 && in[i].want != SESSION_NONE && !out)
+        if (rc == 0 && (in[i].want != SESSION_NONE || is_pooled(s)) && !out)
             rc = err_set(e, WATT_EINVAL, "session: results wanted, but nowhere to put them");
         if (rc == 0) {
             s->named[in[i].seq] = true;
@@ -430,6 +448,14 @@ static int check_inputs(struct session *s, const struct session_input *in, uint3
     return rc;
 }
 
+static bool is_wanted(const struct session *s, const struct session_input *in, uint32_t i)
+{
+    if (is_pooled(s))
+        return false;
+    return in->want == SESSION_ALL || (in->want == SESSION_LAST && i + 1 == in->n_tokens) ||
+           (in->want == SESSION_FIRST && i == 0);
+}
+
 /* Adds rows of one input to the batch from its token `at` on; returns how many fitted. */
 static uint32_t add_rows(struct session *s, const struct session_input *in, uint32_t at)
 {
@@ -438,15 +464,18 @@ static uint32_t add_rows(struct session *s, const struct session_input *in, uint
     const uint32_t first = b->n_rows;
     uint32_t n = 0;
 
+    if (model_facts(s->m)->whole_inputs && (in->n_tokens > s->limits.max_rows - b->n_rows ||
+                                            n_wanted(s, in) > s->limits.max_out - b->n_out))
+        return 0;
     while (at + n < in->n_tokens && b->n_rows < s->limits.max_rows) {
-        const bool wanted = in->want == SESSION_ALL ||
-                            (in->want == SESSION_LAST && at + n + 1 == in->n_tokens);
+        const bool wanted = is_wanted(s, in, at + n);
 
         if (wanted && b->n_out == s->limits.max_out)
             break;
         if (wanted)
             s->out_row[b->n_out++] = b->n_rows;
         s->token[b->n_rows] = in->tokens[at + n];
+        s->type[b->n_rows] = in->types ? in->types[at + n] : 0;
         s->row_stream[b->n_rows++] = b->n_streams;
         n++;
     }
@@ -479,7 +508,7 @@ static int run_all(struct session *s, const struct session_input *in, uint32_t n
     while (i < n_in) {
         int rc;
 
-        s->batch = (struct batch){ .token = s->token, .row_stream = s->row_stream,
+        s->batch = (struct batch){ .token = s->token, .type = s->type, .row_stream = s->row_stream,
                                    .streams = s->streams, .out_row = s->out_row };
         while (i < n_in) {
             const uint32_t n = add_rows(s, &in[i], at);
@@ -500,7 +529,7 @@ static int run_all(struct session *s, const struct session_input *in, uint32_t n
             kv_seq_advance(&s->seqs[q].mem, s->streams[k].n_rows);
         }
         if (out)
-            out += (size_t)s->batch.n_out * width;
+            out += (size_t)(is_pooled(s) ? s->batch.n_streams : s->batch.n_out) * width;
     }
     return 0;
 }
@@ -589,16 +618,4 @@ int session_fork(struct session *s, uint32_t from, uint32_t to, struct err *e)
     ok = kv_seq_fork(s->kv, &s->seqs[to].mem, &s->seqs[from].mem, s->seqs[from].mem.len);
     CHECK(ok);      /* all of it is always in reach */
     return 0;
-}
-
-/* ---- where time goes ---- */
-
-int session_profile(struct session *s, bool on, struct err *e)
-{
-    return s->engine->exec->ops->profile(s->engine->exec, on, e);
-}
-
-const struct profile *session_profiled(const struct session *s)
-{
-    return s->engine->exec->ops->profiled(s->engine->exec);
 }

@@ -15,7 +15,6 @@
 #include "base/err.h"
 #include "base/team.h"
 #include "chips/dtype.h"
-#include "chips/profile.h"
 #include "models/model.h"
 
 enum session_exec {
@@ -30,7 +29,8 @@ struct session_opts {       /* zero means the default everywhere */
                              * at most 4096 */
     uint32_t n_seqs;        /* sequences; default 1 */
     uint32_t max_rows;      /* tokens of one step; longer inputs are cut into such chunks, which
-                             * does not change a bit; default 512 */
+                             * does not change a bit; default 512, or n_ctx for models that take
+                             * an input in one step */
     uint32_t max_out;       /* wanted rows of one step; SESSION_ALL inputs are cut so that no
                              * step wants more; default n_seqs, as generation needs */
     uint64_t kv_bytes;      /* budget of KV pages; default: n_seqs * n_ctx positions */
@@ -65,14 +65,16 @@ struct session_memory {     /* bytes, all had at open */
 /* Enough for a conversation whose last turn is rendered anew: the ends of two prompts. */
 #define SESSION_CHAT_MARKS 2u
 
-enum session_want { SESSION_NONE, SESSION_LAST, SESSION_ALL };
+enum session_want { SESSION_NONE, SESSION_FIRST, SESSION_LAST, SESSION_ALL };
 
 /* Tokens to append to one sequence. */
 struct session_input {
     uint32_t       seq;
     const int32_t *tokens;
     uint32_t       n_tokens;    /* > 0 */
-    enum session_want want;     /* which rows' logits */
+    enum session_want want;     /* which rows' results; models that pool give one row per input,
+                                 * whatever is wanted */
+    const int32_t *types;       /* [n_tokens] token types (segments); NULL: all 0 */
 };
 
 struct session;
@@ -97,7 +99,9 @@ uint32_t session_len(const struct session *s, uint32_t seq);
 
 /* Appends every input's tokens (each sequence at most once in the list) and writes the
  * wanted rows to out, in the order of the inputs, session_width floats each (out may be NULL
- * when none is wanted). Room is checked before anything is changed: WATT_ELIMIT "context
+ * when none is wanted). Models that read both ways (model_facts.causal false) or pool take an
+ * input in one step: it sees what the sequence holds and itself, so inputs that follow each
+ * other are blocks of a block-causal mask. Room is checked before anything is changed: WATT_ELIMIT "context
  * full" with the numbers when a sequence or the pool can't hold the tokens, WATT_EINVAL for
  * an id outside the vocabulary. On failure every sequence is as it was. */
 int  session_eval(struct session *s, const struct session_input *in, uint32_t n_in, float *out,
@@ -115,13 +119,6 @@ uint32_t session_reach(const struct session *s, uint32_t seq, uint32_t n);
  * Costs nothing, and is not needed, without fixed state. */
 void session_mark(struct session *s, uint32_t seq);
 void session_reset(struct session *s, uint32_t seq);        /* empties a sequence */
-/* Begins to note where the time of steps goes (again: from zero), or stops; WATT_ENOMEM. Sessions
- * that share an executor share this too. */
-int  session_profile(struct session *s, bool on, struct err *e) MUST_CHECK;
-/* What was noted, by instructions of model_program(); NULL: nothing. Valid until the next call
- * that evaluates or closes. */
-const struct profile *session_profiled(const struct session *s);
-
 /* Makes `to` a copy of `from` with its marks (what `to` held is dropped). Shares everything until
  * one of them is appended to. */
 int  session_fork(struct session *s, uint32_t from, uint32_t to, struct err *e) MUST_CHECK;

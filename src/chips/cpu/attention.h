@@ -41,6 +41,8 @@ struct attn_task {
     size_t          out_stride;
     const float    *sinks;          /* [n_heads of the model], or NULL */
     const float    *slopes;         /* ALiBi, [n_heads of the model], or NULL */
+    const float    *relative;       /* relative buckets by distance: [n_heads of the model]
+                                     * [relative_stride(max_distance)], or NULL */
     /* NULL: all segments here, result to out. Else: segment `segment` alone, its partial
      * of query i to partial + i * partial_stride: m, l, then v_dim floats. */
     float          *partial;

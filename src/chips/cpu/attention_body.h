@@ -10,6 +10,7 @@
 #include "chips/cpu/attention.h"
 #include "chips/cpu/kernels.h"
 #include "chips/cpu/vmath_body.h"
+#include "chips/relative.h"
 
 #define NV (KV_LANES / VN)      /* vectors per tile of keys */
 #define QB 4                    /* queries that share a load */
@@ -104,12 +105,14 @@ INLINE void tile_scores(float *const *out, const float *const *q, int nq, const 
             v_store(out[i] + v * VN, acc[i][v]);
 }
 
-/* Scale, cap, bias and mask of one query's tile that begins at key `base`. */
+/* Scale, cap, bias and mask of one query's tile that begins at key `base`; head is the
+ * model's. */
 static inline void tile_finish(const struct attn_task *t, float *s, uint32_t base, uint32_t pos,
-                               uint32_t lo, uint32_t hi, float slope)
+                               uint32_t lo, uint32_t hi, uint32_t head)
 {
     const struct attn_args *a = t->args;
     const vf scale = v_set1(a->scale);
+    const float slope = t->slopes ? t->slopes[head] : 0.0f;
 
     for (unsigned v = 0; v < NV; v++) {
         vf x = v_mul(v_load(s + v * VN), scale);
@@ -127,6 +130,13 @@ static inline void tile_finish(const struct attn_task *t, float *s, uint32_t bas
 
             s[j] -= slope * distance;
         }
+    if (t->relative) {
+        const float *bias = relative_biases(t->relative, head, a->max_distance,
+                                            (int64_t)base - pos);
+
+        for (unsigned v = 0; v < NV; v++)
+            v_store(s + v * VN, v_add(v_load(s + v * VN), v_load(bias + v * VN)));
+    }
     if (base < lo || base + KV_LANES > hi)
         for (uint32_t j = 0; j < KV_LANES; j++)
             if (base + j < lo || base + j >= hi)
@@ -344,10 +354,10 @@ static void run_chunk(const struct attn_task *t, struct attn_work *w, uint32_t n
     for (uint32_t i = 0; i < nq; i++) {
         float *s = w->score + (size_t)i * KV_CHUNK_TOKENS;
         const uint32_t pos = t->first_pos + i / t->n_heads;
-        const float slope = t->slopes ? t->slopes[group_first + i % t->n_heads] : 0.0f;
+        const uint32_t head = group_first + i % t->n_heads;
 
         for (uint32_t at = first; at < tiles_end; at += KV_LANES)
-            tile_finish(t, s + (at - base), at, pos, w->lo[i], w->hi[i], slope);
+            tile_finish(t, s + (at - base), at, pos, w->lo[i], w->hi[i], head);
         chunk_softmax(s, first - base, tiles_end - base, &w->m_chunk[i], &w->l_chunk[i]);
     }
     switch (t->layout->v_dtype) {

@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "chips/cpu/exec_internal.h"
+#include "chips/relative.h"
 #include "chips/rope.h"
 
 /* ---- a step ---- */
@@ -30,7 +31,6 @@ static void step_job(void *arg, unsigned worker)
 {
     struct cpu_exec *x = arg;
     void *scratch = x->worker_scratch + worker * x->s.worker_bytes;
-    uint64_t start = profile_now(x->profile);
 
     mem_guard_enter();
     for (uint32_t i = 0; i < x->s.n_phases; i++) {
@@ -44,9 +44,7 @@ static void step_job(void *arg, unsigned worker)
         case PHASE_ATTENTION: exec_attention(x, ph, worker, scratch); break;
         case PHASE_SCAN:      exec_scan(x, ph, scratch); break;
         }
-        profile_done(x->profile, i, worker, start);
         team_barrier(x->team, worker);
-        start = profile_passed(x->profile, i, worker, start);
     }
     mem_guard_leave();
 }
@@ -67,8 +65,6 @@ static int cpu_step(struct exec *exec, const struct batch *b, void *kv_pages, fl
     x->b = b;
     x->kv_pages = kv_pages;
     team_run(x->team, step_job, x);
-    if (x->profile)
-        x->profile->n_steps++;
     rows = prog_rows_of(v, b->n_rows, b->n_streams, b->n_out);
     for (uint32_t r = 0; r < rows; r++)
         memcpy(out + (size_t)r * v->width, from + (size_t)r * stride, v->width * sizeof *out);
@@ -119,6 +115,16 @@ static void resolve(struct cpu_exec *x)
     x->worker_scratch = at;
 }
 
+static bool make_relative(const struct cpu_exec *x, const struct instr *in, float **out)
+{
+    const struct attn_args *a = &in->a.attn;
+
+    *out = mem_array((size_t)a->n_heads * relative_stride(a->max_distance), sizeof **out);
+    if (*out)
+        relative_table(*out, x->vector[in->w[1]], a);
+    return *out != NULL;
+}
+
 static int make_tables(struct cpu_exec *x, struct err *e)
 {
     const uint32_t n_instr = prog_n_instr(x->p);
@@ -132,11 +138,14 @@ static int make_tables(struct cpu_exec *x, struct err *e)
         rope_frequencies(&t->args, x->vector[t->factors], t->freq, &t->magnitude);
     }
     x->slopes = mem_calloc((size_t)n_instr + 1, sizeof *x->slopes);
-    if (!x->slopes)
+    x->relative = mem_calloc((size_t)n_instr + 1, sizeof *x->relative);
+    if (!x->slopes || !x->relative)
         return err_set(e, WATT_ENOMEM, "executor: slopes");
     for (uint32_t i = 0; i < n_instr; i++) {
         const struct instr *in = prog_instr(x->p, i);
 
+        if (in->op == OP_ATTENTION && in->w[1] && !make_relative(x, in, &x->relative[i]))
+            return err_set(e, WATT_ENOMEM, "executor: biases by distance");
         if (in->op != OP_ATTENTION || in->a.attn.alibi_max_bias == 0.0f)
             continue;
         x->slopes[i] = mem_array(in->a.attn.n_heads, sizeof **x->slopes);
@@ -161,41 +170,18 @@ static void cpu_close(struct exec *exec)
 
     for (uint32_t i = 0; x->slopes && i < prog_n_instr(x->p); i++)
         mem_free(x->slopes[i]);
+    for (uint32_t i = 0; x->relative && i < prog_n_instr(x->p); i++)
+        mem_free(x->relative[i]);
     mem_free(x->slopes);
-    profile_close(x->profile);
+    mem_free(x->relative);
     exec_weights_close(x);
     mem_unmap(x->region, (size_t)x->region_bytes);
     schedule_deinit(&x->s);
     mem_free(x);
 }
 
-static int cpu_profile(struct exec *exec, bool on, struct err *e)
-{
-    struct cpu_exec *x = (struct cpu_exec *)(void *)exec;
-
-    if (on && !x->profile)
-        return exec_profile_open(x, e);
-    if (on) {
-        profile_reset(x->profile);
-    } else {
-        profile_close(x->profile);
-        x->profile = NULL;
-    }
-    return 0;
-}
-
-static const struct profile *cpu_profiled(struct exec *exec)
-{
-    struct cpu_exec *x = (struct cpu_exec *)(void *)exec;
-
-    if (x->profile)
-        profile_collect(x->profile);
-    return x->profile;
-}
-
 static const struct exec_ops cpu_ops = {
     .name = "cpu", .step = cpu_step, .memory = cpu_memory, .close = cpu_close,
-    .profile = cpu_profile, .profiled = cpu_profiled,
 };
 
 int cpu_exec_open(struct exec **out, const struct program *p, const struct kv_layout *layout,

@@ -60,6 +60,7 @@ static struct attn_task task_of(struct cpu_exec *x, const struct item *it, const
     uint32_t row;
 
     t.slopes = x->slopes[it->in - prog_instr(x->p, 0)];
+    t.relative = x->relative[it->in - prog_instr(x->p, 0)];
     t.segment = (uint32_t)(task % c->n_segments);
     task /= c->n_segments;
     t.first_head = (uint32_t)(task % c->head_blocks) * c->heads_per_task;

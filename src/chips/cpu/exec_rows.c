@@ -40,14 +40,7 @@ static void table_row(const struct cpu_exec *x, wid w, uint64_t id, float *y)
 
 static void row_embed(struct cpu_exec *x, const struct item *it, uint32_t row)
 {
-    const struct embed_args *a = &it->in->a.embed;
-    uint64_t id = a->offset;
-
-    if (a->by == EMBED_TOKEN)
-        id = (uint64_t)x->b->token[row];
-    else if (a->by == EMBED_POSITION)
-        id = (uint64_t)batch_pos(x->b, row) + a->offset;
-    table_row(x, it->in->w[0], id, dst_row(it, row));
+    table_row(x, it->in->w[0], batch_table_row(x->b, &it->in->a.embed, row), dst_row(it, row));
 }
 
 static void row_norm(struct cpu_exec *x, const struct item *it, uint64_t row)
@@ -152,6 +145,19 @@ static void row_reshape(struct cpu_exec *x, const struct item *it, uint32_t unit
                n * sizeof(float));
 }
 
+/* The mean of a stream's rows. */
+static void row_pool(struct cpu_exec *x, const struct item *it, uint32_t unit)
+{
+    const struct stream *s = &x->b->streams[unit];
+    const uint32_t width = value(x, it->in->dst[0])->width;
+    float *y = dst_row(it, unit);
+
+    memcpy(y, src_row(it, 0, s->first_row), width * sizeof *y);
+    for (uint32_t r = 1; r < s->n_rows; r++)
+        x->k.add(y, y, src_row(it, 0, (uint64_t)s->first_row + r), width);
+    x->k.affine(y, y, 1.0f / (float)s->n_rows, 0.0f, width);
+}
+
 static void row_position_scale(struct cpu_exec *x, const struct item *it, uint32_t row)
 {
     const struct position_scale_args *a = &it->in->a.pscale;
@@ -238,6 +244,9 @@ static void run_instr(struct cpu_exec *x, const struct item *it, uint32_t unit, 
         break;
     case OP_RESHAPE:
         row_reshape(x, it, unit);
+        break;
+    case OP_POOL:
+        row_pool(x, it, unit);
         break;
     case OP_ROWS:
         for (uint32_t i = 0; i < per; i++)

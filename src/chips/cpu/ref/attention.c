@@ -5,6 +5,7 @@
 
 #include "chips/cpu/attention.h"
 #include "chips/cpu/kernels.h"
+#include "chips/relative.h"
 
 struct query {
     const float *q;
@@ -46,7 +47,10 @@ static double score(const struct attn_task *t, const struct query *x, uint32_t k
     s *= a->scale;
     if (a->softcap != 0.0f)
         s = a->softcap * tanh(s / a->softcap);
-    return s - x->slope * fabs((double)x->pos - key);
+    s -= x->slope * fabs((double)x->pos - key);
+    if (t->relative)
+        s += relative_biases(t->relative, x->head, a->max_distance, (int64_t)key - x->pos)[0];
+    return s;
 }
 
 /* (m, l, o) += another partial. */

@@ -1,0 +1,290 @@
+#!/usr/bin/env python3
+"""Compares encoders with transformers, layer stack and pooling.
+
+Tiny random models of transformers' own classes are written to GGUF under the
+names that format has for their tensors, and the last hidden state of each token
+is compared: `watt logits` against the model in float64. BERT, RoBERTa, Nomic BERT,
+ModernBERT, T5 (plain and gated), EmbeddingGemma (Gemma 3 read both ways) and
+EuroBERT; several lengths, windows and distances shorter than the text among them.
+
+WATT names the program under test.
+"""
+# requires: torch transformers gguf numpy
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+
+sys.path.pop(0)     # this file's folder: a file there has a package's name
+
+try:
+    import gguf
+    import numpy as np
+    import torch
+    import transformers as tf
+except ImportError as error:
+    print(f"skipped: {error}")
+    sys.exit(77)
+
+WATT = os.environ.get("WATT", "build/watt")
+LIMIT = 1e-5        # of the largest value
+VOCAB = 90
+
+
+class Writer:
+    """A GGUF file of F32 tensors; names map from the model's, others are dropped on purpose."""
+
+    def __init__(self, path, arch, keys):
+        self.w = gguf.GGUFWriter(path, arch)
+        self.arch = arch
+        for key, value in keys.items():
+            self.key(f"{arch}.{key}", value)
+
+    def key(self, name, value):
+        if isinstance(value, bool):
+            self.w.add_bool(name, value)
+        elif isinstance(value, int):
+            self.w.add_uint32(name, value)
+        elif isinstance(value, float):
+            self.w.add_float32(name, value)
+        elif isinstance(value, str):
+            self.w.add_string(name, value)
+        else:
+            self.w.add_array(name, value)
+
+    def tensor(self, name, data):
+        self.w.add_tensor(name, np.ascontiguousarray(data.detach().float().numpy()))
+
+    def close(self):
+        self.w.write_header_to_file()
+        self.w.write_kv_data_to_file()
+        self.w.write_tensors_to_file()
+        self.w.close()
+
+
+def keys_of(c, **more):
+    heads = getattr(c, "num_key_value_heads", None) or c.num_attention_heads
+    return {"block_count": c.num_hidden_layers, "embedding_length": c.hidden_size,
+            "feed_forward_length": c.intermediate_size, "context_length": 256,
+            "attention.head_count": c.num_attention_heads, "attention.head_count_kv": heads, **more}
+
+
+def write(path, arch, keys, model, names, change=None):
+    """names: our name by the model's, with {} for the layer; change(name, tensor) may edit."""
+    w = Writer(path, arch, keys)
+    seen = set()
+    for name, data in model.state_dict().items():
+        parts = name.split(".")
+        layer = next((p for p in parts if p.isdigit()), None)
+        pattern = ".".join("{}" if p == layer else p for p in parts)
+        stem, _, kind = pattern.rpartition(".")
+        if stem not in names:
+            continue
+        seen.add(stem)
+        data = change(stem, data) if change else data
+        for ours, part in names[stem](data) if callable(names[stem]) else [(names[stem], data)]:
+            w.tensor(f"{ours.format(layer)}.{kind}", part)
+    missing = [n for n in names if n not in seen]
+    assert not missing, (arch, missing)
+    w.close()
+
+
+def run(path, ids, *more):
+    out = path + ".out"
+    subprocess.run([WATT, "logits", path, "--ids", ",".join(map(str, ids)), "-o", out,
+                    "--kv", "f32", *more], check=True)
+    with open(out, "rb") as f:
+        n, width = struct.unpack("<II", f.read(8))
+        f.seek(4 * n, 1)
+        return np.frombuffer(f.read(), dtype="<f4").reshape(n, width)
+
+
+def compare(name, path, model, lengths=(1, 2, 7, 40, 129), **inputs):
+    worst = 0.0
+    model = model.double().eval()
+    for n in lengths:
+        ids = torch.randint(3, VOCAB, (1, n), generator=torch.Generator().manual_seed(n))
+        with torch.no_grad():
+            want = model(input_ids=ids, attention_mask=torch.ones_like(ids), **inputs)
+        want = want.last_hidden_state[0].numpy()
+        for kind in ("ref", "cpu"):
+            # the reference executor keeps the tanh GELU in half precision on purpose
+            if kind == "ref" and name in HALF_GELU:
+                continue
+            got = run(path, ids[0].tolist(), "--exec", kind)
+            error = np.abs(got - want).max() / np.abs(want).max()
+            worst = max(worst, error)
+            assert got.shape == want.shape and error <= LIMIT, (name, kind, n, error)
+    print(f"{name}: {worst:.1e}")
+
+
+HALF_GELU = {"T5 gated", "EmbeddingGemma"}
+
+
+def random_weights(model, seed):
+    g = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if p.dim() > 1:
+                p.copy_(torch.randn(p.shape, generator=g) * (1.2 / p.shape[-1] ** 0.5))
+            elif "bias" in name:
+                p.copy_(torch.randn(p.shape, generator=g) * 0.2)
+            else:
+                p.copy_(1 + 0.3 * torch.randn(p.shape, generator=g))
+    return model
+
+
+BERT_LAYER = {
+    "encoder.layer.{}.attention.self.query": "blk.{}.attn_q",
+    "encoder.layer.{}.attention.self.key": "blk.{}.attn_k",
+    "encoder.layer.{}.attention.self.value": "blk.{}.attn_v",
+    "encoder.layer.{}.attention.output.dense": "blk.{}.attn_output",
+    "encoder.layer.{}.attention.output.LayerNorm": "blk.{}.attn_output_norm",
+    "encoder.layer.{}.intermediate.dense": "blk.{}.ffn_up",
+    "encoder.layer.{}.output.dense": "blk.{}.ffn_down",
+    "encoder.layer.{}.output.LayerNorm": "blk.{}.layer_output_norm",
+    "embeddings.word_embeddings": "token_embd",
+    "embeddings.token_type_embeddings": "token_types",
+    "embeddings.LayerNorm": "token_embd_norm",
+    "embeddings.position_embeddings": "position_embd",
+}
+SIZE = dict(vocab_size=VOCAB, hidden_size=48, num_hidden_layers=3, num_attention_heads=4,
+            intermediate_size=80)
+
+
+def bert(path):
+    c = tf.BertConfig(**SIZE, max_position_embeddings=256)
+    m = random_weights(tf.BertModel(c, add_pooling_layer=False), 1)
+    write(path, "bert", keys_of(c, **{"attention.layer_norm_epsilon": c.layer_norm_eps,
+                                      "attention.causal": False}), m, BERT_LAYER)
+    compare("BERT", path, m)
+
+
+def roberta(path):
+    c = tf.RobertaConfig(**SIZE, max_position_embeddings=258, pad_token_id=1, type_vocab_size=1)
+    m = random_weights(tf.RobertaModel(c, add_pooling_layer=False), 2)
+    write(path, "bert", keys_of(c, **{"attention.layer_norm_epsilon": c.layer_norm_eps}), m,
+          BERT_LAYER, lambda stem, d: d[2:] if "position" in stem else d)
+    compare("RoBERTa", path, m)
+
+
+def modern_bert(path):
+    c = tf.ModernBertConfig(**SIZE | {"num_hidden_layers": 4}, max_position_embeddings=256,
+                            local_attention=16, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+                            cls_token_id=1, sep_token_id=2, global_attn_every_n_layers=3)
+    c._attn_implementation = "eager"
+    m = random_weights(tf.ModernBertModel(c), 3)
+    theta = {k: v["rope_theta"] for k, v in c.rope_parameters.items()}
+    write(path, "modern-bert", keys_of(c, **{
+        "attention.layer_norm_epsilon": c.norm_eps, "attention.sliding_window": 16,
+        "attention.sliding_window_pattern": 3, "rope.freq_base": theta["full_attention"],
+        "rope.freq_base_swa": theta["sliding_attention"], "hidden_activation": "gelu",
+    }), m, {
+        "embeddings.tok_embeddings": "token_embd", "embeddings.norm": "token_embd_norm",
+        "layers.{}.attn_norm": "blk.{}.attn_norm", "layers.{}.attn.Wqkv": "blk.{}.attn_qkv",
+        "layers.{}.attn.Wo": "blk.{}.attn_output", "layers.{}.mlp_norm": "blk.{}.ffn_norm",
+        "layers.{}.mlp.Wi": "blk.{}.ffn_up", "layers.{}.mlp.Wo": "blk.{}.ffn_down",
+        "final_norm": "output_norm",
+    })
+    compare("ModernBERT", path, m)
+
+
+def t5(path, gated):
+    c = tf.T5Config(vocab_size=VOCAB, d_model=48, d_kv=16, d_ff=80, num_layers=3, num_heads=4,
+                    feed_forward_proj="gated-gelu" if gated else "relu")
+    m = random_weights(tf.T5EncoderModel(c), 4)
+    block = "encoder.block.{}.layer"
+    names = {"shared": "token_embd", "encoder.final_layer_norm": "enc.output_norm"}
+    # the layer's number comes first, that of the part second: written out by hand
+    w = Writer(path, "t5encoder", {
+        "block_count": 3, "embedding_length": 48, "feed_forward_length": 80, "context_length": 256,
+        "attention.head_count": 4, "attention.key_length": 16, "attention.value_length": 16,
+        "attention.layer_norm_rms_epsilon": c.layer_norm_epsilon,
+        "attention.relative_buckets_count": c.relative_attention_num_buckets})
+    state = m.state_dict()
+    for theirs, ours in names.items():
+        w.tensor(ours + ".weight", state[theirs + ".weight"])
+    for i in range(3):
+        at = block.format(i)
+        parts = {"0.SelfAttention.q": "attn_q", "0.SelfAttention.k": "attn_k",
+                 "0.SelfAttention.v": "attn_v", "0.SelfAttention.o": "attn_o",
+                 "0.layer_norm": "attn_norm", "1.layer_norm": "ffn_norm",
+                 "1.DenseReluDense.wo": "ffn_down"}
+        if i == 0:
+            parts["0.SelfAttention.relative_attention_bias"] = "attn_rel_b"
+        parts |= {"1.DenseReluDense.wi_0": "ffn_gate", "1.DenseReluDense.wi_1": "ffn_up"} \
+            if gated else {"1.DenseReluDense.wi": "ffn_up"}
+        for theirs, ours in parts.items():
+            w.tensor(f"enc.blk.{i}.{ours}.weight", state[f"{at}.{theirs}.weight"])
+    w.close()
+    compare("T5 gated" if gated else "T5", path, m)
+
+
+def gemma(path):
+    c = tf.Gemma3TextConfig(**SIZE | {"num_hidden_layers": 7}, num_key_value_heads=2, head_dim=16,
+                            max_position_embeddings=256, sliding_window=16,
+                            query_pre_attn_scalar=16, use_bidirectional_attention=True)
+    c._attn_implementation = "eager"
+    m = random_weights(tf.Gemma3TextModel(c), 5)
+    theta = {k: v["rope_theta"] for k, v in c.rope_parameters.items()}
+    layer = "layers.{}."
+    write(path, "gemma-embedding", keys_of(c, **{
+        "attention.layer_norm_rms_epsilon": c.rms_norm_eps, "attention.key_length": 16,
+        "attention.value_length": 16, "attention.sliding_window": 16,
+        "rope.freq_base": theta["full_attention"],
+        "rope.freq_base_swa": theta["sliding_attention"],
+    }), m, {
+        "embed_tokens": "token_embd", "norm": "output_norm",
+        layer + "self_attn.q_proj": "blk.{}.attn_q", layer + "self_attn.k_proj": "blk.{}.attn_k",
+        layer + "self_attn.v_proj": "blk.{}.attn_v",
+        layer + "self_attn.o_proj": "blk.{}.attn_output",
+        layer + "self_attn.q_norm": "blk.{}.attn_q_norm",
+        layer + "self_attn.k_norm": "blk.{}.attn_k_norm",
+        layer + "input_layernorm": "blk.{}.attn_norm",
+        layer + "post_attention_layernorm": "blk.{}.post_attention_norm",
+        layer + "pre_feedforward_layernorm": "blk.{}.ffn_norm",
+        layer + "post_feedforward_layernorm": "blk.{}.post_ffw_norm",
+        layer + "mlp.gate_proj": "blk.{}.ffn_gate", layer + "mlp.up_proj": "blk.{}.ffn_up",
+        layer + "mlp.down_proj": "blk.{}.ffn_down",
+    }, lambda stem, d: d + 1 if "norm" in stem else d)
+    compare("EmbeddingGemma", path, m)
+
+
+def eurobert(path):
+    c = tf.EuroBertConfig(**SIZE, num_key_value_heads=2, max_position_embeddings=256,
+                          pad_token_id=0, bos_token_id=1, eos_token_id=2)
+    c._attn_implementation = "eager"
+    m = random_weights(tf.EuroBertModel(c), 6)
+    layer = "layers.{}."
+    write(path, "eurobert", keys_of(c, **{
+        "attention.layer_norm_rms_epsilon": c.rms_norm_eps,
+        "rope.freq_base": float(c.rope_parameters["rope_theta"]),
+    }), m, {
+        "embed_tokens": "token_embd", "norm": "output_norm",
+        layer + "self_attn.q_proj": "blk.{}.attn_q", layer + "self_attn.k_proj": "blk.{}.attn_k",
+        layer + "self_attn.v_proj": "blk.{}.attn_v",
+        layer + "self_attn.o_proj": "blk.{}.attn_output",
+        layer + "input_layernorm": "blk.{}.attn_norm",
+        layer + "post_attention_layernorm": "blk.{}.ffn_norm",
+        layer + "mlp.gate_proj": "blk.{}.ffn_gate", layer + "mlp.up_proj": "blk.{}.ffn_up",
+        layer + "mlp.down_proj": "blk.{}.ffn_down",
+    })
+    compare("EuroBERT", path, m)
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "m.gguf")
+        bert(path)
+        roberta(path)
+        modern_bert(path)
+        t5(path, False)
+        t5(path, True)
+        gemma(path)
+        if hasattr(tf, "EuroBertModel"):
+            eurobert(path)
+
+
+if __name__ == "__main__":
+    main()
