@@ -13,17 +13,19 @@
 #include "applications/model_args.h"
 #include "applications/progress.h"
 #include "applications/roofline.h"
+#include "applications/roofline_table.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/mem.h"
 #include "base/rng.h"
 
 enum { MAX_TESTS = 128, MAX_RUNS = 100, MAX_LIST = 16, MAX_SEQS_BENCH = 512 };
 
 struct bench_opts {
-    const char *prompt, *gen, *depth, *batch, *isa;
+    const char *prompt, *gen, *depth, *batch, *isa, *svg;
     int64_t runs, threads, max_rows;
     int kv, exec, format;
-    bool no_peaks;
+    bool no_peaks, roofline, layers;
 };
 
 static const struct cli_opt options[] = {
@@ -49,6 +51,12 @@ static const struct cli_opt options[] = {
       "no faster kernels than these: ref, avx2, avx512, … (default all)", 0, 0 },
     { "format", 'f', CLI_CHOICE, offsetof(struct bench_opts, format), "table|csv|json",
       "how results are printed (default table)", 0, 0 },
+    { "roofline", 0, CLI_FLAG, offsetof(struct bench_opts, roofline), NULL,
+      "show where a step's time goes, beside the limit of each part", 0, 0 },
+    { "layers", 0, CLI_FLAG, offsetof(struct bench_opts, layers), NULL,
+      "with --roofline: a row for every layer, not one for all that do the same", 0, 0 },
+    { "svg", 0, CLI_FILE, offsetof(struct bench_opts, svg), "FILE",
+      "write the roofline as a picture", 0, 0 },
     { "no-peaks", 0, CLI_FLAG, offsetof(struct bench_opts, no_peaks), NULL,
       "do not measure the machine (0.4 s a run)", 0, 0 },
     { NULL, 0, CLI_FLAG, 0, NULL, NULL, 0, 0 },
@@ -60,6 +68,7 @@ struct test {
     uint32_t n_runs;
     double   tok_s[MAX_RUNS];   /* all streams together */
     double   bandwidth[MAX_RUNS], compute[MAX_RUNS];    /* fractions of the peaks; NaN: unknown */
+    struct roofline_table *tables;      /* [runs], of each run; NULL: not asked for */
 };
 
 struct bench {
@@ -75,6 +84,7 @@ struct bench {
     uint32_t        n_peaks;
     int32_t        *tokens;
     float          *logits;
+    struct prog_cost *cost, *step_cost; /* [instructions] */
     struct rng      rng;
     struct progress bar;
 };
@@ -189,31 +199,51 @@ static int generate(struct bench *b, const struct test *t, struct err *e)
     return rc;
 }
 
+/* Costs of all steps of one run of a test, by instruction, into b->cost. */
+static void count_costs(struct bench *b, const struct test *t)
+{
+    const uint32_t step = session_max_rows(b->s), n_instr = prog_n_instr(model_program(b->m));
+
+    memset(b->cost, 0, n_instr * sizeof *b->cost);
+    for (uint32_t at = 0; at < t->n;) {
+        const uint32_t n = t->gen ? 1 : t->n - at < step ? t->n - at : step;
+        const struct roofline_load load = { t->gen ? t->batch : n, t->batch, t->depth + at,
+                                            t->gen ? t->batch : at + n == t->n };
+
+        roofline_costs(b->step_cost, b->m, &b->mem, &load);
+        for (uint32_t i = 0; i < n_instr; i++) {
+            b->cost[i].ops += b->step_cost[i].ops;
+            b->cost[i].weight_bytes += b->step_cost[i].weight_bytes;
+            b->cost[i].kv_bytes += b->step_cost[i].kv_bytes;
+            b->cost[i].act_bytes += b->step_cost[i].act_bytes;
+        }
+        at += n;
+    }
+}
+
 /* Fractions of the peaks that seconds of work on this test mean. */
 static int compare(struct bench *b, struct test *t, double seconds, struct err *e)
 {
-    const uint32_t run = t->n_runs, step = session_max_rows(b->s);
+    const struct program *p = model_program(b->m);
     const struct peaks *k = &b->peaks[b->n_peaks - 1];
+    const uint32_t run = t->n_runs;
     double read = 0, ops = 0;
 
     t->bandwidth[run] = t->compute[run] = NAN;
     if (b->o->no_peaks)
         return 0;
-    for (uint32_t at = 0; at < t->n;) {
-        const uint32_t n = t->gen ? 1 : t->n - at < step ? t->n - at : step;
-        struct roofline r;
-        int rc = roofline_step(&r, b->m, &b->mem, k, t->gen ? t->batch : n, t->batch,
-                               t->depth + at, t->gen ? t->batch : at + n == t->n, e);
-
-        if (rc < 0)
-            return rc;
-        read += r.read_s;
-        ops += r.ops_s;
-        at += n;
+    count_costs(b, t);
+    for (uint32_t i = 0; i < prog_n_instr(p); i++) {
+        read += (b->cost[i].weight_bytes + b->cost[i].kv_bytes) / k->read_bytes_s;
+        ops += b->cost[i].ops / roofline_ops_s(k, roofline_peak_of(p, prog_instr(p, i), k));
     }
     t->bandwidth[run] = read / seconds;
     t->compute[run] = ops / seconds;
-    return 0;
+    if (!t->tables)
+        return 0;
+    roofline_table_deinit(&t->tables[run]);     /* of the round before the first */
+    return roofline_table_init(&t->tables[run], p, session_profiled(b->s), b->cost, k, seconds,
+                               b->o->layers, e);
 }
 
 static int run_test(struct bench *b, struct test *t, struct err *e)
@@ -227,6 +257,8 @@ static int run_test(struct bench *b, struct test *t, struct err *e)
                            b->so.isa_mask ? b->so.isa_mask : CPU_ALL, e);
     if (b->n_peaks > MAX_RUNS * 4 - 1)
         b->n_peaks = MAX_RUNS * 4 - 1;
+    if (rc == 0 && t->tables)
+        rc = session_profile(b->s, true, e);
     if (rc < 0)
         return rc;
     start = clock_mono_ns();
@@ -314,6 +346,19 @@ static void test_name(const struct test *t, char *buf, size_t size)
         (void)snprintf(buf + n, size - (size_t)n, " at %" PRIu32, t->depth);
 }
 
+/* The run of median speed. */
+static uint32_t median_run(const struct test *t)
+{
+    double sorted[MAX_RUNS];
+    uint32_t i = 0;
+
+    memcpy(sorted, t->tok_s, t->n_runs * sizeof *sorted);
+    qsort(sorted, t->n_runs, sizeof *sorted, by_value);
+    while (t->tok_s[i] < sorted[t->n_runs / 2] || t->tok_s[i] > sorted[t->n_runs / 2])
+        i++;
+    return i;
+}
+
 static void print_machine(const struct bench *b)
 {
     (void)printf("machine   %s, %u threads\n", cpu_model_name(), team_size(b->team));
@@ -349,14 +394,38 @@ static void print_table(const struct bench *b)
             (void)printf(" %10.1f %% %10.1f %%\n", 100 * median(t->bandwidth, t->n_runs),
                          100 * median(t->compute, t->n_runs));
     }
+    for (uint32_t i = 0; b->o->roofline && i < b->n_tests; i++) {
+        const struct test *t = &b->tests[i];
+        const struct roofline_table *table = &t->tables[median_run(t)];
+
+        test_name(t, name, sizeof name);
+        (void)printf("\n%s: %u step%s, the run of median speed\n", name, table->n_steps,
+                     table->n_steps > 1 ? "s" : "");
+        roofline_table_print(table, stdout);
+    }
     if (!b->o->no_peaks)
         (void)printf("\nbandwidth, compute: the share of this machine's measured peaks that the "
                      "model's own\nbytes and operations mean; the larger one is the limit that "
                      "counts.\n");
 }
 
+static void print_roofline_csv(const struct bench *b)
+{
+    char name[64];
+
+    (void)fputs(roofline_table_csv_head, stdout);
+    for (uint32_t i = 0; i < b->n_tests; i++) {
+        test_name(&b->tests[i], name, sizeof name);
+        roofline_table_csv(&b->tests[i].tables[median_run(&b->tests[i])], name, stdout);
+    }
+}
+
 static void print_csv(const struct bench *b)
 {
+    if (b->o->roofline) {
+        print_roofline_csv(b);
+        return;
+    }
     (void)printf("arch,type,test,tokens,depth,batch,threads,runs,tokens_per_s,tokens_per_s_min,"
                  "tokens_per_s_max,bandwidth_share,compute_share\n");
     for (uint32_t i = 0; i < b->n_tests; i++) {
@@ -400,12 +469,58 @@ static void print_json(const struct bench *b)
                      t->n_runs, median(t->tok_s, t->n_runs), least(t->tok_s, t->n_runs),
                      most(t->tok_s, t->n_runs));
         if (b->o->no_peaks)
-            (void)printf("\"bandwidth_share\": null, \"compute_share\": null}");
+            (void)printf("\"bandwidth_share\": null, \"compute_share\": null");
         else
-            (void)printf("\"bandwidth_share\": %.4f, \"compute_share\": %.4f}",
+            (void)printf("\"bandwidth_share\": %.4f, \"compute_share\": %.4f",
                          median(t->bandwidth, t->n_runs), median(t->compute, t->n_runs));
+        if (b->o->roofline) {
+            (void)printf(",\n   \"roofline\": ");
+            roofline_table_json(&t->tables[median_run(t)], stdout);
+        }
+        (void)printf("}");
     }
     (void)printf("\n]}\n");
+}
+
+/* The picture: the first dozen tests, under the roofs of their median run. */
+static int write_svg(const struct bench *b, struct err *e)
+{
+    enum { MAX_PLOTS = 12 };
+    const struct model_facts *f = model_facts(b->m);
+    struct roofline_plot plots[MAX_PLOTS];
+    char names[MAX_PLOTS][64], title[256], subtitle[256];
+    struct peaks k = { 0 };
+    struct file_new file;
+    struct str svg;
+    uint32_t n = 0;
+    int rc;
+
+    for (; n < b->n_tests && n < MAX_PLOTS; n++) {
+        const struct test *t = &b->tests[n];
+
+        test_name(t, names[n], sizeof names[n]);
+        plots[n] = (struct roofline_plot){ names[n], &t->tables[median_run(t)] };
+    }
+    k.read_bytes_s = peak_median(b, offsetof(struct peaks, read_bytes_s));
+    k.f32_ops_s = peak_median(b, offsetof(struct peaks, f32_ops_s));
+    k.int8_ops_s = peak_median(b, offsetof(struct peaks, int8_ops_s));
+    k.bf16_ops_s = peak_median(b, offsetof(struct peaks, bf16_ops_s));
+    (void)snprintf(title, sizeof title, "Roofline: %s %s", f->arch, f->quant);
+    (void)snprintf(subtitle, sizeof subtitle, "%.100s, %u threads; area: share of the step",
+                   cpu_model_name(), team_size(b->team));
+    str_init(&svg, 0);
+    rc = roofline_chart(plots, n, &k, title, subtitle, &svg, e);
+    if (rc == 0)
+        rc = file_new_open(&file, b->o->svg, e);
+    if (rc == 0) {
+        rc = file_new_write(&file, svg.data, svg.len, e);
+        if (rc == 0)
+            rc = file_new_commit(&file, e);
+        else
+            file_new_abort(&file);
+    }
+    str_deinit(&svg);
+    return rc;
 }
 
 /* ---- the verb ---- */
@@ -456,6 +571,15 @@ static int open_bench(const struct cli *c, struct bench *b, struct err *e)
     session_memory(b->s, &b->mem);
     if (!b->so.kv_set)
         b->so.k_dtype = model_facts(b->m)->main_dtype == DTYPE_F32 ? DTYPE_F32 : DTYPE_F16;
+    for (uint32_t i = 0; (b->o->roofline || b->o->svg) && i < b->n_tests; i++) {
+        b->tests[i].tables = mem_calloc((size_t)b->o->runs, sizeof *b->tests[i].tables);
+        if (!b->tests[i].tables)
+            return err_set(e, WATT_ENOMEM, "tables of %u tests", b->n_tests);
+    }
+    b->cost = mem_array(prog_n_instr(model_program(b->m)), sizeof *b->cost);
+    b->step_cost = mem_array(prog_n_instr(model_program(b->m)), sizeof *b->step_cost);
+    if (!b->cost || !b->step_cost)
+        return err_set(e, WATT_ENOMEM, "costs of the program");
     b->tokens = mem_array(longest, sizeof *b->tokens);
     b->logits = mem_array(streams, session_width(b->s) * sizeof *b->logits);
     if (!b->tokens || !b->logits)
@@ -473,19 +597,32 @@ static int run(const struct cli *c, const void *options_struct)
     if (!b)
         return cli_failf(c, "out of memory");
     b->o = options_struct;
+    if (b->o->no_peaks && (b->o->roofline || b->o->svg)) {
+        mem_free(b);
+        return cli_usage(c, "--roofline and --svg need the peaks that --no-peaks leaves out");
+    }
     cli_catch_interrupt();
     rc = open_bench(c, b, &e);
     if (rc == 0)
         rc = run_all(b, &e);
+    if (rc == 0 && b->o->svg)
+        rc = write_svg(b, &e);
     if (rc == 0 && b->o->format == 0)
         print_table(b);
     else if (rc == 0 && b->o->format == 1)
         print_csv(b);
     else if (rc == 0)
         print_json(b);
+    for (uint32_t i = 0; i < b->n_tests; i++) {
+        for (int64_t r = 0; b->tests[i].tables && r < b->o->runs; r++)
+            roofline_table_deinit(&b->tests[i].tables[r]);
+        mem_free(b->tests[i].tables);
+    }
     session_close(b->s);
     team_close(b->team);
     model_close(b->m);
+    mem_free(b->cost);
+    mem_free(b->step_cost);
     mem_free(b->tokens);
     mem_free(b->logits);
     mem_free(b);
@@ -502,10 +639,16 @@ const struct cli_verb verb_bench = {
     .about = "Every combination of --depth with --prompt, and of --depth, --batch and --gen, is one "
              "test. Tests take turns, one run each, so that a busy machine slows them alike; "
              "medians are shown. Before each run the machine's read bandwidth and its peaks of "
-             "F32, 8-bit and BF16 products are measured.",
+             "F32, 8-bit and BF16 products are measured.\n\n"
+             "--roofline adds a table per test: for every part of a step that is timed by itself (an "
+             "instruction of the program, or several that share a pass over memory) its time, share "
+             "of the step, share of it that threads waited for the last one, bytes of weights and "
+             "cache, operations, and how much of its own limit it reached: bytes at the measured "
+             "bandwidth or operations at the measured peak, whichever takes longer.",
     .examples = "watt bench model.gguf\n"
                 "watt bench model.gguf -p 512,2048 -n 128 -d 0,4096\n"
-                "watt bench model.gguf -p 0 -n 32 -b 1,8,16,32 --format csv",
+                "watt bench model.gguf -p 0 -n 32 -b 1,8,16,32 --format csv\n"
+                "watt bench model.gguf -p 512 -n 32 -b 1,16 --roofline --svg roofline.svg",
     .options = options,
     .defaults = &defaults,
     .options_size = sizeof(struct bench_opts),

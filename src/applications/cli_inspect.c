@@ -73,8 +73,8 @@ struct report {
 static int roof_of(const struct report *r, uint32_t n_rows, uint32_t n_past, struct roof *f,
                    struct err *e)
 {
-    int rc = roofline_step(&f->line, r->m, &r->mem, r->has_peaks ? &r->peaks : NULL, n_rows, 1,
-                           n_past, 1, e);
+    const struct roofline_load load = { n_rows, 1, n_past, 1 };
+    int rc = roofline_step(&f->line, r->m, &r->mem, r->has_peaks ? &r->peaks : NULL, &load, e);
 
     if (rc == 0 && r->has_peaks)
         f->tok_s = n_rows / f->line.limit_s;

@@ -14,6 +14,7 @@
 #include "base/err.h"
 #include "chips/batch.h"
 #include "chips/kv_layout.h"
+#include "chips/profile.h"
 #include "chips/program.h"
 
 struct exec_limits {
@@ -37,6 +38,11 @@ struct exec_ops {
     int  (*step)(struct exec *x, const struct batch *b, void *kv_pages, float *out, struct err *e);
     void (*memory)(const struct exec *x, struct exec_memory *m);
     void (*close)(struct exec *x);
+    /* Begins a profile of the steps from here on (WATT_ENOMEM), or ends it; not during a
+     * step. Beginning again sets its times to zero. */
+    int  (*profile)(struct exec *x, bool on, struct err *e);
+    /* What was noted since, NULL when off; the executor's, as it is until the next step. */
+    const struct profile *(*profiled)(struct exec *x);
 };
 
 struct exec { const struct exec_ops *ops; };    /* first member of every executor */

@@ -21,9 +21,14 @@ static int interp_step(struct exec *exec, const struct batch *b, void *kv_pages,
     x->kv_pages = kv_pages;
     for (uint32_t i = 0; i < prog_n_instr(x->p); i++) {
         const struct instr *in = prog_instr(x->p, i);
+        const uint64_t start = profile_now(x->profile);
 
         op_info(in->op)->ref(x, in);
+        profile_done(x->profile, i, 0, start);
+        (void)profile_passed(x->profile, i, 0, start);
     }
+    if (x->profile)
+        x->profile->n_steps++;
     for (uint32_t r = 0; r < rows_in(x, result); r++)
         memcpy(out + (size_t)r * width_of(x, result), row_of(x, result, r),
                width_of(x, result) * sizeof *out);
@@ -44,6 +49,7 @@ static void interp_close(struct exec *exec)
     if (x->vector)
         for (wid w = 1; w <= prog_n_weights(x->p); w++)
             mem_free(x->vector[w]);
+    profile_close(x->profile);
     mem_free(x->vector);
     mem_free(x->offset);
     mem_free(x->row_buf);
@@ -53,8 +59,39 @@ static void interp_close(struct exec *exec)
     mem_free(x);
 }
 
+/* One phase per instruction. */
+static int interp_profile(struct exec *exec, bool on, struct err *e)
+{
+    struct interp *x = (struct interp *)(void *)exec;
+    const uint32_t n = prog_n_instr(x->p);
+    int rc;
+
+    profile_close(x->profile);
+    x->profile = NULL;
+    if (!on)
+        return 0;
+    rc = profile_open(&x->profile, 1, n, n, e);
+    if (rc < 0)
+        return rc;
+    for (uint32_t i = 0; i < n; i++) {
+        x->profile->phase[i] = (struct profile_phase){ .kind = "instruction", .first = i, .n = 1 };
+        x->profile->piece[i] = (struct profile_piece){ i, NULL };
+    }
+    return 0;
+}
+
+static const struct profile *interp_profiled(struct exec *exec)
+{
+    struct interp *x = (struct interp *)(void *)exec;
+
+    if (x->profile)
+        profile_collect(x->profile);
+    return x->profile;
+}
+
 static const struct exec_ops interp_ops = {
     .name = "ref", .step = interp_step, .memory = interp_memory, .close = interp_close,
+    .profile = interp_profile, .profiled = interp_profiled,
 };
 
 const float *interp_weight_row(struct interp *x, wid w, uint64_t r)

@@ -21,6 +21,7 @@ struct interp {
     float    *row_buf;                  /* [widest matrix or table row] */
     float    *kv_buf;                   /* [largest k_dim or v_dim] */
     double   *scratch;                  /* work of one operation */
+    struct profile *profile;            /* NULL: nobody asked */
     /* the step at hand */
     const struct batch *b;
     uint8_t  *kv_pages;

@@ -619,3 +619,15 @@ int session_fork(struct session *s, uint32_t from, uint32_t to, struct err *e)
     CHECK(ok);      /* all of it is always in reach */
     return 0;
 }
+
+/* ---- where time goes ---- */
+
+int session_profile(struct session *s, bool on, struct err *e)
+{
+    return s->engine->exec->ops->profile(s->engine->exec, on, e);
+}
+
+const struct profile *session_profiled(const struct session *s)
+{
+    return s->engine->exec->ops->profiled(s->engine->exec);
+}

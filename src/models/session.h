@@ -15,6 +15,7 @@
 #include "base/err.h"
 #include "base/team.h"
 #include "chips/dtype.h"
+#include "chips/profile.h"
 #include "models/model.h"
 
 enum session_exec {
@@ -119,6 +120,13 @@ uint32_t session_reach(const struct session *s, uint32_t seq, uint32_t n);
  * Costs nothing, and is not needed, without fixed state. */
 void session_mark(struct session *s, uint32_t seq);
 void session_reset(struct session *s, uint32_t seq);        /* empties a sequence */
+/* Begins to note where the time of steps goes (again: from zero), or stops; WATT_ENOMEM. Sessions
+ * that share an executor share this too. */
+int  session_profile(struct session *s, bool on, struct err *e) MUST_CHECK;
+/* What was noted, by instructions of model_program(); NULL: nothing. Valid until the next call
+ * that evaluates or closes. */
+const struct profile *session_profiled(const struct session *s);
+
 /* Makes `to` a copy of `from` with its marks (what `to` held is dropped). Shares everything until
  * one of them is appended to. */
 int  session_fork(struct session *s, uint32_t from, uint32_t to, struct err *e) MUST_CHECK;

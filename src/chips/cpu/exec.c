@@ -31,6 +31,7 @@ static void step_job(void *arg, unsigned worker)
 {
     struct cpu_exec *x = arg;
     void *scratch = x->worker_scratch + worker * x->s.worker_bytes;
+    uint64_t start = profile_now(x->profile);
 
     mem_guard_enter();
     for (uint32_t i = 0; i < x->s.n_phases; i++) {
@@ -44,7 +45,9 @@ static void step_job(void *arg, unsigned worker)
         case PHASE_ATTENTION: exec_attention(x, ph, worker, scratch); break;
         case PHASE_SCAN:      exec_scan(x, ph, scratch); break;
         }
+        profile_done(x->profile, i, worker, start);
         team_barrier(x->team, worker);
+        start = profile_passed(x->profile, i, worker, start);
     }
     mem_guard_leave();
 }
@@ -65,6 +68,8 @@ static int cpu_step(struct exec *exec, const struct batch *b, void *kv_pages, fl
     x->b = b;
     x->kv_pages = kv_pages;
     team_run(x->team, step_job, x);
+    if (x->profile)
+        x->profile->n_steps++;
     rows = prog_rows_of(v, b->n_rows, b->n_streams, b->n_out);
     for (uint32_t r = 0; r < rows; r++)
         memcpy(out + (size_t)r * v->width, from + (size_t)r * stride, v->width * sizeof *out);
@@ -173,6 +178,7 @@ static void cpu_close(struct exec *exec)
     for (uint32_t i = 0; x->relative && i < prog_n_instr(x->p); i++)
         mem_free(x->relative[i]);
     mem_free(x->slopes);
+    profile_close(x->profile);
     mem_free(x->relative);
     exec_weights_close(x);
     mem_unmap(x->region, (size_t)x->region_bytes);
@@ -180,8 +186,33 @@ static void cpu_close(struct exec *exec)
     mem_free(x);
 }
 
+static int cpu_profile(struct exec *exec, bool on, struct err *e)
+{
+    struct cpu_exec *x = (struct cpu_exec *)(void *)exec;
+
+    if (on && !x->profile)
+        return exec_profile_open(x, e);
+    if (on) {
+        profile_reset(x->profile);
+    } else {
+        profile_close(x->profile);
+        x->profile = NULL;
+    }
+    return 0;
+}
+
+static const struct profile *cpu_profiled(struct exec *exec)
+{
+    struct cpu_exec *x = (struct cpu_exec *)(void *)exec;
+
+    if (x->profile)
+        profile_collect(x->profile);
+    return x->profile;
+}
+
 static const struct exec_ops cpu_ops = {
     .name = "cpu", .step = cpu_step, .memory = cpu_memory, .close = cpu_close,
+    .profile = cpu_profile, .profiled = cpu_profiled,
 };
 
 int cpu_exec_open(struct exec **out, const struct program *p, const struct kv_layout *layout,

@@ -139,6 +139,7 @@ struct cpu_exec {
     struct sorted sorted[SORT_BUFFERS];
     float   *partials;
     uint8_t *worker_scratch;    /* [n_threads][worker_bytes] */
+    struct profile *profile;    /* NULL: nobody asked */
     /* the step under way */
     const struct batch *b;
     void    *kv_pages;
@@ -155,6 +156,8 @@ void exec_expert_products(struct cpu_exec *x, const struct phase *ph, void *scra
 void exec_attention(struct cpu_exec *x, const struct phase *ph, unsigned worker, void *scratch);
 /* exec_scan.c */
 void exec_scan(struct cpu_exec *x, const struct phase *ph, void *scratch);
+/* exec_profile.c: x->profile with the phases of the schedule */
+int  exec_profile_open(struct cpu_exec *x, struct err *e) MUST_CHECK;
 /* exec_weights.c */
 int  exec_weights_open(struct cpu_exec *x, const struct cpu_exec_opts *o, struct err *e) MUST_CHECK;
 void exec_weights_close(struct cpu_exec *x);
