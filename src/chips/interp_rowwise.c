@@ -135,8 +135,9 @@ void ref_mul(struct interp *x, const struct instr *in)
         const struct operand y = second(x, in, r);
 
         for (uint32_t c = 0; c < width_of(x, in->dst[0]); c++)
-            row_of(x, in->dst[0], r)[c] = row_of(x, in->src[0], r)[c] *
-                                          y.p[c < y.last ? c : y.last];
+            row_of(x, in->dst[0], r)[c] = in->a.divide
+                ? row_of(x, in->src[0], r)[c] / y.p[c < y.last ? c : y.last]
+                : row_of(x, in->src[0], r)[c] * y.p[c < y.last ? c : y.last];
     }
 }
 

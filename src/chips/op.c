@@ -343,6 +343,8 @@ static bool shape_route(struct program *p, const struct instr *in, struct prog_v
             return fail_shape(p, in, "experts in the chosen groups",
                               a->n_experts / a->n_groups * a->n_groups_used, a->n_used);
     }
+    if (a->n_sharing > 1 && a->n_experts % a->n_sharing != 0)
+        return fail_shape(p, in, "experts that share one", a->n_sharing, a->n_experts);
     if (!elems_are(p, in, 0, a->n_experts))
         return fail_weight(p, in, 0, a->n_experts);
     same_rows(&dst[0], x, a->n_used);
@@ -358,6 +360,7 @@ static bool shape_expert_linear(struct program *p, const struct instr *in,
     const struct tensor *t = weight(p, in, 0);
     const char *name = prog_weight_at(p, in->w[0])->name;
     const struct instr *route = NULL;
+    uint32_t n_experts = 0;
 
     if (!needs_float(p, in, x))
         return false;
@@ -378,8 +381,11 @@ static bool shape_expert_linear(struct program *p, const struct instr *in,
     for (uint32_t i = prog_n_instr(p); i-- > 0 && !route;)
         if (prog_instr(p, i)->op == OP_ROUTE && prog_instr(p, i)->dst[0] == in->src[1])
             route = prog_instr(p, i);
-    if (!route || t->shape[0] != route->a.route.n_experts)
-        return fail_shape(p, in, name, t->shape[0], route ? route->a.route.n_experts : 0);
+    if (route)
+        n_experts = route->a.route.n_experts /
+                    (route->a.route.n_sharing ? route->a.route.n_sharing : 1);
+    if (t->shape[0] != n_experts)
+        return fail_shape(p, in, name, t->shape[0], n_experts);
     if (!width_fits(p, in, t->shape[1]))
         return false;
     if (!elems_are(p, in, 1, t->shape[0] * t->shape[1]))

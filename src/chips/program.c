@@ -347,6 +347,12 @@ val prog_mul_w(struct program *p, val x, wid vector)
                                        .w = { vector } });
 }
 
+val prog_div_w(struct program *p, val x, wid vector)
+{
+    return record1(p, &(struct instr){ .op = OP_MUL, .n_src = 1, .src = { x },
+                                       .w = { vector }, .a.divide = true });
+}
+
 val prog_affine(struct program *p, val x, float scale, float offset)
 {
     return record1(p, &(struct instr){ .op = OP_AFFINE, .n_src = 1, .src = { x },

@@ -93,7 +93,7 @@ enum op {
     OP_UNARY,           /* dst = f(src) */
     OP_GATED,           /* dst = f(gate) * up */
     OP_ADD,             /* dst = a + b (b may be one row, or a weight)     w: vector */
-    OP_MUL,             /* dst = a * b (likewise)                          w: vector */
+    OP_MUL,             /* dst = a * b (likewise), or a / vector           w: vector */
     OP_AFFINE,          /* dst = scale * src + offset */
     OP_SOFTMAX,         /* per group of columns */
     OP_CONCAT,          /* columns of several values side by side */
@@ -193,6 +193,9 @@ struct route_args {
     bool     normalise;     /* chosen weights divided by their sum */
     float    norm_floor;    /* the sum is at least this when normalising (0: none) */
     float    scale;         /* applied last; 0 counts as 1 */
+    uint32_t n_sharing;     /* this many neighbours share one expert (GroveMoE's adjugate ones): a
+                             * chosen number is divided by it, and weights are the scores there.
+                             * Then all n_experts / n_sharing exist; 0 counts as 1 */
 };
 
 /* product * (scale weight) * scale + bias. The scale weight has one element, or one per
@@ -247,6 +250,7 @@ struct instr {
         struct ssm_args ssm;
         struct delta_args delta;
         uint32_t group;             /* softmax; reshape: rows per unit */
+        bool divide;                /* mul: by the vector instead */
         uint8_t raw[96];
     } a;
 };
@@ -285,6 +289,7 @@ val  prog_add(struct program *p, val x, val y);         /* y: same shape, or wid
 val  prog_add_w(struct program *p, val x, wid vector);
 val  prog_mul(struct program *p, val x, val y);         /* y: same shape, or width 1 */
 val  prog_mul_w(struct program *p, val x, wid vector);
+val  prog_div_w(struct program *p, val x, wid vector);
 val  prog_affine(struct program *p, val x, float scale, float offset);
 val  prog_softmax(struct program *p, val x, uint32_t group);
 val  prog_concat(struct program *p, const val *xs, uint32_t n);

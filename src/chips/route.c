@@ -101,7 +101,7 @@ void route_row(const struct route_args *a, const float *logits, const float *bia
     if (a->n_groups > 1)
         drop_groups(a, &w);
     for (uint32_t i = 0; i < a->n_used; i++) {
-        ids[i] = (int32_t)take_best(w.select, w.taken, n);
+        ids[i] = (int32_t)(take_best(w.select, w.taken, n) / (a->n_sharing ? a->n_sharing : 1));
         weights[i] = (float)w.score[ids[i]];
     }
     finish_weights(a, weights);

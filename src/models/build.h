@@ -32,7 +32,9 @@ struct build {
     bool              *used;        /* [gguf_n_tensors] */
     uint32_t           layer;       /* set by build_layer() */
 
-    uint32_t n_embd, n_layers, n_vocab, n_ctx_train;
+    uint32_t n_embd, n_vocab, n_ctx_train;
+    uint32_t n_layers;              /* block_count less nextn_predict_layers: those that predict
+                                     * further tokens are no part of the model proper */
     uint32_t n_ctx;                 /* what sessions will use: picks LongRoPE's factors */
     struct norm_args norm;          /* kind from the table, eps from the file */
     struct rope_args rope;          /* from the file; heads are filled in by build_rope() */
@@ -61,7 +63,10 @@ uint32_t build_need_u32(struct build *b, const char *key);  /* unset is an error
 float    build_f32(struct build *b, const char *key, float unset);
 bool     build_bool(struct build *b, const char *key, bool unset);
 bool     build_set(struct build *b, const char *key);       /* present at all */
-bool     build_is_array(struct build *b, const char *key);
+/* Whether the layer at hand sees a window only: attention.sliding_window_pattern has a flag for each
+ * layer, or a period of which the last layer sees all (the first if first_is_full); unset:
+ * that period. */
+bool     build_is_local(struct build *b, uint32_t period, bool first_is_full);
 bool     build_str_is(struct build *b, const char *key, const char *value);
 /* Up to n elements of an array key; missing ones are 0. Returns whether any is set. */
 bool     build_u32s(struct build *b, const char *key, uint32_t *out, uint32_t n);
@@ -86,7 +91,7 @@ bool build_layer(struct build *b);
 
 /* ---- instructions ---- */
 
-val  build_embed(struct build *b);      /* token_embd.weight */
+val  build_embed(struct build *b);      /* token_embd.weight, output.weight where that is absent */
 val  build_positions(struct build *b, val x);   /* x + position_embd.weight */
 val  build_types(struct build *b, val x);       /* x + token_types.weight, where present */
 val  build_scale(struct build *b, val x, float scale);  /* 1 and 0 leave x as it is */
@@ -109,7 +114,8 @@ struct heads { uint32_t n, n_kv, k_dim, v_dim; };
 struct heads build_heads(struct build *b);      /* of the layer at hand */
 
 struct qkv { val q, k, v; };
-/* From blk.%u.attn_qkv, or attn_q, attn_k and attn_v; clamped to attention.clamp_kqv. */
+/* From blk.%u.attn_qkv, or attn_q, attn_k and attn_v, the biases together or apart; clamped to
+ * attention.clamp_kqv. */
 struct qkv build_qkv(struct build *b, val x, const struct heads *h);
 /* Rotary positions with the file's scaling and factors. */
 val  build_rope(struct build *b, val x, uint32_t n_heads, uint32_t head_dim);
@@ -138,6 +144,20 @@ val  build_short_conv(struct build *b, val x, const char *name, uint32_t n_taps)
 val  build_mamba(struct build *b, val x);
 val  build_mamba2(struct build *b, val x);
 
+/* Latent attention: sizes of the layer at hand, and the block. */
+struct latent {
+    uint32_t n, rank;           /* heads; columns of the compressed row */
+    uint32_t nope, rot, v;      /* columns per head: plain and rotated of keys, of values */
+    float    scale;             /* of the scores: 1 / sqrt(nope + rot) */
+    bool     rope;              /* the rotated columns do turn */
+    float    temperature;       /* queries grow with the position: struct position_scale_args */
+    uint32_t length;
+    val      ids;               /* numbers of all heads */
+};
+/* x: any value with as many columns as heads. */
+struct latent build_latent_sizes(struct build *b, val x);
+val  build_latent(struct build *b, val x, const struct latent *t);
+
 /* blk.%u.ffn_{gate,up,down}SUFFIX: act(gate) * up; without a gate act(up), or, where up is
  * twice as wide as down takes, its first half gates the second. */
 val  build_ffn(struct build *b, val x, enum act act, const char *suffix);
@@ -149,6 +169,9 @@ struct moe {
     float scale;            /* of the weights, 0: 1 */
     val   logits;           /* of the router; 0: ffn_gate_inp of the block's input */
     bool  weigh_input;      /* weights scale what experts read instead of what they give */
+    const char *suffix;     /* of the experts' tensors; NULL: "_exps" */
+    uint32_t n_used;        /* 0: expert_used_count */
+    uint32_t n_sharing;     /* neighbours with one expert between them: struct route_args */
 };
 /* Score, normalise and scale as the keys expert_gating_func, expert_weights_norm and
  * expert_weights_scale say. */

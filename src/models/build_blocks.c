@@ -34,6 +34,17 @@ static val clamp(struct build *b, val x, float limit)
                      : x;
 }
 
+/* Columns of a fused product, with a bias of their own where the product has none. */
+static val fused_part(struct build *b, val all, uint32_t col, uint32_t n, const char *name,
+                      float limit)
+{
+    const bool whole = !b->biases || build_has(b, "blk.%u.attn_qkv.bias");
+    const wid bias = whole ? 0 : build_opt(b, name, SHAPE(n));
+    const val x = prog_cols(b->p, all, col, n);
+
+    return clamp(b, bias ? prog_add_w(b->p, x, bias) : x, limit);
+}
+
 struct qkv build_qkv(struct build *b, val x, const struct heads *h)
 {
     const uint32_t n_q = h->n * h->k_dim, n_k = h->n_kv * h->k_dim, n_v = h->n_kv * h->v_dim;
@@ -43,11 +54,11 @@ struct qkv build_qkv(struct build *b, val x, const struct heads *h)
     if (prog_failed(b->p))
         return (struct qkv){ 0 };
     if (build_has(b, "blk.%u.attn_qkv.weight")) {
-        const val all = clamp(b, build_linear(b, x, "blk.%u.attn_qkv", n_q + n_k + n_v), limit);
+        const val all = build_linear(b, x, "blk.%u.attn_qkv", n_q + n_k + n_v);
 
-        t.q = prog_cols(b->p, all, 0, n_q);
-        t.k = prog_cols(b->p, all, n_q, n_k);
-        t.v = prog_cols(b->p, all, n_q + n_k, n_v);
+        t.q = fused_part(b, all, 0, n_q, "blk.%u.attn_q.bias", limit);
+        t.k = fused_part(b, all, n_q, n_k, "blk.%u.attn_k.bias", limit);
+        t.v = fused_part(b, all, n_q + n_k, n_v, "blk.%u.attn_v.bias", limit);
         return t;
     }
     t.q = clamp(b, build_linear(b, x, "blk.%u.attn_q", n_q), limit);
@@ -70,18 +81,7 @@ struct attn_args build_attn_args(struct build *b, const struct heads *h)
 void build_two_sided(struct build *b, struct attn_args *a, uint32_t window, uint32_t n,
                      uint32_t dense)
 {
-    bool local;
-
-    if (window == 0)
-        return;
-    if (build_is_array(b, "attention.sliding_window_pattern")) {
-        local = build_bool(b, "attention.sliding_window_pattern", false);
-    } else {
-        const uint32_t key = build_u32(b, "attention.sliding_window_pattern", n);
-
-        local = b->layer % key != (dense ? key - 1 : 0);
-    }
-    if (local) {
+    if (window != 0 && build_is_local(b, n, dense == 0)) {
         a->mask = MASK_SYMMETRIC;
         a->window = window;
     }
@@ -218,43 +218,53 @@ struct moe build_moe_keys(struct build *b, enum route_score unset, enum act act)
 }
 
 /* The experts' own feed-forward, a row per slot. */
-static val expert_ffn(struct build *b, val x, val ids, uint32_t n, const struct act_args *act)
+static val expert_ffn(struct build *b, val x, val ids, uint32_t n, const struct moe *m)
 {
+    const char *suffix = m->suffix ? m->suffix : "_exps";
     const uint32_t n_embd = prog_width(b->p, x);
+    char gate_up[64], gate[64], up[64], down[64], weight[72];
     val h;
 
-    if (build_has(b, "blk.%u.ffn_gate_up_exps.weight")) {
-        h = gated_halves(b, expert_linear(b, x, ids, "blk.%u.ffn_gate_up_exps", n, 0), *act);
-    } else if (build_has(b, "blk.%u.ffn_gate_exps.weight")) {
-        const val gate = expert_linear(b, x, ids, "blk.%u.ffn_gate_exps", n, 0);
-
-        h = prog_gated(b->p, gate, expert_linear(b, x, ids, "blk.%u.ffn_up_exps", n,
-                                                 prog_width(b->p, gate)), *act);
-    } else {
-        h = prog_unary(b->p, expert_linear(b, x, ids, "blk.%u.ffn_up_exps", n, 0), *act);
+    (void)snprintf(gate_up, sizeof gate_up, "blk.%%u.ffn_gate_up%s", suffix);
+    (void)snprintf(gate, sizeof gate, "blk.%%u.ffn_gate%s", suffix);
+    (void)snprintf(up, sizeof up, "blk.%%u.ffn_up%s", suffix);
+    (void)snprintf(down, sizeof down, "blk.%%u.ffn_down%s", suffix);
+    (void)snprintf(weight, sizeof weight, "%s.weight", gate_up);
+    if (build_has(b, weight)) {
+        h = gated_halves(b, expert_linear(b, x, ids, gate_up, n, 0), m->act);
+        return expert_linear(b, h, ids, down, n, n_embd);
     }
-    return expert_linear(b, h, ids, "blk.%u.ffn_down_exps", n, n_embd);
+    (void)snprintf(weight, sizeof weight, "%s.weight", gate);
+    if (build_has(b, weight)) {
+        const val g = expert_linear(b, x, ids, gate, n, 0);
+
+        h = prog_gated(b->p, g, expert_linear(b, x, ids, up, n, prog_width(b->p, g)), m->act);
+    } else {
+        h = prog_unary(b->p, expert_linear(b, x, ids, up, n, 0), m->act);
+    }
+    return expert_linear(b, h, ids, down, n, n_embd);
 }
 
 val build_moe(struct build *b, val x, const struct moe *m)
 {
     const struct route_args route = {
         .score = m->score, .n_experts = build_need_u32(b, "expert_count"),
-        .n_used = build_need_u32(b, "expert_used_count"),
+        .n_used = m->n_used ? m->n_used : build_need_u32(b, "expert_used_count"),
         .n_groups = build_u32(b, "expert_group_count", 0),
         .n_groups_used = build_u32(b, "expert_group_used_count", 0),
         .normalise = m->normalise, .norm_floor = ROUTE_NORM_FLOOR, .scale = m->scale,
+        .n_sharing = m->n_sharing,
     };
-    const uint32_t n = route.n_experts;
+    const uint32_t n = route.n_experts, n_own = m->n_sharing ? n / m->n_sharing : n;
     const val logits = m->logits ? m->logits : build_linear(b, x, "blk.%u.ffn_gate_inp", n);
     val ids, weights, h;
 
     prog_route(b->p, logits, selection_bias(b, n), &route, &ids, &weights);
     if (m->weigh_input) {
-        h = expert_ffn(b, prog_expert_spread(b->p, x, weights), ids, n, &m->act);
+        h = expert_ffn(b, prog_expert_spread(b->p, x, weights), ids, n_own, m);
         weights = prog_affine(b->p, weights, 0, 1);
     } else {
-        h = expert_ffn(b, x, ids, n, &m->act);
+        h = expert_ffn(b, x, ids, n_own, m);
     }
     return prog_expert_sum(b->p, h, weights);
 }

@@ -9,4 +9,7 @@ void build_begin(struct build *b, const struct arch *arch);
 /* build_rope.c: b->rope from the keys. */
 void build_read_rope(struct build *b, enum rope_pairing pairing);
 
+/* build_tensors.c: name of the tensor that tokens are looked up in. */
+const char *build_table_name(struct build *b);
+
 #endif

@@ -99,12 +99,17 @@ bool build_set(struct build *b, const char *key)
     return find(b, key, full) != NULL;
 }
 
-bool build_is_array(struct build *b, const char *key)
+bool build_is_local(struct build *b, uint32_t period, bool first_is_full)
 {
     char full[KEY_MAX];
-    const struct gguf_kv *kv = find(b, key, full);
+    const struct gguf_kv *kv = find(b, "attention.sliding_window_pattern", full);
+    uint32_t at;
 
-    return kv && kv->is_array;
+    if (kv && kv->is_array && kv->n > 0)
+        return build_bool(b, "attention.sliding_window_pattern", false);
+    period = build_u32(b, "attention.sliding_window_pattern", period);
+    at = b->layer % period;
+    return first_is_full ? at != 0 : at != period - 1;
 }
 
 bool build_str_is(struct build *b, const char *key, const char *value)
@@ -139,18 +144,25 @@ bool build_u32s(struct build *b, const char *key, uint32_t *out, uint32_t n)
 void build_begin(struct build *b, const struct arch *arch)
 {
     const bool rms = arch->norm == NORM_RMS;
+    uint32_t n_more;
 
     b->arch = arch->name;
     b->layer = UINT32_MAX;
     b->n_embd = build_need_u32(b, "embedding_length");
     b->n_layers = build_need_u32(b, "block_count");
+    n_more = build_u32(b, "nextn_predict_layers", 0);
+    if (n_more > 0 && n_more >= b->n_layers)
+        prog_fail(b->p, WATT_EFORMAT, "%s: key %s.nextn_predict_layers is %u of %u layers",
+                  gguf_path(b->g), b->arch, n_more, b->n_layers);
+    else
+        b->n_layers -= n_more;
     if (b->n_layers > BUILD_MAX_LAYERS)
         prog_fail(b->p, WATT_ELIMIT, "%s: key %s.block_count is %u, at most %u",
                   gguf_path(b->g), b->arch, b->n_layers, BUILD_MAX_LAYERS);
     b->n_ctx_train = build_u32(b, "context_length", 2048);
     if (b->n_ctx == 0)
         b->n_ctx = b->n_ctx_train;
-    b->n_vocab = build_extent(b, "token_embd.weight", 0);
+    b->n_vocab = build_extent(b, build_table_name(b), 0);
     b->norm = (struct norm_args){
         .kind = arch->norm,
         .eps = build_f32(b, rms ? "attention.layer_norm_rms_epsilon"

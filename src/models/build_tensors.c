@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "models/build.h"
+#include "models/build_internal.h"
 
 #define NAME_MAX_BYTES 128
 
@@ -166,9 +167,15 @@ static const char *with(char out[NAME_MAX_BYTES], const char *name, const char *
     return out;
 }
 
+const char *build_table_name(struct build *b)
+{
+    return !build_has(b, "token_embd.weight") && build_has(b, "output.weight")
+               ? "output.weight" : "token_embd.weight";
+}
+
 val build_embed(struct build *b)
 {
-    return prog_embed(b->p, build_need(b, "token_embd.weight", SHAPE(b->n_vocab, b->n_embd)),
+    return prog_embed(b->p, build_need(b, build_table_name(b), SHAPE(b->n_vocab, b->n_embd)),
                       (struct embed_args){ .by = EMBED_TOKEN });
 }
 

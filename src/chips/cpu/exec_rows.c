@@ -95,6 +95,13 @@ static void row_rope(struct cpu_exec *x, const struct item *it, uint32_t row)
               a->pairing);
 }
 
+/* Rare enough to go without a kernel. */
+static void row_divide(float *y, const float *a, const float *b, uint32_t n_b, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        y[i] = a[i] / b[n_b == 1 ? 0 : i];
+}
+
 static void row_binary(struct cpu_exec *x, const struct item *it, uint64_t row)
 {
     const struct instr *in = it->in;
@@ -104,7 +111,9 @@ static void row_binary(struct cpu_exec *x, const struct item *it, uint64_t row)
     const float *b = in->w[0] ? x->vector[in->w[0]] : src_row(it, 1, row);
     const uint32_t n = in->w[0] ? vector_len(x, in->w[0]) : value(x, in->src[1])->width;
 
-    if (n == 1 && width != 1)
+    if (!adds && in->a.divide)
+        row_divide(dst_row(it, row), a, b, n, width);
+    else if (n == 1 && width != 1)
         x->k.affine(dst_row(it, row), a, adds ? 1.0f : b[0], adds ? b[0] : 0.0f, width);
     else
         (adds ? x->k.add : x->k.mul)(dst_row(it, row), a, b, width);

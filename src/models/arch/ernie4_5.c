@@ -1,4 +1,5 @@
-/* ernie4_5.c: ERNIE 4.5: the llama decoder; the output of attention has no bias. */
+/* ernie4_5.c: ERNIE 4.5, dense or of experts: the llama decoder; the output of attention has no
+ * bias. */
 #include "models/arch.h"
 
 arch_fn arch_ernie4_5;
@@ -19,11 +20,13 @@ static val attention(struct build *b, val x)
 
 void arch_ernie4_5(struct build *b)
 {
+    struct moe moe = build_moe_keys(b, ROUTE_SOFTMAX, ACT_SILU);
     val x = build_embed(b);
 
+    moe.normalise = true;
     while (build_layer(b)) {
         x = prog_add(b->p, x, attention(b, build_norm(b, x, "blk.%u.attn_norm")));
-        x = prog_add(b->p, x, build_ffn(b, build_norm(b, x, "blk.%u.ffn_norm"), ACT_SILU, ""));
+        x = prog_add(b->p, x, build_ffn_or_moe(b, build_norm(b, x, "blk.%u.ffn_norm"), &moe));
     }
     prog_output(b->p, build_logits(b, build_norm(b, x, "output_norm")));
 }

@@ -19,7 +19,7 @@ void arch_gemma2(struct build *b)
         val y;
 
         a.softcap = cap;
-        a.window = b->layer % 2 == 0 ? window : 0;
+        a.window = build_is_local(b, 2, false) ? window : 0;
         y = build_attention_with(b, build_norm(b, x, "blk.%u.attn_norm"), &h, &a, true);
         x = prog_add(b->p, x, build_norm(b, y, "blk.%u.post_attention_norm"));
         y = build_ffn(b, build_norm(b, x, "blk.%u.ffn_norm"), ACT_GELU, "");

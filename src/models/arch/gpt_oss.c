@@ -15,7 +15,7 @@ void arch_gpt_oss(struct build *b)
         const struct heads h = build_heads(b);
         struct attn_args a = build_attn_args(b, &h);
 
-        a.window = b->layer % 2 == 0 ? window : 0;
+        a.window = build_is_local(b, 2, false) ? window : 0;
         x = prog_add(b->p, x, build_attention_with(b, build_norm(b, x, "blk.%u.attn_norm"), &h, &a,
                                                    true));
         x = prog_add(b->p, x, build_moe(b, build_norm(b, x, "blk.%u.post_attention_norm"), &moe));

@@ -4,18 +4,25 @@
 
 arch_fn arch_granite;
 
-static val attention(struct build *b, val x, bool use_rope)
+/* A flag for each layer, or, in older files, one for all. */
+static bool turns(struct build *b)
+{
+    if (build_set(b, "attention.rope_pattern"))
+        return build_bool(b, "attention.rope_pattern", true);
+    return build_bool(b, "rope.scaling.finetuned", true);
+}
+
+static val attention(struct build *b, val x)
 {
     const struct heads h = build_heads(b);
     const struct attn_args a = build_attn_args(b, &h);
 
-    return build_attention_with(b, x, &h, &a, use_rope);
+    return build_attention_with(b, x, &h, &a, turns(b));
 }
 
 void arch_granite(struct build *b)
 {
     const float residual = build_f32(b, "residual_scale", 1);
-    const bool use_rope = build_bool(b, "rope.scaling.finetuned", true);
     struct moe moe = build_moe_keys(b, ROUTE_SOFTMAX, ACT_SILU);
     val x = build_scale(b, build_embed(b), build_f32(b, "embedding_scale", 1));
 
@@ -23,7 +30,7 @@ void arch_granite(struct build *b)
     while (build_layer(b)) {
         val y = build_norm(b, x, "blk.%u.attn_norm");
 
-        y = build_has(b, "blk.%u.ssm_in.weight") ? build_mamba2(b, y) : attention(b, y, use_rope);
+        y = build_has(b, "blk.%u.ssm_in.weight") ? build_mamba2(b, y) : attention(b, y);
         x = prog_add(b->p, x, build_scale(b, y, residual));
         y = build_ffn_or_moe(b, build_norm(b, x, "blk.%u.ffn_norm"), &moe);
         x = prog_add(b->p, x, build_scale(b, y, residual));

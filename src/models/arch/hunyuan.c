@@ -1,4 +1,5 @@
-/* hunyuan.c: Hunyuan dense and its vision sibling: query and key norms come after the rotation. */
+/* hunyuan.c: Hunyuan, dense, of experts (Sun et al. 2024, arXiv 2411.02265) and with vision, and
+ * Maincoder: query and key norms come after the rotation. */
 #include "models/arch.h"
 
 arch_fn arch_hunyuan;
@@ -17,11 +18,13 @@ static val attention(struct build *b, val x)
 
 void arch_hunyuan(struct build *b)
 {
+    struct moe moe = build_moe_keys(b, ROUTE_SOFTMAX, ACT_SILU);
     val x = build_embed(b);
 
+    moe.normalise = true;
     while (build_layer(b)) {
         x = prog_add(b->p, x, attention(b, build_norm(b, x, "blk.%u.attn_norm")));
-        x = prog_add(b->p, x, build_ffn(b, build_norm(b, x, "blk.%u.ffn_norm"), ACT_SILU, ""));
+        x = prog_add(b->p, x, build_ffn_or_moe(b, build_norm(b, x, "blk.%u.ffn_norm"), &moe));
     }
     prog_output(b->p, build_logits(b, build_norm(b, x, "output_norm")));
 }

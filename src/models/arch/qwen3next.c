@@ -121,13 +121,11 @@ static struct delta read_sizes(struct build *b)
 void arch_qwen3next(struct build *b)
 {
     const struct delta d = read_sizes(b);
-    const uint32_t n_predict = build_u32(b, "nextn_predict_layers", 0);
     struct moe moe = build_moe_keys(b, ROUTE_SOFTMAX, ACT_SILU);
     val x = build_embed(b), y;
 
     moe.normalise = true;
     b->biases = false;      /* of q, k and v: the published architecture reads none */
-    b->n_layers -= n_predict < b->n_layers ? n_predict : 0;
     while (build_layer(b)) {
         y = build_norm(b, x, "blk.%u.attn_norm");
         x = prog_add(b->p, x, build_has(b, "blk.%u.ssm_conv1d.weight")

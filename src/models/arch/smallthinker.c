@@ -13,7 +13,7 @@ void arch_smallthinker(struct build *b)
     moe.normalise = true;
     while (build_layer(b)) {
         const struct heads h = build_heads(b);
-        const bool full = b->layer % 4 == 0;
+        const bool full = !build_is_local(b, 4, true);
         struct attn_args a = build_attn_args(b, &h);
 
         a.window = full ? 0 : window;
