@@ -1,72 +1,7 @@
 /* op.c: the table of operations with their shape rules and costs; see op.h. */
-#include "chips/op.h"
+#include "chips/op_internal.h"
 
-#include <inttypes.h>
 #include <math.h>
-
-#include "base/err.h"
-
-/* ---- helpers of shape rules ---- */
-
-static const struct prog_value *src(const struct program *p, const struct instr *in, int i)
-{
-    return prog_value(p, in->src[i]);
-}
-
-static const struct tensor *weight(const struct program *p, const struct instr *in, int i)
-{
-    return in->w[i] ? &prog_weight_at(p, in->w[i])->t : NULL;
-}
-
-static bool fail_shape(struct program *p, const struct instr *in, const char *what,
-                       int64_t found, int64_t expected)
-{
-    prog_fail(p, WATT_EFORMAT, "%s: %s is %" PRId64 ", expected %" PRId64, op_name(in->op), what,
-              found, expected);
-    return false;
-}
-
-static bool fail_weight(struct program *p, const struct instr *in, int i, int64_t expected)
-{
-    const struct prog_weight *w = prog_weight_at(p, in->w[i]);
-
-    prog_fail(p, WATT_EFORMAT, "tensor %s: %" PRId64 " elements, expected %" PRId64, w->name,
-              tensor_elems(&w->t), expected);
-    return false;
-}
-
-/* An absent weight has any number of elements. */
-static bool elems_are(const struct program *p, const struct instr *in, int i, int64_t n)
-{
-    const struct tensor *t = weight(p, in, i);
-
-    return !t || tensor_elems(t) == n;
-}
-
-static void same_rows(struct prog_value *dst, const struct prog_value *x, uint32_t width)
-{
-    dst->extent = x->extent;
-    dst->per = x->per;
-    dst->width = width;
-    dst->is_int = false;
-}
-
-static bool needs_float(struct program *p, const struct instr *in, const struct prog_value *v)
-{
-    if (!v->is_int)
-        return true;
-    prog_fail(p, WATT_EINVAL, "%s: expert ids where numbers are expected", op_name(in->op));
-    return false;
-}
-
-static bool width_fits(struct program *p, const struct instr *in, int64_t width)
-{
-    if (width >= 1 && width <= (int64_t)PROG_MAX_WIDTH)
-        return true;
-    prog_fail(p, WATT_ELIMIT, "%s: width %" PRId64 " is not in 1..%u", op_name(in->op), width,
-              PROG_MAX_WIDTH);
-    return false;
-}
 
 /* ---- shape rules ---- */
 
@@ -430,7 +365,7 @@ static bool shape_reshape(struct program *p, const struct instr *in, struct prog
     const uint64_t n = (uint64_t)x->per * x->width;
     const uint32_t per = in->a.group;
 
-    if (per == 0 || per > 4096 || n % per != 0)
+    if (per == 0 || per > PROG_MAX_PER || n % per != 0)
         return fail_shape(p, in, "rows per unit", per, x->per);
     if ((n / per) % x->width != 0 && x->width % (n / per) != 0)
         return fail_shape(p, in, "columns of a row", (int64_t)(n / per), x->width);
@@ -438,28 +373,6 @@ static bool shape_reshape(struct program *p, const struct instr *in, struct prog
         return false;
     same_rows(dst, x, (uint32_t)(n / per));
     dst->per = per;
-    return true;
-}
-
-/* Operand i of a recurrence: one row of numbers per token, so many columns. */
-static bool operand_is(struct program *p, const struct instr *in, int i, uint64_t width)
-{
-    const struct prog_value *x = src(p, in, i);
-
-    if (!needs_float(p, in, x))
-        return false;
-    if (x->extent != EXT_N || x->per != 1)
-        return fail_shape(p, in, "rows per token", x->per, 1);
-    return x->width == width || fail_shape(p, in, "columns of an operand", x->width,
-                                           (int64_t)width);
-}
-
-static bool fixed_is(struct program *p, const struct instr *in, uint64_t n_floats)
-{
-    const struct prog_state *s = in->state ? prog_state_at(p, in->state) : NULL;
-
-    if (!s || s->kind != STATE_FIXED || s->n_floats != n_floats)
-        return fail_shape(p, in, "numbers of state", s ? s->n_floats : 0, (int64_t)n_floats);
     return true;
 }
 
@@ -535,16 +448,6 @@ static bool shape_pool(struct program *p, const struct instr *in, struct prog_va
 }
 
 /* ---- costs ---- */
-
-static double weight_bytes(const struct program *p, const struct instr *in)
-{
-    double bytes = 0;
-
-    for (int i = 0; i < in->n_w; i++)
-        if (in->w[i])
-            bytes += (double)prog_weight_at(p, in->w[i])->t.size_bytes;
-    return bytes;
-}
 
 static void cost_free(const struct program *p, const struct instr *in,
                       const struct op_load *load, struct prog_cost *c)
@@ -623,8 +526,7 @@ static void cost_recurrence(const struct program *p, const struct instr *in,
 {
     const double n = prog_state_at(p, in->state)->n_floats;
 
-    c->ops += (in->op == OP_DELTA_RULE ? 7.0 : in->op == OP_SSM_SCAN ? 6.0 : 2.0) * n *
-              load->n_rows;
+    c->ops += op_scan_ops(in->op) * n * load->n_rows;
     c->kv_bytes += 8 * n * load->n_streams;
     c->weight_bytes += weight_bytes(p, in);
 }
@@ -683,6 +585,18 @@ static const struct op_info infos[OP_COUNT] = {
                         shape_delta_rule, cost_recurrence, ref_delta_rule },
     [OP_POOL] = { "pool", 1, 1, 1, 0, 0, { 0 }, false, false, false,
                   shape_pool, cost_pool, ref_pool },
+    [OP_LINEAR_ATTENTION] = { "linear_attention", 3, 3, 1, 0, 0, { 0 }, false, false, true,
+                              op_shape_linear_attention, cost_recurrence, ref_linear_attention },
+    [OP_WKV] = { "wkv", 6, 6, 1, 0, 0, { 0 }, false, false, true,
+                 op_shape_wkv, cost_recurrence, ref_wkv },
+    [OP_SHIFT] = { "shift", 1, 1, 1, 0, 0, { 0 }, false, false, true,
+                   op_shape_shift, cost_recurrence, ref_shift },
+    [OP_CELL] = { "cell", 1, 1, 1, 2, 1, W_VECTORS, false, false, true,
+                  op_shape_cell, op_cost_cell, ref_cell },
+    [OP_GROUP_SUM] = { "group_sum", 1, 1, 1, 0, 0, { 0 }, true, false, false,
+                       op_shape_group_sum, cost_rowwise, ref_group_sum },
+    [OP_CONV] = { "conv", 1, 1, 1, 2, 1, W_VECTORS, true, false, false,
+                  op_shape_conv, op_cost_conv, ref_conv },
 };
 
 const struct op_info *op_info(enum op op)

@@ -55,6 +55,8 @@ op_ref_fn ref_linear, ref_expert_linear, ref_expert_spread, ref_expert_sum,
 op_ref_fn ref_norm, ref_unary, ref_gated, ref_add, ref_mul, ref_affine, ref_softmax,
           ref_position_scale;                                           /* interp_rowwise.c */
 op_ref_fn ref_short_conv, ref_ssm_scan, ref_delta_rule;                 /* interp_recurrent.c */
+op_ref_fn ref_linear_attention, ref_wkv, ref_shift, ref_cell;           /* interp_cells.c */
+op_ref_fn ref_group_sum, ref_conv;                                      /* interp_conv.c */
 op_ref_fn ref_rope, ref_attention;                                      /* interp_attention.c */
 
 #endif

@@ -391,6 +391,44 @@ val prog_pool(struct program *p, val x)
     return record1(p, &(struct instr){ .op = OP_POOL, .n_src = 1, .src = { x } });
 }
 
+val prog_linear_attention(struct program *p, val q, val k, val v, sid state,
+                          const struct linear_attn_args *a)
+{
+    return record1(p, &(struct instr){ .op = OP_LINEAR_ATTENTION, .n_src = 3, .src = { q, k, v },
+                                       .state = state, .a.linattn = *a });
+}
+
+val prog_wkv(struct program *p, val r, val decay, val k, val v, val a, val b, sid state,
+             const struct wkv_args *args)
+{
+    return record1(p, &(struct instr){ .op = OP_WKV, .n_src = 6, .src = { r, decay, k, v, a, b },
+                                       .state = state, .a.wkv = *args });
+}
+
+val prog_shift(struct program *p, val x, sid state)
+{
+    return record1(p, &(struct instr){ .op = OP_SHIFT, .n_src = 1, .src = { x },
+                                       .state = state });
+}
+
+val prog_cell(struct program *p, val gates, wid w, wid bias, sid state, struct cell_args a)
+{
+    return record1(p, &(struct instr){ .op = OP_CELL, .n_src = 1, .src = { gates },
+                                       .w = { w, bias }, .state = state, .a.cell = a });
+}
+
+val prog_group_sum(struct program *p, val x, uint32_t group)
+{
+    return record1(p, &(struct instr){ .op = OP_GROUP_SUM, .n_src = 1, .src = { x },
+                                       .a.group = group });
+}
+
+val prog_conv2d(struct program *p, val x, wid kernel, wid bias, const struct conv2d_args *a)
+{
+    return record1(p, &(struct instr){ .op = OP_CONV, .n_src = 1, .src = { x },
+                                       .w = { kernel, bias }, .a.conv2d = *a });
+}
+
 val prog_softmax(struct program *p, val x, uint32_t group)
 {
     return record1(p, &(struct instr){ .op = OP_SOFTMAX, .n_src = 1, .src = { x },

@@ -33,6 +33,7 @@
 #define PROG_MAX_DST     3
 #define PROG_MAX_W       8
 #define PROG_MAX_WIDTH   (1u << 24)
+#define PROG_MAX_PER     4096u      /* rows of a value per unit of its extent */
 
 typedef uint32_t val;       /* a virtual tensor; 0 is "none" */
 typedef uint32_t wid;       /* a weight; 0 is "none" */
@@ -108,8 +109,14 @@ enum op {
     OP_SSM_SCAN,        /* x, dt, B, C -> y; selective state space         w: A, D */
     OP_DELTA_RULE,      /* q, k, v, decay, beta -> o; gated delta rule */
     OP_POOL,            /* the mean of a stream's rows */
-    OP_COUNT            /* further families (recurrent cells) are added here, each
-                         * with its row in op.c and its own files */
+    OP_LINEAR_ATTENTION,/* q, k, v -> o; a constant decay per head */
+    OP_WKV,             /* r, decay, k, v, a, b -> y; RWKV-7 */
+    OP_SHIFT,           /* the row before, of each stream */
+    OP_CELL,            /* gates of the input -> h; LSTM, GRU               w: W of h, its bias */
+    OP_GROUP_SUM,       /* sum of each group of columns */
+    OP_CONV,            /* convolution over the rows of a unit              w: kernel, bias */
+    OP_COUNT            /* further families are added here, each with its row in op.c and its
+                         * own files */
 };
 
 enum norm_kind {
@@ -228,6 +235,42 @@ struct delta_args {
     bool     tiled;
 };
 
+/* Linear attention with decay: lightning attention (Qin et al. 2024, arXiv 2401.04658). Per head
+ * S = exp(-decay m) S + v k^T;  o = S (scale q), with m = 2^(-8 (h + 1) / n_heads).
+ * State: [n_heads][v_dim][k_dim]. */
+struct linear_attn_args {
+    uint32_t n_heads, k_dim, v_dim;
+    float    scale, decay;
+};
+
+/* RWKV-7 (Peng et al. 2025, arXiv 2503.14456), per head:
+ *   S = S diag(exp(decay)) + (S a) b^T + v k^T;  y = S r, where S a is of the old state.
+ * State: [n_heads][head_dim][head_dim], a row per column of v. */
+struct wkv_args { uint32_t n_heads, head_dim; };
+
+/* Recurrent cells; the operand holds W x + b of all gates, w: [n_gates * n_hidden][n_hidden].
+ *   LSTM (Hochreiter and Schmidhuber 1997; Gers 2000), gates i, f, g, o of x's plus w h (+ bias):
+ *     c = sigmoid(f) c + sigmoid(i) tanh(g);  h = sigmoid(o) tanh(c).        State: [h][c]
+ *   GRU (Cho et al. 2014), gates r, z, n: n = tanh(n of x + sigmoid(r) (n of w h, + bias));
+ *     h = (1 - sigmoid(z)) n + sigmoid(z) h.                                 State: [h] */
+enum cell_kind { CELL_LSTM, CELL_GRU };
+struct cell_args { enum cell_kind kind; uint32_t n_hidden; };
+
+/* A unit's rows are the places of a picture [height][width] (a line of samples: height 1), its
+ * columns are channels. Place y, x of the result sums kernel[o][i][ky][kx] times the source at
+ * y * stride_y - pad_y + ky * dilation_y (likewise in x) over the channels i of o's group; places
+ * outside are zeros. kernel: [n_out][channels / groups][k_height][k_width]. */
+struct conv2d_args {
+    uint32_t height, width;             /* of the source; height * width rows per unit */
+    uint32_t n_out, k_height, k_width;
+    uint32_t stride_y, stride_x, pad_y, pad_x, dilation_y, dilation_x, groups;
+};
+/* m of head h above. */
+double prog_linear_slope(uint32_t head, uint32_t n_heads);
+/* Extent of the result along one axis, 0: the kernel doesn't fit. */
+uint32_t prog_conv_extent(uint32_t n, uint32_t kernel, uint32_t stride, uint32_t pad,
+                          uint32_t dilation);
+
 struct instr {
     enum op  op;
     uint8_t  n_src, n_dst, n_w;
@@ -249,8 +292,12 @@ struct instr {
         struct conv_args conv;
         struct ssm_args ssm;
         struct delta_args delta;
-        uint32_t group;             /* softmax; reshape: rows per unit */
         bool divide;                /* mul: by the vector instead */
+        struct linear_attn_args linattn;
+        struct wkv_args wkv;
+        struct cell_args cell;
+        struct conv2d_args conv2d;
+        uint32_t group;             /* softmax, group sum; reshape: rows per unit */
         uint8_t raw[96];
     } a;
 };
@@ -317,6 +364,21 @@ val  prog_delta_rule(struct program *p, val q, val k, val v, val decay, val beta
 /* x: [N, width] -> [S, width]: the mean over each stream's rows, summed in ascending order.
  * A stream's rows must all be in one step. */
 val  prog_pool(struct program *p, val x);
+/* q, k: [N, n_heads*k_dim], v: [N, n_heads*v_dim] */
+val  prog_linear_attention(struct program *p, val q, val k, val v, sid state,
+                           const struct linear_attn_args *a);
+/* All [N, n_heads*head_dim]. */
+val  prog_wkv(struct program *p, val r, val decay, val k, val v, val a, val b, sid state,
+              const struct wkv_args *args);
+/* y[t] = x[t - 1]; zeros in front of the first row. State of width floats. */
+val  prog_shift(struct program *p, val x, sid state);
+/* gates: [N, n_gates*n_hidden] -> [N, n_hidden]; state of n_hidden floats, LSTM: twice that. */
+val  prog_cell(struct program *p, val gates, wid w, wid bias, sid state, struct cell_args a);
+/* x: [.., width] -> [.., width / group] */
+val  prog_group_sum(struct program *p, val x, uint32_t group);
+/* x: [.. height*width, channels] -> [.. height'*width', n_out]. A line of n places is height 1,
+ * with a kernel of height 1. */
+val  prog_conv2d(struct program *p, val x, wid kernel, wid bias, const struct conv2d_args *a);
 /* A window of columns; no instruction. */
 val  prog_cols(struct program *p, val x, uint32_t col, uint32_t width);
 

@@ -158,6 +158,9 @@ void exec_attention(struct cpu_exec *x, const struct phase *ph, unsigned worker,
 void exec_scan(struct cpu_exec *x, const struct phase *ph, void *scratch);
 /* exec_profile.c: x->profile with the phases of the schedule */
 int  exec_profile_open(struct cpu_exec *x, struct err *e) MUST_CHECK;
+uint64_t exec_scan_scratch(const struct instr *in);
+/* exec_conv.c: one unit of OP_CONV. */
+void exec_conv_unit(struct cpu_exec *x, const struct item *it, uint32_t unit);
 /* exec_weights.c */
 int  exec_weights_open(struct cpu_exec *x, const struct cpu_exec_opts *o, struct err *e) MUST_CHECK;
 void exec_weights_close(struct cpu_exec *x);

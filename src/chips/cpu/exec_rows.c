@@ -187,6 +187,20 @@ static void row_expert_sum(struct cpu_exec *x, const struct item *it, uint32_t u
         x->k.axpy(y, src_row(it, 0, (uint64_t)unit * k + i), weight[i], width);
 }
 
+static void row_group_sum(const struct item *it, uint64_t row, uint32_t width)
+{
+    const uint32_t group = it->in->a.group;
+
+    for (uint32_t g = 0; g < width; g++) {
+        const float *x = src_row(it, 0, row) + (size_t)g * group;
+        double sum = 0;
+
+        for (uint32_t i = 0; i < group; i++)
+            sum += x[i];
+        dst_row(it, row)[g] = (float)sum;
+    }
+}
+
 /* One row of the value that in->dst[0] is, for operations that know nothing of units. */
 static void row_plain(struct cpu_exec *x, const struct item *it, uint64_t row)
 {
@@ -216,6 +230,9 @@ static void row_plain(struct cpu_exec *x, const struct item *it, uint64_t row)
         break;
     case OP_CONCAT:
         row_concat(x, it, row);
+        break;
+    case OP_GROUP_SUM:
+        row_group_sum(it, row, width);
         break;
     default:
         CHECK(!"row-wise operation without a kernel");
@@ -256,6 +273,9 @@ static void run_instr(struct cpu_exec *x, const struct item *it, uint32_t unit, 
         break;
     case OP_POOL:
         row_pool(x, it, unit);
+        break;
+    case OP_CONV:
+        exec_conv_unit(x, it, unit);
         break;
     case OP_ROWS:
         for (uint32_t i = 0; i < per; i++)

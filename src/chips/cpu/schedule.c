@@ -339,6 +339,10 @@ static bool lower(struct schedule *s, const struct instr *in)
     case OP_SHORT_CONV:
     case OP_SSM_SCAN:
     case OP_DELTA_RULE:
+    case OP_LINEAR_ATTENTION:
+    case OP_WKV:
+    case OP_SHIFT:
+    case OP_CELL:
         return lower_scan(s, in);
     case OP_ROPE:
         return rope_of(s, in, &index, &from) && lower_rowwise(s, in, index, from);
@@ -469,6 +473,10 @@ static void plan_scratch(struct schedule *s, uint32_t n_threads)
 
             worker = need > worker ? need : worker;
             partial = part > partial ? part : partial;
+        } else if (s->items[i].kind == ITEM_SCAN) {
+            const uint64_t need = ALIGN64(exec_scan_scratch(in));
+
+            worker = need > worker ? need : worker;
         } else if (s->items[i].kind == ITEM_SORT) {
             const struct prog_value *ids = prog_value(s->p, in->src[1]);
             const uint32_t n = (uint32_t)prog_weight_at(s->p, in->w[0])->t.shape[0];
