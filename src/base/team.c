@@ -43,6 +43,11 @@ struct signal_word {
     atomic_uint n_asleep;
 };
 
+/* A worker's share of a phase's tasks, in one word: the phase it was cut in (upper 32 bits),
+ * the first task not taken and the end. */
+struct share { _Alignas(CACHE_LINE) _Atomic uint64_t word; };
+#define SHARE_MAX_TASKS 0xFFFFu
+
 struct member {
     struct team *team;
     pthread_t    thread;
@@ -64,6 +69,7 @@ struct team {
     _Alignas(CACHE_LINE) atomic_uint   arrived;  /* at this barrier */
     _Alignas(CACHE_LINE) atomic_size_t next;     /* next task of the phase */
     struct member *members;  /* [n - 1] */
+    struct share  *shares;   /* [n] */
 };
 
 /* Not clock_mono_ns(): tests stop that one, and we must still fall asleep. */
@@ -186,7 +192,8 @@ int team_open(struct team **out, unsigned n_threads, struct err *e)
     t->spin_ns = crowded ? CROWDED_SPIN_NS : SPIN_NS;
     t->sleep_ns = crowded ? CROWDED_SLEEP_NS : SLEEP_NS;
     t->members = mem_calloc(n_threads, sizeof *t->members);
-    if (!t->members) {
+    t->shares = mem_aligned(n_threads * sizeof *t->shares, CACHE_LINE);
+    if (!t->members || !t->shares) {
         team_close(t);
         return err_set(e, WATT_ENOMEM, "threads: out of memory");
     }
@@ -215,6 +222,7 @@ void team_close(struct team *t)
     for (unsigned i = 0; i < t->n_started; i++)
         (void)pthread_join(t->members[i].thread, NULL);
     mem_free(t->members);
+    mem_free(t->shares);
     mem_free(t);
 }
 
@@ -234,6 +242,8 @@ void team_run(struct team *t, team_fn *fn, void *arg)
     if (t->n > 1) {
         atomic_store_explicit(&t->running.value, t->n - 1, memory_order_relaxed);
         announce(t);
+    } else {
+        atomic_fetch_add_explicit(&t->generation.value, 1, memory_order_relaxed);
     }
     fn(arg, 0);
     while (t->n > 1 && (left = atomic_load_explicit(&t->running.value, memory_order_acquire)) != 0)
@@ -247,6 +257,7 @@ void team_barrier(struct team *t, unsigned worker)
     (void)worker;
     if (t->n == 1) {
         atomic_store_explicit(&t->next, 0, memory_order_relaxed);
+        atomic_store_explicit(&t->phase.value, phase + 1, memory_order_relaxed);
         return;
     }
     if (atomic_fetch_add_explicit(&t->arrived, 1, memory_order_acq_rel) + 1 == t->n) {
@@ -262,6 +273,52 @@ void team_barrier(struct team *t, unsigned worker)
 size_t team_next(struct team *t)
 {
     return atomic_fetch_add_explicit(&t->next, 1, memory_order_relaxed);
+}
+
+/* Jobs and barriers so far, which no worker changes within a phase; never 0 there. */
+static uint32_t phase_number(struct team *t)
+{
+    return atomic_load_explicit(&t->generation.value, memory_order_relaxed) +
+           atomic_load_explicit(&t->phase.value, memory_order_relaxed);
+}
+
+/* Takes a task of worker w's share, from its front or its end. Whoever comes first in a phase
+ * cuts the share. */
+static size_t share_take(struct team *t, unsigned w, size_t n_tasks, bool front)
+{
+    const uint32_t now = phase_number(t);
+    _Atomic uint64_t *word = &t->shares[w].word;
+    uint64_t old = atomic_load_explicit(word, memory_order_relaxed), new;
+    size_t first, end, task;
+
+    do {
+        first = (old >> 16) & SHARE_MAX_TASKS;
+        end = old & SHARE_MAX_TASKS;
+        if (old >> 32 != now) {
+            first = n_tasks * w / t->n;
+            end = n_tasks * (w + 1) / t->n;
+        }
+        if (first == end)
+            return TEAM_NONE;
+        task = front ? first++ : --end;
+        new = (uint64_t)now << 32 | (uint64_t)first << 16 | end;
+    } while (!atomic_compare_exchange_weak_explicit(word, &old, new, memory_order_relaxed,
+                                                    memory_order_relaxed));
+    return task;
+}
+
+size_t team_take(struct team *t, unsigned worker, size_t n_tasks)
+{
+    size_t task;
+
+    if (n_tasks > SHARE_MAX_TASKS) {
+        task = team_next(t);
+        return task < n_tasks ? task : TEAM_NONE;
+    }
+    task = share_take(t, worker, n_tasks, true);
+    for (unsigned i = 1; i < t->n && task == TEAM_NONE; i++)
+        task = share_take(t, (worker + i) % t->n, n_tasks, false);
+    return task;
 }
 
 /* Quota of one cgroup v2 folder in whole processors, UINT_MAX when it has none. */

@@ -38,6 +38,13 @@ void team_barrier(struct team *t, unsigned worker);
  * none is left. */
 size_t team_next(struct team *t);
 
+/* Inside a job only. The same for tasks whose data lie one behind the other: each worker
+ * gets an even share of neighbouring tasks and walks it upward, so that what it reads is one
+ * stream; who is done takes from the end of the others' shares. n_tasks must be the same on
+ * all workers of a phase; a phase uses either this or team_next(). TEAM_NONE when none is left. */
+#define TEAM_NONE SIZE_MAX
+size_t team_take(struct team *t, unsigned worker, size_t n_tasks);
+
 /* Processors this process may use: affinity mask and cgroup quota considered. */
 unsigned team_default_threads(void);
 

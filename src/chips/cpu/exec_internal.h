@@ -149,7 +149,7 @@ struct cpu_exec {
 /* exec_rows.c: all row-wise items of a phase on one unit (a token row, stream, …). */
 void exec_rows_unit(struct cpu_exec *x, const struct phase *ph, uint32_t unit, void *scratch);
 /* exec_products.c */
-void exec_products(struct cpu_exec *x, const struct phase *ph, void *scratch);
+void exec_products(struct cpu_exec *x, const struct phase *ph, unsigned worker, void *scratch);
 void exec_sort(struct cpu_exec *x, const struct phase *ph);
 void exec_expert_products(struct cpu_exec *x, const struct phase *ph, void *scratch);
 /* exec_attention.c; has a barrier inside when long contexts were cut */

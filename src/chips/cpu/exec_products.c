@@ -55,26 +55,27 @@ static void run_task(struct cpu_exec *x, const struct item *it, uint32_t task, u
     x->k.matmul[w->dtype](&m);
 }
 
-void exec_products(struct cpu_exec *x, const struct phase *ph, void *scratch)
+static size_t item_tasks(const struct cpu_exec *x, const struct item *it)
+{
+    return n_tasks(&x->s.packed[it->in->w[0]], rows_of(x, it->in->dst[0]));
+}
+
+void exec_products(struct cpu_exec *x, const struct phase *ph, unsigned worker, void *scratch)
 {
     uint32_t i = ph->first;
-    size_t base = 0;            /* first task of item i */
+    size_t base = 0, all = 0;       /* base: first task of item i */
 
-    for (size_t task = team_next(x->team);; task = team_next(x->team)) {
-        for (; i != NO_PHASE; i = x->s.items[i].next) {
-            const struct item *it = &x->s.items[i];
-            const struct packed *w = &x->s.packed[it->in->w[0]];
-            const uint32_t rows = rows_of(x, it->in->dst[0]);
-            const size_t n = n_tasks(w, rows);
-
-            if (task - base < n) {
-                run_task(x, it, (uint32_t)(task - base), rows, scratch);
-                break;
-            }
-            base += n;
+    for (uint32_t k = ph->first; k != NO_PHASE; k = x->s.items[k].next)
+        all += item_tasks(x, &x->s.items[k]);
+    for (size_t task; (task = team_take(x->team, worker, all)) != TEAM_NONE;) {
+        if (task < base) {          /* from the end of another's share */
+            i = ph->first;
+            base = 0;
         }
-        if (i == NO_PHASE)
-            return;
+        for (size_t n; task - base >= (n = item_tasks(x, &x->s.items[i])); base += n)
+            i = x->s.items[i].next;
+        run_task(x, &x->s.items[i], (uint32_t)(task - base),
+                 rows_of(x, x->s.items[i].in->dst[0]), scratch);
     }
 }
 

@@ -121,6 +121,65 @@ ALWAYS_INLINE void q6_block(__m512 *acc, struct cursor *c, const uint8_t *l, con
     cursor_next(c, R);
 }
 
+/* Words i of sub-blocks j and j + 2: u the high bits, v the nibbles. */
+ALWAYS_INLINE void q6_pair(__m512i (*s)[2], __m512i u, __m512i v, const int8_t *q,
+                           const unsigned j, const unsigned i)
+{
+    const __m512i top = _mm512_set1_epi8((char)0xC0), six = _mm512_set1_epi8((char)0xFC);
+    const __m512i lo = _mm512_ternarylogic_epi32(top, _mm512_slli_epi16(u, (int)(6 - 2 * j)),
+                                                 _mm512_slli_epi16(v, 2), 0xCA);
+    const __m512i hi = _mm512_ternarylogic_epi32(top, j ? u : _mm512_slli_epi16(u, 2),
+                                                 _mm512_srli_epi16(v, 2), 0xCA);
+
+    s[j][i / 4] = _mm512_dpbusd_epi32(s[j][i / 4], _mm512_and_si512(lo, six),
+                                      bcast32(q + ACT_BLOCK * j + 4 * i));
+    s[j + 2][i / 4] = _mm512_dpbusd_epi32(s[j + 2][i / 4], _mm512_and_si512(hi, six),
+                                          bcast32(q + ACT_BLOCK * (j + 2) + 4 * i));
+}
+
+/* Reads lines that are needed a little later than those behind them. */
+ALWAYS_INLINE void touch(const uint8_t *p, const unsigned lines)
+{
+#pragma GCC unroll 8
+    for (unsigned i = 0; i < lines; i++) {
+        const __m512i v = load512(p + 64 * i);
+
+        __asm__ volatile("" : : "v"(v));
+    }
+}
+
+/* Half a superblock times one row. Every line is read once and in order, which is what the
+ * hardware foresees; the same sums as four times q6_block(). */
+ALWAYS_INLINE void q6_half_row(__m512 *acc, struct cursor *c, const uint8_t *half,
+                               const uint8_t *sc, __m512 d)
+{
+    __m512i s[4][2], h[8];
+
+#pragma GCC unroll 8
+    for (unsigned i = 0; i < 8; i++) {
+        s[i / 2][i % 2] = bcast32(c->b16 + i);
+        h[i] = load512(half + Q6_K_H + 64 * i);
+        __asm__("" : "+v"(h[i]));       /* loaded here, not beside the nibbles */
+    }
+#pragma GCC unroll 2
+    for (unsigned j = 0; j < 2; j++)
+#pragma GCC unroll 8
+        for (unsigned i = 0; i < 8; i++)
+            q6_pair(s, h[i], load512(half + Q6_K_L + 512 * j + 64 * i), c->q, j, i);
+#pragma GCC unroll 4
+    for (unsigned j = 0; j < 4; j++) {
+        const __m512 s0 = _mm512_mul_ps(d, signed_scale(sc + PACK_ROWS * (2 * j)));
+        const __m512 s1 = _mm512_mul_ps(d, signed_scale(sc + PACK_ROWS * (2 * j + 1)));
+        __m512 u = _mm512_mul_ps(_mm512_cvtepi32_ps(s[j][0]), s0);
+
+        u = _mm512_fmadd_ps(_mm512_cvtepi32_ps(s[j][1]), s1, u);
+        *acc = _mm512_fmadd_ps(u, _mm512_set1_ps(c->d[0]), *acc);
+        c->d++;
+    }
+    c->q += 4 * ACT_BLOCK;
+    c->b16 += 8;
+}
+
 ALWAYS_INLINE void q6_k(float *sum, const struct tile *t, const uint8_t *g, size_t n,
                         const unsigned R)
 {
@@ -132,11 +191,17 @@ ALWAYS_INLINE void q6_k(float *sum, const struct tile *t, const uint8_t *g, size
         const __m512 d = _mm512_mul_ps(_mm512_load_ps((const void *)(g + Q6_K_D)),
                                        _mm512_set1_ps(0.25f));
 
+        if (R == 1)
+            touch(g + Q6_K_SC, 4);
         for (size_t half = 0; half < 2; half++) {
             const uint8_t *h = g + Q6_K_Q + Q6_K_HALF * half + Q6_K_H;
             const uint8_t *l = g + Q6_K_Q + Q6_K_HALF * half + Q6_K_L;
             const uint8_t *sc = g + Q6_K_SC + 8 * PACK_ROWS * half;
 
+            if (R == 1) {
+                q6_half_row(acc, &c, h, sc, d);
+                continue;
+            }
             q6_block(acc, &c, l, h, sc, d, 0, R);
             q6_block(acc, &c, l, h, sc, d, 1, R);
             q6_block(acc, &c, l, h, sc, d, 2, R);
