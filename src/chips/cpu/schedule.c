@@ -226,7 +226,7 @@ static bool sort_of(struct schedule *s, const struct instr *in, uint32_t *buffer
 
     while (i > 0 && s->n_sorts - i < SORT_BUFFERS && s->sorts[i - 1].ids != in->src[1])
         i--;
-    if (i > 0 && s->sorts[i - 1].ids == in->src[1]) {
+    if (i > 0 && s->n_sorts - i < SORT_BUFFERS && s->sorts[i - 1].ids == in->src[1]) {
         *buffer = (i - 1) % SORT_BUFFERS;
         *at = s->sorts[i - 1].phase;
         return true;

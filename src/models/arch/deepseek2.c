@@ -7,15 +7,16 @@
 
 arch_fn arch_deepseek2;
 
-/* YaRN's magnitude belongs to the scores here, its log multiplier is stored as a tenth. */
+/* YaRN's magnitude belongs to the scores here: rotated columns keep their length where the file has
+ * a log multiplier, which it stores as a tenth. */
 static float magnitude(struct build *b)
 {
     const double stretch = log(1 / (double)b->rope.freq_scale);
     const double m = 10 * build_f32(b, "rope.scaling.yarn_log_multiplier", 0);
 
     if (b->rope.ext_factor != 0 && m != 0)
-        b->rope.attn_factor = build_f32(b, "rope.scaling.attn_factor", 1) /
-                              (float)(1 + 0.1 * m * stretch);
+        b->rope.attn_factor = (float)(build_f32(b, "rope.scaling.attn_factor", 1) /
+                                      (1 + 0.1 * stretch));
     return (float)(b->rope.attn_factor * (1 + 0.1 * stretch) * (1 + 0.1 * m * stretch));
 }
 
