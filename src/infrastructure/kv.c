@@ -18,6 +18,9 @@ struct kv {
     uint32_t *free_pages;       /* stack of n_free_pages */
     uint32_t *free_slots;
     uint32_t  n_free_pages, n_free_slots;
+    uint8_t  *cached_pages;     /* [n_pages] 1: the cache is among the owners */
+    uint8_t  *cached_slots;     /* [n_slots] */
+    uint32_t  n_lone_pages, n_lone_slots;   /* whose only owner is the cache */
     uint64_t  slot_stride;      /* floats from one slot to the next: whole cache lines */
 };
 
@@ -52,7 +55,9 @@ static int allocate(struct kv *kv, struct err *e)
         kv->pages = mem_map((size_t)kv->pages_bytes);
     if (kv->slots_bytes)
         kv->slots = mem_map((size_t)kv->slots_bytes);
-    if (!kv->owners || !kv->slot_owners || !kv->free_pages || !kv->free_slots ||
+    kv->cached_pages = mem_calloc((size_t)s->n_pages + 1, 1);
+    kv->cached_slots = mem_calloc((size_t)s->n_slots + 1, 1);
+    if (!kv->owners || !kv->slot_owners || !kv->cached_pages || !kv->cached_slots || !kv->free_pages || !kv->free_slots ||
         (kv->pages_bytes && !kv->pages) || (kv->slots_bytes && !kv->slots))
         return err_set(e, WATT_ENOMEM, "kv: %" PRIu64 " bytes of pages and %" PRIu64
                        " of fixed state", kv->pages_bytes, kv->slots_bytes);
@@ -90,6 +95,8 @@ void kv_close(struct kv *kv)
     mem_unmap(kv->slots, (size_t)kv->slots_bytes);
     mem_free(kv->owners);
     mem_free(kv->slot_owners);
+    mem_free(kv->cached_pages);
+    mem_free(kv->cached_slots);
     mem_free(kv->free_pages);
     mem_free(kv->free_slots);
     mem_free(kv);
@@ -125,6 +132,8 @@ uint32_t kv_page_get(struct kv *kv)
 void kv_page_hold(struct kv *kv, uint32_t page)
 {
     CHECK(page < kv->spec.n_pages && kv->owners[page] > 0);
+    if (kv->cached_pages[page] && kv->owners[page] == 1)
+        kv->n_lone_pages--;
     kv->owners[page]++;
 }
 
@@ -133,6 +142,8 @@ void kv_page_drop(struct kv *kv, uint32_t page)
     CHECK(page < kv->spec.n_pages && kv->owners[page] > 0);
     if (--kv->owners[page] == 0)
         kv->free_pages[kv->n_free_pages++] = page;
+    if (kv->cached_pages[page] && kv->owners[page] == 1)
+        kv->n_lone_pages++;
 }
 
 uint32_t kv_page_owners(const struct kv *kv, uint32_t page)
@@ -161,6 +172,22 @@ uint32_t kv_page_own(struct kv *kv, uint32_t page)
     }
     return own;
 }
+
+void kv_page_set_cached(struct kv *kv, uint32_t page, bool cached)
+{
+    CHECK(page < kv->spec.n_pages && kv->owners[page] > 0 && kv->cached_pages[page] != cached);
+    kv->cached_pages[page] = cached;
+    if (kv->owners[page] == 1)
+        kv->n_lone_pages = cached ? kv->n_lone_pages + 1 : kv->n_lone_pages - 1;
+}
+
+bool kv_page_is_cached(const struct kv *kv, uint32_t page)
+{
+    CHECK(page < kv->spec.n_pages);
+    return kv->cached_pages[page];
+}
+
+uint32_t kv_n_cached(const struct kv *kv) { return kv->n_lone_pages; }
 
 /* ---- slots ---- */
 
@@ -192,6 +219,8 @@ uint32_t kv_slot_get(struct kv *kv)
 void kv_slot_hold(struct kv *kv, uint32_t slot)
 {
     CHECK(slot < kv->spec.n_slots && kv->slot_owners[slot] > 0);
+    if (kv->cached_slots[slot] && kv->slot_owners[slot] == 1)
+        kv->n_lone_slots--;
     kv->slot_owners[slot]++;
 }
 
@@ -200,6 +229,8 @@ void kv_slot_drop(struct kv *kv, uint32_t slot)
     CHECK(slot < kv->spec.n_slots && kv->slot_owners[slot] > 0);
     if (--kv->slot_owners[slot] == 0)
         kv->free_slots[kv->n_free_slots++] = slot;
+    if (kv->cached_slots[slot] && kv->slot_owners[slot] == 1)
+        kv->n_lone_slots++;
 }
 
 uint32_t kv_slot_owners(const struct kv *kv, uint32_t slot)
@@ -238,3 +269,20 @@ uint32_t kv_slot_own(struct kv *kv, uint32_t slot)
     }
     return own;
 }
+
+void kv_slot_set_cached(struct kv *kv, uint32_t slot, bool cached)
+{
+    CHECK(slot < kv->spec.n_slots && kv->slot_owners[slot] > 0 &&
+          kv->cached_slots[slot] != cached);
+    kv->cached_slots[slot] = cached;
+    if (kv->slot_owners[slot] == 1)
+        kv->n_lone_slots = cached ? kv->n_lone_slots + 1 : kv->n_lone_slots - 1;
+}
+
+bool kv_slot_is_cached(const struct kv *kv, uint32_t slot)
+{
+    CHECK(slot < kv->spec.n_slots);
+    return kv->cached_slots[slot];
+}
+
+uint32_t kv_n_cached_slots(const struct kv *kv) { return kv->n_lone_slots; }

@@ -10,6 +10,7 @@
 #ifndef INFRASTRUCTURE_KV_H
 #define INFRASTRUCTURE_KV_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -53,6 +54,12 @@ void     kv_page_copy(struct kv *kv, uint32_t to, uint32_t from);
  * free, and nothing is changed. */
 uint32_t kv_page_own(struct kv *kv, uint32_t page);
 
+/* The cache of prefixes is one owner of a page: it says so when it takes and before it gives back
+ * its hold, so that pages that nobody else holds can be counted. At most one cache. */
+void     kv_page_set_cached(struct kv *kv, uint32_t page, bool cached);
+bool     kv_page_is_cached(const struct kv *kv, uint32_t page);
+uint32_t kv_n_cached(const struct kv *kv);          /* pages that only the cache holds */
+
 /* ---- slots ---- */
 
 uint64_t kv_slot_bytes(const struct kv *kv);        /* 0: there is no fixed state */
@@ -68,5 +75,8 @@ float   *kv_slot(const struct kv *kv, uint32_t slot);
 void     kv_slot_clear(struct kv *kv, uint32_t slot);
 void     kv_slot_copy(struct kv *kv, uint32_t to, uint32_t from);
 uint32_t kv_slot_own(struct kv *kv, uint32_t slot);         /* as kv_page_own */
+void     kv_slot_set_cached(struct kv *kv, uint32_t slot, bool cached);     /* as of pages */
+bool     kv_slot_is_cached(const struct kv *kv, uint32_t slot);
+uint32_t kv_n_cached_slots(const struct kv *kv);
 
 #endif

@@ -376,6 +376,8 @@ uint32_t session_n_ctx(const struct session *s) { return s->opts.n_ctx; }
 uint32_t session_n_seqs(const struct session *s) { return s->opts.n_seqs; }
 uint32_t session_max_rows(const struct session *s) { return s->limits.max_rows; }
 uint32_t session_width(const struct session *s) { return model_facts(s->m)->n_out; }
+struct exec *session_exec(const struct session *s) { return s->engine->exec; }
+const struct kv_layout *session_layout(const struct session *s) { return &s->engine->layout; }
 const char *session_exec_name(const struct session *s) { return s->engine->exec->ops->name; }
 
 uint32_t session_len(const struct session *s, uint32_t seq)

@@ -79,6 +79,8 @@ struct session_input {
 };
 
 struct session;
+struct exec;
+struct kv_layout;
 
 /* WATT_ELIMIT with the numbers when the options can't fit, WATT_EINVAL, WATT_ENOMEM. m is
  * borrowed and must outlive the session. */
@@ -95,6 +97,10 @@ uint32_t session_n_seqs(const struct session *s);
 uint32_t session_max_rows(const struct session *s);
 uint32_t session_width(const struct session *s);            /* floats per row of results */
 const char *session_exec_name(const struct session *s);
+/* What a session runs on, for whoever fills batches itself over pages of its own (service.h) and
+ * uses no sequence of the session: the executor, and how it lays keys and values out. */
+struct exec *session_exec(const struct session *s);
+const struct kv_layout *session_layout(const struct session *s);
 /* Tokens that the sequence holds: its next position. */
 uint32_t session_len(const struct session *s, uint32_t seq);
 

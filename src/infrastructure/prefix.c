@@ -1,0 +1,592 @@
+/* prefix.c: the tree of prefixes; see prefix.h.
+ *
+ * Two orders are kept. The list of all nodes by last use, in which a parent always stands before
+ * its children (a use of a node is a use of its ancestors, entered after it), so the tail is a
+ * leaf. And each node's children by last use, of which the first few are compared token by token
+ * when no whole page matches. */
+#include "infrastructure/prefix.h"
+
+#include <string.h>
+
+#include "base/map.h"
+#include "base/mem.h"
+
+#define NONE UINT32_MAX
+#define ROOT 0u
+#define CHILDREN_LOOKED_AT 64u
+#define NODES_PER_SLOT 64u
+#define MAX_NODES (1u << 26)
+
+struct node {
+    uint32_t parent, first_child, prev_sibling, next_sibling;
+    uint32_t newer, older;          /* by last use */
+    uint32_t hash_next;
+    uint32_t page, slot;
+    uint32_t n_tokens;              /* of its page that are filled */
+    uint32_t end;                   /* position after its last token */
+    struct prefix_space space;
+};
+
+struct prefix {
+    struct kv     *kv;
+    struct spill  *spill;
+    struct node   *nodes;           /* [max_nodes + 1], 0 is the root */
+    int32_t       *tokens;          /* [max_nodes + 1][page_tokens] */
+    uint32_t      *buckets;         /* [n_buckets] */
+    uint32_t       n_buckets;       /* a power of two */
+    uint32_t       max_nodes, free_node;    /* free ones are chained by next_sibling */
+    uint32_t       newest, oldest;
+    uint32_t       page_tokens;
+    bool           has_pages, has_slots;
+    struct prefix_stats stats;
+};
+
+/* ---- open and close ---- */
+
+static uint32_t default_nodes(const struct kv *kv)
+{
+    const uint64_t slots = (uint64_t)kv_n_slots(kv) * NODES_PER_SLOT;
+
+    if (kv_n_pages(kv) > 0)
+        return kv_n_pages(kv);
+    return slots < MAX_NODES ? (uint32_t)slots : MAX_NODES;
+}
+
+static int allocate(struct prefix *p, struct err *e)
+{
+    const size_t n = (size_t)p->max_nodes + 1;
+
+    for (p->n_buckets = 16; p->n_buckets < p->max_nodes;)
+        p->n_buckets *= 2;
+    p->nodes = mem_array(n, sizeof *p->nodes);
+    p->tokens = mem_array(n, (size_t)p->page_tokens * sizeof *p->tokens);
+    p->buckets = mem_array(p->n_buckets, sizeof *p->buckets);
+    if (!p->nodes || !p->tokens || !p->buckets)
+        return err_set(e, WATT_ENOMEM, "prefix tree: %u nodes of %u tokens", p->max_nodes,
+                       p->page_tokens);
+    memset(p->buckets, 0xff, p->n_buckets * sizeof *p->buckets);
+    p->nodes[ROOT] = (struct node){ .parent = NONE, .first_child = NONE, .page = KV_NO_PAGE,
+                                    .slot = KV_NO_SLOT };
+    p->free_node = p->newest = p->oldest = NONE;
+    for (uint32_t i = p->max_nodes; i > 0; i--) {
+        p->nodes[i].next_sibling = p->free_node;
+        p->free_node = i;
+    }
+    return 0;
+}
+
+int prefix_open(struct prefix **out, struct kv *kv, uint32_t max_nodes, struct spill *spill,
+                struct err *e)
+{
+    struct prefix *p = mem_calloc(1, sizeof *p);
+    int rc;
+
+    if (!p)
+        return err_set(e, WATT_ENOMEM, "prefix tree");
+    p->kv = kv;
+    p->spill = spill;
+    p->page_tokens = kv_page_tokens(kv);
+    p->has_pages = kv_page_bytes(kv) > 0;
+    p->has_slots = kv_slot_bytes(kv) > 0;
+    p->max_nodes = max_nodes ? max_nodes : default_nodes(kv);
+    if (p->max_nodes > MAX_NODES)
+        p->max_nodes = MAX_NODES;
+    rc = allocate(p, e);
+    if (rc < 0) {
+        mem_free(p->nodes);
+        p->nodes = NULL;
+        prefix_close(p);
+        return rc;
+    }
+    *out = p;
+    return 0;
+}
+
+static void remove_node(struct prefix *p, uint32_t i);
+
+void prefix_close(struct prefix *p)
+{
+    if (!p)
+        return;
+    while (p->nodes && p->oldest != NONE)
+        remove_node(p, p->oldest);
+    mem_free(p->nodes);
+    mem_free(p->tokens);
+    mem_free(p->buckets);
+    mem_free(p);
+}
+
+/* ---- nodes ---- */
+
+static int32_t *tokens_of(const struct prefix *p, uint32_t i)
+{
+    return p->tokens + (size_t)i * p->page_tokens;
+}
+
+static uint32_t pages_of(const struct prefix *p, uint32_t n_tokens)
+{
+    return (n_tokens + p->page_tokens - 1) / p->page_tokens;
+}
+
+static bool same_space(const struct prefix_space *a, const struct prefix_space *b)
+{
+    return a->id[0] == b->id[0] && a->id[1] == b->id[1];
+}
+
+static uint32_t *bucket(const struct prefix *p, uint32_t parent, const struct prefix_space *space,
+                        const int32_t *tokens)
+{
+    const uint64_t key[3] = { map_hash(tokens, p->page_tokens * sizeof *tokens), parent,
+                              parent == ROOT ? space->id[0] : 0 };
+
+    return &p->buckets[map_hash(key, sizeof key) & (p->n_buckets - 1)];
+}
+
+static void lru_unlink(struct prefix *p, uint32_t i)
+{
+    const struct node *n = &p->nodes[i];
+
+    *(n->newer == NONE ? &p->newest : &p->nodes[n->newer].older) = n->older;
+    *(n->older == NONE ? &p->oldest : &p->nodes[n->older].newer) = n->newer;
+}
+
+static void lru_front(struct prefix *p, uint32_t i)
+{
+    struct node *n = &p->nodes[i];
+
+    n->newer = NONE;
+    n->older = p->newest;
+    *(p->newest == NONE ? &p->oldest : &p->nodes[p->newest].newer) = i;
+    p->newest = i;
+}
+
+static void sibling_unlink(struct prefix *p, uint32_t i)
+{
+    const struct node *n = &p->nodes[i];
+
+    *(n->prev_sibling == NONE ? &p->nodes[n->parent].first_child
+                              : &p->nodes[n->prev_sibling].next_sibling) = n->next_sibling;
+    if (n->next_sibling != NONE)
+        p->nodes[n->next_sibling].prev_sibling = n->prev_sibling;
+}
+
+static void sibling_front(struct prefix *p, uint32_t i)
+{
+    struct node *n = &p->nodes[i];
+    uint32_t *first = &p->nodes[n->parent].first_child;
+
+    n->prev_sibling = NONE;
+    n->next_sibling = *first;
+    if (*first != NONE)
+        p->nodes[*first].prev_sibling = i;
+    *first = i;
+}
+
+/* A node and its ancestors were used now. */
+static void touch(struct prefix *p, uint32_t i)
+{
+    for (; i != ROOT; i = p->nodes[i].parent) {
+        lru_unlink(p, i);
+        lru_front(p, i);
+        sibling_unlink(p, i);
+        sibling_front(p, i);
+    }
+}
+
+static void drop_snapshot(struct prefix *p, struct node *n)
+{
+    kv_slot_set_cached(p->kv, n->slot, false);
+    kv_slot_drop(p->kv, n->slot);
+    n->slot = KV_NO_SLOT;
+    p->stats.n_snapshots--;
+}
+
+/* Takes a leaf out. */
+static void remove_node(struct prefix *p, uint32_t i)
+{
+    struct node *n = &p->nodes[i];
+
+    CHECK(n->first_child == NONE);
+    if (n->n_tokens == p->page_tokens) {
+        uint32_t *at = bucket(p, n->parent, &n->space, tokens_of(p, i));
+
+        while (*at != i)
+            at = &p->nodes[*at].hash_next;
+        *at = n->hash_next;
+    }
+    lru_unlink(p, i);
+    sibling_unlink(p, i);
+    if (n->slot != KV_NO_SLOT)
+        drop_snapshot(p, n);
+    if (n->page != KV_NO_PAGE) {
+        kv_page_set_cached(p->kv, n->page, false);
+        kv_page_drop(p->kv, n->page);
+    }
+    n->next_sibling = p->free_node;
+    p->free_node = i;
+    p->stats.n_nodes--;
+}
+
+/* Held by nothing but the tree. */
+static bool is_lone(const struct prefix *p, const struct node *n)
+{
+    return (n->page == KV_NO_PAGE || kv_page_owners(p->kv, n->page) == 1) &&
+           (n->slot == KV_NO_SLOT || kv_slot_owners(p->kv, n->slot) == 1);
+}
+
+/* Gives back the leaf that was used least recently and that nobody holds; `keep` stays. False
+ * when there is none. */
+static bool evict(struct prefix *p, uint32_t keep)
+{
+    for (uint32_t tries = p->stats.n_nodes; tries > 0; tries--) {
+        const uint32_t i = p->oldest;
+        const struct node *n = &p->nodes[i];
+
+        if (i != keep && n->first_child == NONE && is_lone(p, n)) {
+            remove_node(p, i);
+            p->stats.n_evicted++;
+            return true;
+        }
+        touch(p, i);    /* in use, and its ancestors are */
+    }
+    return false;
+}
+
+/* ---- finding ---- */
+
+struct found { uint32_t node, len; };
+
+static uint32_t whole_child(const struct prefix *p, uint32_t parent,
+                            const struct prefix_space *space, const int32_t *tokens)
+{
+    uint32_t i = *bucket(p, parent, space, tokens);
+
+    for (; i != NONE; i = p->nodes[i].hash_next) {
+        const struct node *n = &p->nodes[i];
+
+        if (n->parent == parent && (parent != ROOT || same_space(&n->space, space)) &&
+            memcmp(tokens_of(p, i), tokens, p->page_tokens * sizeof *tokens) == 0)
+            return i;
+    }
+    return NONE;
+}
+
+static uint32_t common(const int32_t *a, const int32_t *b, uint32_t n)
+{
+    uint32_t i = 0;
+
+    while (i < n && a[i] == b[i])
+        i++;
+    return i;
+}
+
+/* The child that shares most of tokens[0..n) in part; with fixed states, one whose snapshot lies
+ * within. *len: how many. */
+static uint32_t part_child(const struct prefix *p, uint32_t parent,
+                           const struct prefix_space *space, const int32_t *tokens, uint32_t n,
+                           uint32_t *len)
+{
+    uint32_t best = NONE, looked = 0;
+
+    *len = 0;
+    for (uint32_t i = p->nodes[parent].first_child; i != NONE && looked < CHILDREN_LOOKED_AT;
+         i = p->nodes[i].next_sibling, looked++) {
+        const struct node *c = &p->nodes[i];
+        uint32_t same;
+
+        if (!same_space(&c->space, space))
+            continue;
+        same = common(tokens_of(p, i), tokens, n < c->n_tokens ? n : c->n_tokens);
+        if (p->has_slots && (c->slot == KV_NO_SLOT || same < c->n_tokens))
+            continue;
+        if (same > *len) {
+            *len = same;
+            best = i;
+        }
+    }
+    return best;
+}
+
+/* The longest known beginning of tokens[0..n_max) that a sequence can go on from; node ROOT: not
+ * longer than `from` (a page's end). False when not even tokens[0..from) is there. */
+static bool walk(const struct prefix *p, const struct prefix_space *space, const int32_t *tokens,
+                 uint32_t from, uint32_t n_max, struct found *f)
+{
+    uint32_t at = 0, node = ROOT, part, len;
+
+    *f = (struct found){ ROOT, from };
+    while (n_max - at >= p->page_tokens) {
+        const uint32_t child = whole_child(p, node, space, tokens + at);
+
+        if (child == NONE)
+            break;
+        node = child;
+        at += p->page_tokens;
+        if (at > from && (!p->has_slots || p->nodes[node].slot != KV_NO_SLOT))
+            *f = (struct found){ node, at };
+    }
+    if (at < from)
+        return false;
+    part = at < n_max ? part_child(p, node, space, tokens + at, n_max - at, &len) : NONE;
+    if (part != NONE)
+        *f = (struct found){ part, at + len };
+    return true;
+}
+
+/* q, which ends at a page's end or is empty, holds what was found beyond that. */
+static void attach(struct prefix *p, struct kv_seq *q, const struct found *f)
+{
+    uint32_t node = f->node;
+
+    if (p->has_pages) {
+        const uint32_t had = q->n_pages;
+
+        q->n_pages = pages_of(p, f->len);
+        for (uint32_t i = q->n_pages; i > had; node = p->nodes[node].parent) {
+            q->pages[--i] = p->nodes[node].page;
+            kv_page_hold(p->kv, q->pages[i]);
+        }
+    }
+    if (p->has_slots) {
+        if (q->slot != KV_NO_SLOT)
+            kv_slot_drop(p->kv, q->slot);
+        q->slot = p->nodes[f->node].slot;
+        kv_slot_hold(p->kv, q->slot);
+    }
+    q->len = f->len;
+    touch(p, f->node);
+}
+
+uint32_t prefix_extend(struct prefix *p, const struct prefix_space *space, const int32_t *tokens,
+                       uint32_t n_max, struct kv_seq *q)
+{
+    struct found f;
+
+    if (q->len % p->page_tokens != 0 || q->len >= n_max || (p->has_pages && q->n_pages != pages_of(p, q->len)))
+        return q->len;
+    if (walk(p, space, tokens, q->len, n_max, &f) && f.node != ROOT) {
+        p->stats.n_tokens_hit += f.len - q->len;
+        attach(p, q, &f);
+    }
+    return q->len;
+}
+
+uint32_t prefix_match(struct prefix *p, const struct prefix_space *space, const int32_t *tokens,
+                      uint32_t n_max, struct kv_seq *q)
+{
+    CHECK(q->len == 0 && q->n_pages == 0 && q->slot == KV_NO_SLOT);
+    p->stats.n_lookups++;
+    p->stats.n_tokens_asked += n_max;
+    return prefix_extend(p, space, tokens, n_max, q);
+}
+
+uint32_t prefix_peek(const struct prefix *p, const struct prefix_space *space,
+                     const int32_t *tokens, uint32_t n_max)
+{
+    struct found f;
+
+    return walk(p, space, tokens, 0, n_max, &f) && f.node != ROOT ? f.len : 0;
+}
+
+/* ---- entering ---- */
+
+/* A child that begins with tokens[0..n) in a partly filled page. */
+static uint32_t longer_child(const struct prefix *p, uint32_t parent,
+                             const struct prefix_space *space, const int32_t *tokens, uint32_t n)
+{
+    uint32_t looked = 0;
+
+    for (uint32_t i = p->nodes[parent].first_child; i != NONE && looked < CHILDREN_LOOKED_AT;
+         i = p->nodes[i].next_sibling, looked++) {
+        const struct node *c = &p->nodes[i];
+
+        if (c->n_tokens >= n && (!p->has_slots || c->n_tokens == n) &&
+            same_space(&c->space, space) && common(tokens_of(p, i), tokens, n) == n)
+            return i;
+    }
+    return NONE;
+}
+
+/* Partly filled pages that a fuller one makes needless. */
+static void remove_shorter(struct prefix *p, uint32_t i)
+{
+    uint32_t looked = 0, c = p->nodes[p->nodes[i].parent].first_child;
+
+    while (c != NONE && looked++ < CHILDREN_LOOKED_AT) {
+        const struct node *n = &p->nodes[c];
+        const uint32_t next = n->next_sibling;
+
+        if (c != i && n->n_tokens < p->nodes[i].n_tokens && n->slot == KV_NO_SLOT &&
+            n->first_child == NONE && is_lone(p, n) && same_space(&n->space, &p->nodes[i].space) &&
+            common(tokens_of(p, c), tokens_of(p, i), n->n_tokens) == n->n_tokens)
+            remove_node(p, c);
+        c = next;
+    }
+}
+
+static uint32_t add_node(struct prefix *p, uint32_t parent, const struct prefix_space *space,
+                         const int32_t *tokens, uint32_t n)
+{
+    uint32_t i = p->free_node;
+    struct node *node;
+
+    if (i == NONE) {
+        if (!evict(p, parent))
+            return NONE;
+        i = p->free_node;
+    }
+    node = &p->nodes[i];
+    p->free_node = node->next_sibling;
+    *node = (struct node){ .parent = parent, .first_child = NONE, .page = KV_NO_PAGE,
+                           .slot = KV_NO_SLOT, .n_tokens = n, .hash_next = NONE,
+                           .end = p->nodes[parent].end + n, .space = *space };
+    memcpy(tokens_of(p, i), tokens, n * sizeof *tokens);
+    if (n == p->page_tokens) {
+        uint32_t *at = bucket(p, parent, space, tokens);
+
+        node->hash_next = *at;
+        *at = i;
+    }
+    lru_front(p, i);
+    sibling_front(p, i);
+    p->stats.n_nodes++;
+    return i;
+}
+
+/* The node of page i of q, found or made; NONE when there is no room. */
+static uint32_t enter_page(struct prefix *p, uint32_t parent, const struct prefix_space *space,
+                           const int32_t *tokens, uint32_t n, uint32_t *page)
+{
+    uint32_t i = n == p->page_tokens ? whole_child(p, parent, space, tokens)
+                                     : longer_child(p, parent, space, tokens, n);
+
+    if (i != NONE) {
+        if (page && n == p->page_tokens && *page != p->nodes[i].page) {
+            kv_page_hold(p->kv, p->nodes[i].page);
+            kv_page_drop(p->kv, *page);
+            *page = p->nodes[i].page;
+        }
+        return i;
+    }
+    if (page && kv_page_is_cached(p->kv, *page))
+        return NONE;
+    i = add_node(p, parent, space, tokens, n);
+    if (i != NONE && page) {
+        p->nodes[i].page = *page;
+        kv_page_hold(p->kv, *page);
+        kv_page_set_cached(p->kv, *page, true);
+    }
+    return i;
+}
+
+static void enter_snapshot(struct prefix *p, uint32_t i, const struct kv_seq *q)
+{
+    struct node *n = &p->nodes[i];
+    uint32_t slot = n->end == q->len ? q->slot : KV_NO_SLOT;
+
+    for (uint32_t k = 0; k < q->n_marks; k++)
+        if (q->marks[k].len == n->end)
+            slot = q->marks[k].slot;
+    if (n->slot != KV_NO_SLOT || slot == KV_NO_SLOT || kv_slot_is_cached(p->kv, slot))
+        return;
+    n->slot = slot;
+    kv_slot_hold(p->kv, slot);
+    kv_slot_set_cached(p->kv, slot, true);
+    p->stats.n_snapshots++;
+}
+
+void prefix_insert(struct prefix *p, const struct prefix_space *space, const int32_t *tokens,
+                   struct kv_seq *q, bool partial)
+{
+    uint32_t node = ROOT;
+
+    for (uint32_t at = 0; at < q->len;) {
+        const uint32_t left = q->len - at, n = left < p->page_tokens ? left : p->page_tokens;
+        uint32_t i;
+
+        if (n < p->page_tokens && !partial)
+            break;
+        i = enter_page(p, node, space, tokens + at, n,
+                       p->has_pages ? &q->pages[at / p->page_tokens] : NULL);
+        if (i == NONE)
+            break;
+        if (p->has_slots)
+            enter_snapshot(p, i, q);
+        node = i;
+        touch(p, node);
+        if (p->has_pages && !p->has_slots)
+            remove_shorter(p, node);
+        at += n;
+    }
+}
+
+/* ---- room ---- */
+
+/* Gives back the snapshot that was used least recently and that nobody holds. */
+static bool evict_snapshot(struct prefix *p)
+{
+    for (uint32_t i = p->oldest; i != NONE; i = p->nodes[i].newer) {
+        struct node *n = &p->nodes[i];
+
+        if (n->slot != KV_NO_SLOT && kv_slot_owners(p->kv, n->slot) == 1) {
+            drop_snapshot(p, n);
+            return true;
+        }
+    }
+    return false;
+}
+
+bool prefix_make_room(struct prefix *p, uint32_t n_pages, uint32_t n_slots)
+{
+    while (kv_n_free_slots(p->kv) < n_slots)
+        if (kv_n_cached_slots(p->kv) == 0 || !evict_snapshot(p))
+            return false;
+    while (kv_n_free(p->kv) < n_pages)
+        if (kv_n_cached(p->kv) == 0 || !evict(p, NONE))
+            return false;
+    return true;
+}
+
+void prefix_forget(struct prefix *p)
+{
+    while (evict(p, NONE))
+        ;
+}
+
+void prefix_stats(const struct prefix *p, struct prefix_stats *st)
+{
+    *st = p->stats;
+}
+
+/* ---- checking ---- */
+
+static void verify_node(const struct prefix *p, uint32_t i)
+{
+    const struct node *n = &p->nodes[i], *parent = &p->nodes[n->parent];
+
+    CHECK(n->n_tokens > 0 && n->n_tokens <= p->page_tokens);
+    CHECK(n->end == parent->end + n->n_tokens);
+    CHECK(n->parent == ROOT || parent->n_tokens == p->page_tokens);
+    CHECK(n->parent == ROOT || same_space(&n->space, &parent->space));
+    CHECK((n->page != KV_NO_PAGE) == p->has_pages);
+    CHECK(n->page == KV_NO_PAGE || kv_page_is_cached(p->kv, n->page));
+    CHECK(n->slot == KV_NO_SLOT || kv_slot_is_cached(p->kv, n->slot));
+    if (n->n_tokens == p->page_tokens)
+        CHECK(whole_child(p, n->parent, &n->space, tokens_of(p, i)) == i);
+    else
+        CHECK(n->first_child == NONE);
+}
+
+void prefix_verify(const struct prefix *p)
+{
+    uint32_t n_nodes = 0, n_snapshots = 0, n_lone = 0;
+
+    for (uint32_t i = p->newest; i != NONE; i = p->nodes[i].older) {
+        CHECK(n_nodes++ < p->max_nodes);
+        verify_node(p, i);
+        n_snapshots += p->nodes[i].slot != KV_NO_SLOT;
+        n_lone += p->nodes[i].page != KV_NO_PAGE && kv_page_owners(p->kv, p->nodes[i].page) == 1;
+    }
+    CHECK(n_nodes == p->stats.n_nodes && n_snapshots == p->stats.n_snapshots);
+    CHECK(n_lone == kv_n_cached(p->kv));
+}
