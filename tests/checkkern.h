@@ -18,6 +18,7 @@ struct ck {
     struct rng rng;
     uint64_t   seed;
     bool       full;            /* more shapes; minutes instead of seconds */
+    bool       brief;           /* fewer shapes: for emulated processors */
     unsigned long n_cases, n_failed;
     const char *mask_name;      /* of the kernels under test */
 };

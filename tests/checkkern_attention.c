@@ -226,7 +226,7 @@ void ck_attention(struct ck *ck, const struct kernels *k, const struct kernels *
     for (size_t t = 0; t < 4; t++) {
         check_store(ck, k, types[t]);
         for (size_t h = 0; h < 5; h++)
-            for (size_t n = 0; n < (ck->full ? 6 : 3); n++) {
+            for (size_t n = 0; n < (ck->full ? 6 : ck->brief ? 2 : 3); n++) {
                 const struct attn_args base = {
                     .n_heads = shapes[h].heads, .n_kv_heads = shapes[h].kv,
                     .k_dim = shapes[h].k_dim, .v_dim = shapes[h].v_dim, .scale = 0.2f,

@@ -346,27 +346,32 @@ static void check_nan(struct ck *ck, const struct kernels *k, enum dtype dtype)
 }
 
 /* Instruction sets that do the same operations in the same order give the same bits:
- * quantised types over AVX2 and the VNNI sets, floats over AVX2 and plain AVX-512. */
+ * quantised types over AVX2 and the VNNI sets, floats over AVX2 and plain AVX-512; all over
+ * NEON and its products of integers. */
 static void check_sets(struct ck *ck, enum dtype dtype)
 {
-    static const char *const sets[] = { "avx2", "avxvnni", "avx512", "avx512vnni" };
+    static const char *const sets[] = { "avx2", "avxvnni", "avx512", "avx512vnni", "neon",
+                                        "neondot", "neoni8mm" };
     const struct dtype_info *info = dtype_info(dtype);
     const struct shape s = { 1, 1 + rng_below(&ck->rng, 40),
                              (1 + rng_below(&ck->rng, 600u / info->block_elems + 1)) *
                              info->block_elems, 1 + rng_below(&ck->rng, 30) };
     struct kernels base, k;
     struct product p;
+    const size_t n_sets = sizeof sets / sizeof sets[0];
     float *first = NULL;
-    size_t n;
+    size_t n, base_set = 0;
     uint32_t mask;
 
-    if (!ck_mask_usable(sets[0], &mask))
+    while (base_set < n_sets && !ck_mask_usable(sets[base_set], &mask))
+        base_set++;
+    if (base_set == n_sets)
         return;
     kernels_init(&base, mask);
     if (!product_open(&p, ck, &base, &base, dtype, s))
         return;
     n = 4 * (p.out_stride * (s.n_rows - 1) + s.n_out);
-    for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++) {
+    for (size_t i = base_set; i < n_sets; i++) {
         const struct matmul_args a = args_of(&p, 0);
 
         if (!ck_mask_usable(sets[i], &mask))
@@ -378,7 +383,7 @@ static void check_sets(struct ck *ck, enum dtype dtype)
             memcpy(first, p.out, n);
         }
         ck_expect(ck, memcmp(first, p.out, n) == 0, "matmul %s [%u, %u] x %u rows: %s differs "
-                  "from %s", info->name, s.n_out, s.n_in, s.n_rows, sets[i], sets[0]);
+                  "from %s", info->name, s.n_out, s.n_in, s.n_rows, sets[i], sets[base_set]);
     }
     free(first);
     product_close(&p);
@@ -387,7 +392,7 @@ static void check_sets(struct ck *ck, enum dtype dtype)
 void ck_matmul(struct ck *ck, const struct kernels *k, const struct kernels *ref)
 {
     static const uint32_t rows[] = { 1, 2, 3, 4, 5, 7, 8, 11, 12, 13, 16, 23, 31, 67 };
-    const unsigned n_rows = sizeof rows / sizeof rows[0];
+    const unsigned n_rows = sizeof rows / sizeof rows[0], step = ck->brief ? 4 : 1;
 
     for (uint32_t type = 0; type < DTYPE_COUNT; type++) {
         const struct dtype_info *info = dtype_info(type);
@@ -396,7 +401,7 @@ void ck_matmul(struct ck *ck, const struct kernels *k, const struct kernels *ref
         if (!info || !info->dequant)
             continue;
         ck_expect(ck, k->matmul[type] != NULL, "no product for %s", info->name);
-        for (unsigned i = 0; i < n; i++) {
+        for (unsigned i = 0; i < n; i += step) {
             struct shape s = { 1, 1 + rng_below(&ck->rng, 40), 0, rows[i % n_rows] };
             const uint32_t blocks = 1 + rng_below(&ck->rng, 600u / info->block_elems + 1);
 

@@ -101,8 +101,7 @@ static void job_read(void *arg, unsigned worker)
         const size_t n = bytes - i * slice < slice ? bytes - i * slice : slice;
         const uint8_t *p = (const uint8_t *)b->w.data + i * slice;
 
-        sum += b->k.mask & CPU_AVX512 ? peak_read_avx512(p, n)
-             : b->k.mask & CPU_AVX2 ? peak_read_avx2(p, n) : peak_read_ref(p, n);
+        sum += peak_read(p, n, b->k.mask);
     }
     (void)__atomic_fetch_add(&b->sink, sum, __ATOMIC_RELAXED);
 }

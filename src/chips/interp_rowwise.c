@@ -161,7 +161,7 @@ void ref_softmax(struct interp *x, const struct instr *in)
             double max = -INFINITY, sum = 0;
 
             for (uint32_t i = 0; i < group; i++)
-                max = fmax(max, s[i]);
+                max = s[i] > max ? s[i] : max;    /* fmax() here stops gcc 12 for ARM */
             for (uint32_t i = 0; i < group; i++)
                 sum += exp(s[i] - max);
             for (uint32_t i = 0; i < group; i++)

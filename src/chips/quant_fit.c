@@ -154,7 +154,7 @@ float fit_scale(const float *x, const float *w, size_t n, const struct fit_level
     const bool low = -l->lo >= l->hi;
     const float far = low ? l->lo : l->hi, near = low ? l->hi : l->lo;
     float extreme = 0, d = 0, best = 0, curve = 0;
-    lanes t, xq, qq;
+    lanes t, xq = SPLAT(0), qq = SPLAT(0);
 
     for (size_t i = 0; i < n; i++)
         if (fabsf(x[i]) > fabsf(extreme))

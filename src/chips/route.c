@@ -26,7 +26,7 @@ static void route_scores(const struct route_args *a, const float *logits, double
     double max = -INFINITY, sum = 0;
 
     for (uint32_t i = 0; i < a->n_experts; i++)
-        max = fmax(max, logits[i]);
+        max = logits[i] > max ? logits[i] : max;     /* fmax() here stops gcc 12 for ARM */
     for (uint32_t i = 0; i < a->n_experts; i++) {
         if (a->score == ROUTE_SIGMOID)
             score[i] = 1 / (1 + exp(-(double)logits[i]));
@@ -67,7 +67,7 @@ static void finish_weights(const struct route_args *a, float *weight)
 
     if (a->score == ROUTE_SOFTMAX_SELECTED) {
         for (uint32_t i = 0; i < a->n_used; i++)
-            max = fmax(max, weight[i]);
+            max = weight[i] > max ? weight[i] : max;
         for (uint32_t i = 0; i < a->n_used; i++)
             sum += exp(weight[i] - max);
         for (uint32_t i = 0; i < a->n_used; i++)

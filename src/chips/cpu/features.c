@@ -63,16 +63,20 @@ static uint32_t detect(void)
 
 static uint32_t detect(void)
 {
+    enum { ASIMD = 1u << 1, ASIMDDP = 1u << 20 };       /* AT_HWCAP */
+    enum { I8MM = 1u << 13, BF16 = 1u << 14 };          /* AT_HWCAP2 */
     const unsigned long cap = getauxval(AT_HWCAP), cap2 = getauxval(AT_HWCAP2);
-    uint32_t mask = 0;
+    uint32_t mask;
 
-    if (!(cap & 1ul << 1))              /* ASIMD */
+    if (!(cap & ASIMD))
         return 0;
     mask = CPU_NEON;
-    if (cap & 1ul << 20)                /* ASIMDDP */
+    if (cap & ASIMDDP)
         mask |= CPU_NEON_DOT;
-    if ((mask & CPU_NEON_DOT) && (cap2 & 1ul << 13))
+    if ((cap & ASIMDDP) && (cap2 & I8MM))
         mask |= CPU_NEON_I8MM;
+    if (cap2 & BF16)
+        mask |= CPU_NEON_BF16;
     return mask;
 }
 
@@ -137,6 +141,7 @@ bool cpu_mask_parse(const char *text, uint32_t *mask)
         { "neon", CPU_NEON },
         { "neondot", CPU_NEON | CPU_NEON_DOT },
         { "neoni8mm", CPU_NEON | CPU_NEON_DOT | CPU_NEON_I8MM },
+        { "neonbf16", CPU_NEON | CPU_NEON_BF16 },
         { "all", CPU_ALL },
     };
     const size_t n_names = sizeof names / sizeof names[0];

@@ -20,5 +20,11 @@ void kernels_init(struct kernels *k, uint32_t mask)
         kernels_init_avx512_matmul(k, mask);
         kernels_init_avx512_rows(k, mask);
     }
+#elif defined(__aarch64__)
+    if (mask & CPU_NEON) {
+        k->mask |= mask & (CPU_NEON | CPU_NEON_DOT | CPU_NEON_I8MM | CPU_NEON_BF16);
+        kernels_init_neon_matmul(k, mask);
+        kernels_init_neon_rows(k, mask);
+    }
 #endif
 }

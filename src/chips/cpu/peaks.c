@@ -25,6 +25,17 @@ peak_fn *peak_of(enum peak_kind kind, uint32_t mask)
     if (kind == PEAK_BF16)
         return mask & CPU_AVX512_BF16 ? peak_bf16_avx512 : NULL;
     return NULL;
+#elif defined(__aarch64__)
+    mask &= cpu_features();
+    if (kind == PEAK_F32)
+        return mask & CPU_NEON ? peak_f32_neon : peak_f32_ref;
+    if (kind == PEAK_INT8)
+        return mask & CPU_NEON_I8MM ? peak_int8_neoni8mm
+             : mask & CPU_NEON_DOT ? peak_int8_neondot
+             : mask & CPU_NEON ? peak_int8_neon : NULL;
+    if (kind == PEAK_BF16)
+        return mask & CPU_NEON_BF16 ? peak_bf16_neon : NULL;
+    return NULL;
 #else
     (void)mask;
     return kind == PEAK_F32 ? peak_f32_ref : NULL;
@@ -59,13 +70,16 @@ uint64_t peak_read_ref(const void *p, size_t n)
     return sum[0] + sum[1] + sum[2] + sum[3] + sum[4] + sum[5] + sum[6] + sum[7];
 }
 
-static uint64_t read_slice(const void *p, size_t n, uint32_t mask)
+uint64_t peak_read(const void *p, size_t n, uint32_t mask)
 {
 #if defined(__x86_64__)
     if (mask & cpu_features() & CPU_AVX512)
         return peak_read_avx512(p, n);
     if (mask & cpu_features() & CPU_AVX2)
         return peak_read_avx2(p, n);
+#elif defined(__aarch64__)
+    if (mask & cpu_features() & CPU_NEON)
+        return peak_read_neon(p, n);
 #endif
     (void)mask;
     return peak_read_ref(p, n);
@@ -107,7 +121,7 @@ static void run_read(void *arg, unsigned worker)
 
     (void)worker;
     while ((i = team_next(j->team)) < REGION_BYTES / SLICE_BYTES)
-        sum += read_slice(j->region + i * SLICE_BYTES, SLICE_BYTES, j->mask);
+        sum += peak_read(j->region + i * SLICE_BYTES, SLICE_BYTES, j->mask);
     (void)__atomic_fetch_add(&j->sink, sum, __ATOMIC_RELAXED);
 }
 

@@ -30,10 +30,14 @@ peak_fn *peak_of(enum peak_kind kind, uint32_t mask);
 
 /* Each instruction set's loops. */
 peak_fn peak_f32_ref, peak_f32_avx2, peak_int8_avx2, peak_int8_avxvnni, peak_f32_avx512,
-        peak_int8_avx512vnni, peak_bf16_avx512;
+        peak_int8_avx512vnni, peak_bf16_avx512, peak_f32_neon, peak_int8_neon,
+        peak_int8_neondot, peak_int8_neoni8mm, peak_bf16_neon;
 /* Sums all of a region, so that it must be read. */
 uint64_t peak_read_ref(const void *p, size_t n);
 uint64_t peak_read_avx2(const void *p, size_t n);
 uint64_t peak_read_avx512(const void *p, size_t n);
+uint64_t peak_read_neon(const void *p, size_t n);
+/* By the fastest of the mask. p: 64-byte aligned, n a multiple of 512. */
+uint64_t peak_read(const void *p, size_t n, uint32_t mask);
 
 #endif

@@ -4,7 +4,8 @@
  *   wide_halves(float *dst, const uint8_t *src)         sixteen f16 to f32
  *   wide_levels(uint8_t *dst, const uint8_t *codes, const int8_t *levels)
  *       64 codes of 0..15 to levels, stored as weights; dst may be codes
- *   WIDE_MANY, if types with kernels of their own are wanted too
+ *   WIDE_MANY, if types with kernels of their own for few rows are wanted too
+ *   WIDE_ALL, if all other types are
  * All of an expander's groups are whole. Minima: what is added, per unit of the sum of
  * the activations; with two scales it is divided by -128, since those kernels
  * read the sums as b16. */
@@ -254,6 +255,60 @@ static void expand_tq2_0(uint8_t *dst, const uint8_t *g, size_t n)
         }
     }
 }
+
+#ifdef WIDE_ALL      /* types with kernels of their own for any rows, where there is a matrix product */
+
+static void expand_q4_0(uint8_t *dst, const uint8_t *g, size_t n)
+{
+    const size_t block = wide_block_bytes(1, 0);
+
+    for (; n > 0; n--, g += Q4_0_BYTES) {
+        for (unsigned b = 0; b < 2; b++, dst += block) {
+            nibbles(dst, g + Q4_0_Q + 256 * b, 4, 4, 128 - 8);
+            halves(scales_at(dst, 0), g + Q4_0_D + 32 * b);
+        }
+    }
+}
+
+static void expand_q8_0(uint8_t *dst, const uint8_t *g, size_t n)
+{
+    const size_t block = wide_block_bytes(1, 0);
+
+    for (; n > 0; n--, g += Q8_0_BYTES) {
+        for (unsigned b = 0; b < 2; b++, dst += block) {
+            for (unsigned t = 0; t < 8; t++)
+                AT(words16, dst + 64 * t) = FROM(words16, g + Q8_0_Q + 512 * b + 64 * t) ^ FLIP;
+            halves(scales_at(dst, 0), g + Q8_0_D + 32 * b);
+        }
+    }
+}
+
+static void expand_q4_k(uint8_t *dst, const uint8_t *g, size_t n)
+{
+    const size_t block = wide_block_bytes(1, 1);
+
+    for (; n > 0; n--, g += Q4_K_BYTES) {
+        floats16 d, dmin;
+
+        halves((uint8_t *)&d, g + Q4_K_D);
+        halves((uint8_t *)&dmin, g + Q4_K_D + 32);
+
+        for (unsigned b = 0; b < 8; b++, dst += block) {
+            const bytes16 sc = FROM(bytes16, g + Q4_K_SC + PACK_ROWS * b);
+            const bytes16 m = FROM(bytes16, g + Q4_K_M + PACK_ROWS * b);
+
+            for (unsigned t = 0; t < 8; t++) {
+                const words16 x = FROM(words16, g + Q4_K_Q + 512 * (b / 2) + 64 * t);
+
+                AT(words16, dst + 64 * t) = ((x >> 4 * (b % 2) & BYTES(15)) + BYTES(128)) ^ FLIP;
+            }
+            AT(floats16, scales_at(dst, 0)) = d * FLOATS(__builtin_convertvector(sc, ints16));
+            AT(floats16, scales_at(dst, 1)) = -(dmin * FLOATS(__builtin_convertvector(m, ints16)));
+        }
+    }
+}
+
+#endif
 
 #ifdef WIDE_MANY     /* types with kernels of their own for few rows */
 
