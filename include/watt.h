@@ -69,10 +69,15 @@ WATT_API const char *watt_error_name(int code);
 /* Element type of the key/value cache. */
 enum watt_kv_type { WATT_KV_DEFAULT, WATT_KV_F32, WATT_KV_F16, WATT_KV_BF16, WATT_KV_Q8_0 };
 
+/* Threads of a model are bound to the memory node that they were placed on (nothing on machines
+ * with one node), to a processor each, or not at all. With WATT_PIN_CPU or a list of processors
+ * the thread that opens the model is bound as well, until it closes it. */
+enum { WATT_PIN_NODE, WATT_PIN_CPU, WATT_PIN_NONE };
+
 /* All zeros but `size` are the defaults; NULL in place of the struct, too. */
 struct watt_model_options {
     size_t            size;         /* sizeof(struct watt_model_options) */
-    uint32_t          n_threads;    /* 0: all processors this process may use */
+    uint32_t          n_threads;    /* 0: one per core of the processors this process may use */
     uint32_t          n_ctx;        /* tokens a session can hold; 0: what the model was trained
                                        for, at most 4,096 */
     uint32_t          n_sessions;   /* sessions that may be open at once; 0: 1 */
@@ -83,6 +88,10 @@ struct watt_model_options {
      * bytes. May be NULL. */
     void            (*progress)(void *ctx, uint64_t done, uint64_t total);
     void             *progress_ctx;
+    const char       *cpus;         /* "0-7,16": run on these processors only; NULL: all */
+    int               pin;          /* WATT_PIN_… */
+    int               lock_memory;  /* not 0: weights and caches are never swapped out (mlock);
+                                       refused when RLIMIT_MEMLOCK is too low */
 };
 
 /* Opens a GGUF file (a split model by its first part). The memory of all its

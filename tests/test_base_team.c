@@ -232,7 +232,7 @@ static void start_can_fail(void **state)
             rc = team_open(&t, 4, &e);
             (void)fault_arm(kinds[k], 0);
             if (rc == 0) {
-                assert_int_equal(n, 4);
+                assert_true(kinds[k] == FAULT_THREAD ? n == 4 : n > 3 && n < 20);
                 team_close(t);
                 break;
             }

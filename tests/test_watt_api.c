@@ -78,6 +78,14 @@ static void models_that_do_not_open(void **state)
     o = (struct watt_model_options){ .size = sizeof o, .isa = "mmx" };
     assert_int_equal(watt_model_open(&m, tiny_path, &o, &e), WATT_EINVAL);
     assert_non_null(strstr(e.msg, "mmx"));
+    o = (struct watt_model_options){ .size = sizeof o, .cpus = "0,x" };
+    assert_int_equal(watt_model_open(&m, tiny_path, &o, &e), WATT_EINVAL);
+    assert_non_null(strstr(e.msg, "cpus"));
+    o = (struct watt_model_options){ .size = sizeof o, .cpus = "4095" };
+    assert_int_equal(watt_model_open(&m, tiny_path, &o, &e), WATT_EINVAL);
+    assert_non_null(strstr(e.msg, "4095"));
+    o = (struct watt_model_options){ .size = sizeof o, .pin = 7 };
+    assert_int_equal(watt_model_open(&m, tiny_path, &o, &e), WATT_EINVAL);
     o = (struct watt_model_options){ .size = sizeof o, .n_sessions = 1000000 };
     assert_int_equal(watt_model_open(&m, tiny_path, &o, &e), WATT_EINVAL);
     o = (struct watt_model_options){ .size = sizeof o, .kv_type = (enum watt_kv_type)99 };

@@ -23,7 +23,8 @@ enum { MAX_TESTS = 128, MAX_RUNS = 100, MAX_LIST = 16, MAX_SEQS_BENCH = 512 };
 
 struct bench_opts {
     const char *prompt, *gen, *depth, *batch, *isa, *svg;
-    int64_t runs, threads, max_rows;
+    int64_t runs, max_rows;
+    struct machine_args machine;
     int kv, exec, format;
     bool no_peaks, roofline, layers;
 };
@@ -39,8 +40,7 @@ static const struct cli_opt options[] = {
       "streams that generate together (default 1)", 0, 0 },
     { "runs", 'r', CLI_INT, offsetof(struct bench_opts, runs), "N",
       "runs of each test, of which the median is shown (default 5)", 1, MAX_RUNS },
-    { "threads", 't', CLI_INT, offsetof(struct bench_opts, threads), "N",
-      "threads (default: all processors)", 1, 512 },
+    MACHINE_OPTIONS(struct bench_opts, machine),
     { "step", 0, CLI_INT, offsetof(struct bench_opts, max_rows), "N",
       "most tokens of one step of a prompt (default 512)", 1, 65536 },
     { "kv", 0, CLI_CHOICE, offsetof(struct bench_opts, kv), KV_CHOICES,
@@ -77,6 +77,7 @@ struct bench {
     struct session *s;
     struct team    *team;
     struct session_opts so;
+    struct machine_args machine;
     struct session_memory mem;
     struct test     tests[MAX_TESTS];
     uint32_t        n_tests;
@@ -548,11 +549,13 @@ static int open_bench(const struct cli *c, struct bench *b, struct err *e)
         ctx = t->depth + t->n > ctx ? t->depth + t->n : ctx;
     }
     if (rc == 0)
-        rc = session_opts_exec(&b->so, b->o->exec, b->o->isa, b->o->threads, e);
+        rc = session_opts_exec(&b->so, b->o->exec, b->o->isa, e);
+    if (rc == 0)
+        rc = session_opts_machine(&b->so, &b->machine, e);
     if (rc == 0)
         rc = open_model(c, &b->m, c->args[0], ctx, e);
     if (rc == 0)
-        rc = team_open(&b->team, b->so.n_threads ? b->so.n_threads : team_default_threads(), e);
+        rc = session_team_open(&b->team, &b->so, e);
     if (rc < 0)
         return rc;
     session_opts_kv(&b->so, b->o->kv);
@@ -597,6 +600,7 @@ static int run(const struct cli *c, const void *options_struct)
     if (!b)
         return cli_failf(c, "out of memory");
     b->o = options_struct;
+    b->machine = b->o->machine;
     if (b->o->no_peaks && (b->o->roofline || b->o->svg)) {
         mem_free(b);
         return cli_usage(c, "--roofline and --svg need the peaks that --no-peaks leaves out");

@@ -37,7 +37,7 @@ static const struct cli_opt options[] = {
     { "seqs", 0, CLI_INT, offsetof(struct inspect_opts, seqs), "N",
       "sequences to make room for (default 1)", 1, 4096 },
     { "threads", 't', CLI_INT, offsetof(struct inspect_opts, threads), "N",
-      "threads (default: all processors)", 1, 512 },
+      "threads (default: one per core)", 1, TEAM_MAX_THREADS },
     { "kv", 0, CLI_CHOICE, offsetof(struct inspect_opts, kv), KV_CHOICES,
       "type of the cache (default auto: f32 where most weights are F32, else f16)", 0, 0 },
     { "exec", 0, CLI_CHOICE, offsetof(struct inspect_opts, exec), EXEC_CHOICES,
@@ -128,8 +128,9 @@ static void measure_process(struct report *r)
 static int gather(struct report *r, struct err *e)
 {
     const uint32_t trained = model_facts(r->m)->n_ctx_train;
-    int rc = session_opts_exec(&r->so, r->o->exec, r->o->isa, r->o->threads, e);
+    int rc = session_opts_exec(&r->so, r->o->exec, r->o->isa, e);
 
+    r->so.n_threads = (unsigned)r->o->threads;
     r->n_ctx = r->o->ctx ? (uint32_t)r->o->ctx : trained && trained < 4096 ? trained : 4096;
     r->so.n_ctx = r->n_ctx;
     r->so.n_seqs = (uint32_t)r->o->seqs;

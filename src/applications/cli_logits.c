@@ -11,7 +11,8 @@
 
 struct logits_opts {
     const char *ids, *out, *isa;
-    int64_t chunk, threads, ctx;
+    int64_t chunk, ctx;
+    struct machine_args machine;
     int exec, kv;
 };
 
@@ -21,8 +22,7 @@ static const struct cli_opt options[] = {
     { "out", 'o', CLI_FILE, offsetof(struct logits_opts, out), "FILE", "where the logits go", 0, 0 },
     { "chunk", 'c', CLI_INT, offsetof(struct logits_opts, chunk), "N",
       "tokens of one step (default 512); the logits do not depend on it", 1, 65536 },
-    { "threads", 't', CLI_INT, offsetof(struct logits_opts, threads), "N",
-      "threads (default: all processors)", 1, 512 },
+    MACHINE_OPTIONS(struct logits_opts, machine),
     { "exec", 0, CLI_CHOICE, offsetof(struct logits_opts, exec), EXEC_CHOICES,
       "executor: fast kernels, or the reference in double precision (default cpu)", 0, 0 },
     { "isa", 0, CLI_TEXT, offsetof(struct logits_opts, isa), "NAME",
@@ -54,11 +54,14 @@ static int prepare(void *ctx, uint64_t done, uint64_t total)
 static int start(const struct cli *c, struct work *w, struct err *e)
 {
     struct session_opts so = { .progress = prepare, .ctx = &w->bar };
+    struct machine_args machine = w->o->machine;
     uint32_t chunk = (uint32_t)w->o->chunk;
     int rc = read_ids(w->o->ids, &w->ids, &w->n, e);
 
     if (rc == 0)
-        rc = session_opts_exec(&so, w->o->exec, w->o->isa, w->o->threads, e);
+        rc = session_opts_exec(&so, w->o->exec, w->o->isa, e);
+    if (rc == 0)
+        rc = session_opts_machine(&so, &machine, e);
     if (rc == 0)
         rc = open_model(c, &w->m, c->args[0], (uint32_t)w->o->ctx, e);
     if (rc < 0)

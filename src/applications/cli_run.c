@@ -55,7 +55,7 @@ const struct cli_opt run_option_table[] = {
     { "template", 0, CLI_FILE, AT(template_file), "FILE", "chat template in place of the model's", 0, 0 },
     { "json", 0, CLI_FLAG, AT(json), NULL, "one JSON object a line: each token, then the sum with timings", 0, 0 },
     { "ctx", 'c', CLI_INT, AT(ctx), "N", "context in tokens (default: as trained, at most 4096)", 1, 4294967295.0 },
-    { "threads", 't', CLI_INT, AT(threads), "N", "threads (default: all processors of this process)", 1, TEAM_MAX_THREADS },
+    MACHINE_OPTIONS(struct run_options, machine),
     { "kv", 0, CLI_CHOICE, AT(kv), KV_CHOICES, "element type of the key/value cache (default auto)", 0, 0 },
     { "exec", 0, CLI_CHOICE, AT(exec), EXEC_CHOICES, "executor: the fast one, or the slow and exact reference (default cpu)", 0, 0 },
     { "isa", 0, CLI_TEXT, AT(isa), "NAMES", "use no other kernels than these: ref, avx2, avx512, … joined by +", 0, 0 },
@@ -195,7 +195,9 @@ static int open_run(struct run *r, struct err *e)
     to.session.n_ctx = (uint32_t)r->o.ctx;
     to.session.n_marks = SESSION_CHAT_MARKS;
     session_opts_kv(&to.session, r->o.kv);
-    rc = session_opts_exec(&to.session, r->o.exec, r->o.isa, r->o.threads, e);
+    rc = session_opts_exec(&to.session, r->o.exec, r->o.isa, e);
+    if (rc == 0)
+        rc = session_opts_machine(&to.session, &r->o.machine, e);
     if (rc < 0)
         return rc;
     to.session.progress = on_loading;

@@ -20,11 +20,25 @@ void session_opts_kv(struct session_opts *o, int choice)
     o->k_dtype = o->v_dtype = types[choice];
 }
 
-int session_opts_exec(struct session_opts *o, int exec_choice, const char *isa,
-                      int64_t n_threads, struct err *e)
+int session_opts_machine(struct session_opts *o, struct machine_args *a, struct err *e)
+{
+    int rc = 0;
+
+    if (a->pin && a->no_pin)
+        return err_set(e, WATT_EINVAL, "--pin and --no-pin contradict each other");
+    o->n_threads = (unsigned)a->threads;
+    o->pin = a->pin ? TEAM_PIN_CPU : a->no_pin ? TEAM_PIN_NONE : TEAM_PIN_NODE;
+    o->lock = a->mlock;
+    if (a->cpus) {
+        rc = topo_set_parse(&a->set, a->cpus, e);
+        o->cpus = &a->set;
+    }
+    return rc < 0 ? err_prefix(e, "--cpus") : 0;
+}
+
+int session_opts_exec(struct session_opts *o, int exec_choice, const char *isa, struct err *e)
 {
     o->exec = exec_choice == 0 ? SESSION_EXEC_CPU : SESSION_EXEC_REF;
-    o->n_threads = (unsigned)n_threads;
     if (isa && !cpu_mask_parse(isa, &o->isa_mask))
         return err_set(e, WATT_EINVAL, "unknown instruction set \"%s\": use ref, avx2, avx512, "
                        "avx512vnni, avx512bf16, all, or several joined by +", isa);

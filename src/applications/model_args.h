@@ -9,11 +9,37 @@
 #define KV_CHOICES "auto|f32|f16|bf16|q8_0"
 #define EXEC_CHOICES "cpu|ref"
 
+/* How a session uses the machine: options of every verb that runs one. */
+struct machine_args {
+    int64_t     threads;
+    const char *cpus;
+    bool        pin, no_pin, mlock;
+    struct topo_set set;        /* what --cpus named, once parsed */
+};
+
+/* Their rows in a table of options, for a member of that type in the verb's struct. */
+#define MACHINE_OPTIONS(type, member)                                                          \
+    { "threads", 't', CLI_INT, offsetof(type, member.threads), "N",                            \
+      "threads (default: one per core of the processors this process may use)", 1,             \
+      TEAM_MAX_THREADS },                                                                      \
+    { "cpus", 0, CLI_TEXT, offsetof(type, member.cpus), "LIST",                                \
+      "run on these processors only, such as 0-7,16; without --threads one thread each", 0, 0 }, \
+    { "pin", 0, CLI_FLAG, offsetof(type, member.pin), NULL,                                    \
+      "bind each thread to a processor of its own: for machines without other work", 0, 0 },   \
+    { "no-pin", 0, CLI_FLAG, offsetof(type, member.no_pin), NULL,                              \
+      "bind no thread (default: to its memory node, where there are several)", 0, 0 },         \
+    { "mlock", 0, CLI_FLAG, offsetof(type, member.mlock), NULL,                                \
+      "keep weights and caches in memory, whatever else needs some", 0, 0 }
+
+/* Into opts, which points into a. WATT_EINVAL. */
+int  session_opts_machine(struct session_opts *o, struct machine_args *a,
+                          struct err *e) MUST_CHECK;
+
 /* --kv: index in KV_CHOICES into opts. */
 void session_opts_kv(struct session_opts *o, int choice);
-/* --exec, --isa, --threads; isa NULL: everything the machine has. WATT_EINVAL. */
+/* --exec, --isa; isa NULL: everything the machine has. WATT_EINVAL. */
 int  session_opts_exec(struct session_opts *o, int exec_choice, const char *isa,
-                       int64_t n_threads, struct err *e) MUST_CHECK;
+                       struct err *e) MUST_CHECK;
 
 /* Token ids separated by commas or white space, from the argument itself or, where it does not
  * look like a list, from the file it names ("-": standard input). *ids is the caller's to

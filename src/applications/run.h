@@ -6,6 +6,7 @@
 
 #include "applications/chat.h"
 #include "applications/cli.h"
+#include "applications/model_args.h"
 #include "applications/run_input.h"
 #include "applications/run_view.h"
 
@@ -25,7 +26,8 @@ struct run_options {
     int     think;              /* index in "auto|on|off" */
     const char *system, *file, *template_file;
     /* the engine */
-    int64_t ctx, threads;
+    int64_t ctx;
+    struct machine_args machine;
     int     kv, exec;           /* indices in KV_CHOICES and EXEC_CHOICES */
     const char *isa;
 };

@@ -1,9 +1,11 @@
 /* mem.c: heap, mapped regions, arenas and the step guard; see mem.h. */
 #include "base/mem.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/fault.h"
@@ -144,6 +146,22 @@ void mem_unmap(void *p, size_t size_bytes)
 {
     if (p)
         (void)munmap(p, size_bytes);
+}
+
+int mem_lock(const void *p, size_t size_bytes, const char *what, struct err *e)
+{
+    struct rlimit lim;
+    int why;
+
+    if (size_bytes == 0 || mlock(p, size_bytes) == 0)
+        return 0;
+    why = errno;
+    if (getrlimit(RLIMIT_MEMLOCK, &lim) == 0 && lim.rlim_cur != RLIM_INFINITY)
+        return err_errno(e, WATT_ELIMIT, why, "cannot lock %zu bytes of %s in memory: RLIMIT_MEMLOCK "
+                         "is %llu bytes (ulimit -l, LimitMEMLOCK= of systemd)", size_bytes, what,
+                         (unsigned long long)lim.rlim_cur);
+    return err_errno(e, WATT_ELIMIT, why, "cannot lock %zu bytes of %s in memory, though "
+                     "RLIMIT_MEMLOCK is unlimited", size_bytes, what);
 }
 
 int arena_init(struct arena *a, size_t size_bytes, struct err *e)

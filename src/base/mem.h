@@ -74,6 +74,10 @@ void  mem_free(void *p);                         /* NULL is fine; so is a librar
 void *mem_map(size_t size_bytes);
 void  mem_unmap(void *p, size_t size_bytes);     /* NULL is fine */
 
+/* Keeps a region in memory until it is unmapped: never swapped out, never dropped. Touches all of
+ * it. WATT_ELIMIT with the limit (RLIMIT_MEMLOCK) when the system refuses. what: "weights". */
+int   mem_lock(const void *p, size_t size_bytes, const char *what, struct err *e) MUST_CHECK;
+
 /* Per thread and nested. */
 void mem_guard_enter(void);
 void mem_guard_leave(void);

@@ -54,6 +54,8 @@ struct member {
     struct team *team;
     pthread_t    thread;
     unsigned     index;
+    bool         bind;
+    struct topo_set mask;   /* processors to be bound to */
 };
 
 struct team {
@@ -72,6 +74,10 @@ struct team {
     _Alignas(CACHE_LINE) atomic_size_t next;     /* next task of the phase */
     struct member *members;  /* [n - 1] */
     struct share  *shares;   /* [n] */
+    struct topo_cpu *place;  /* [n] */
+    struct topo_set nodes;   /* of all places */
+    pid_t    bound_tid;      /* the caller's thread, where it was bound; 0: not */
+    struct topo_set before;  /* what that thread was bound to before */
 };
 
 /* Not clock_mono_ns(): tests stop that one, and we must still fall asleep. */
@@ -131,12 +137,19 @@ static unsigned await(const struct team *t, struct signal_word *w, unsigned old)
     return value;
 }
 
+static bool bind_thread(pid_t tid, const struct topo_set *s)
+{
+    return syscall(SYS_sched_setaffinity, tid, sizeof s->word, s->word) == 0;
+}
+
 static void *member_main(void *p)
 {
     struct member *m = p;
     struct team *t = m->team;
     unsigned seen = 0;
 
+    if (m->bind)        /* the set may have shrunk since it was read: then work goes on unbound */
+        (void)bind_thread(0, &m->mask);
     for (;;) {
         seen = await(t, &t->generation, seen);
         if (t->stop)
@@ -180,39 +193,120 @@ static int start_member(struct member *m)
     return rc;
 }
 
-int team_open(struct team **out, unsigned n_threads, struct err *e)
+/* The processors that a worker may use under o, of those that `mine` holds. */
+static struct topo_set mask_of(const struct topology *topo, const struct team_opts *o,
+                               const struct topo_cpu *place)
 {
-    bool crowded = n_threads > team_default_threads();
-    struct team *t;
+    struct topo_set s = { { 0 } };
 
-    if (n_threads < 1 || n_threads > TEAM_MAX_THREADS)
-        return err_set(e, WATT_EINVAL, "threads: %u is not in 1..%d", n_threads, TEAM_MAX_THREADS);
-    t = mem_aligned(sizeof *t, CACHE_LINE);
-    if (!t)
-        return err_set(e, WATT_ENOMEM, "threads: out of memory");
-    t->n = n_threads;
-    t->spin_ns = crowded ? CROWDED_SPIN_NS : SPIN_NS;
-    t->sleep_ns = crowded ? CROWDED_SLEEP_NS : SLEEP_NS;
-    t->members = mem_calloc(n_threads, sizeof *t->members);
-    t->shares = mem_aligned(n_threads * sizeof *t->shares, CACHE_LINE);
-    if (!t->members || !t->shares) {
-        team_close(t);
-        return err_set(e, WATT_ENOMEM, "threads: out of memory");
+    if (o->pin == TEAM_PIN_CPU) {
+        topo_add(&s, place->id);
+        return s;
     }
-    for (unsigned i = 1; i < n_threads; i++) {
+    for (uint32_t i = 0; i < topo->n_cpus; i++)
+        if ((!o->only || topo_has(o->only, topo->cpus[i].id)) &&
+            (o->pin == TEAM_PIN_NONE || topo->cpus[i].node == place->node))
+            topo_add(&s, topo->cpus[i].id);
+    return s;
+}
+
+/* The caller, as worker 0. */
+static int bind_caller(struct team *t, const struct topo_set *s, struct err *e)
+{
+    const pid_t tid = (pid_t)syscall(SYS_gettid);
+
+    if (syscall(SYS_sched_getaffinity, tid, sizeof t->before.word, t->before.word) <= 0 ||
+        !bind_thread(tid, s))
+        return err_errno(e, WATT_EINVAL, errno, "threads: cannot bind to processor %u",
+                         t->place[0].id);
+    t->bound_tid = tid;
+    return 0;
+}
+
+static int start_members(struct team *t, const struct topology *topo, const struct team_opts *o,
+                         struct err *e)
+{
+    /* nothing to bind where it would say no more than what holds anyway */
+    const bool bind = o->only || o->pin == TEAM_PIN_CPU ||
+                      (o->pin == TEAM_PIN_NODE && topo->n_nodes > 1);
+
+    for (unsigned i = 1; i < t->n; i++) {
         struct member *m = &t->members[i - 1];
         int rc;
 
-        *m = (struct member){ .team = t, .index = i };
+        *m = (struct member){ .team = t, .index = i, .bind = bind };
+        if (bind)
+            m->mask = mask_of(topo, o, &t->place[i]);
         rc = start_member(m);
-        if (rc != 0) {
-            team_close(t);
+        if (rc != 0)
             return err_errno(e, WATT_ENOMEM, rc, "threads: cannot start thread %u", i);
-        }
         t->n_started++;
     }
-    *out = t;
+    if (o->only || o->pin == TEAM_PIN_CPU) {
+        const struct topo_set mask = mask_of(topo, o, &t->place[0]);
+
+        return bind_caller(t, &mask, e);
+    }
     return 0;
+}
+
+static int open_on(struct team *t, const struct topology *topo, const struct team_opts *o,
+                   struct err *e)
+{
+    const uint32_t has = o->only ? topo_count(o->only) : topo->n_cpus;
+    const bool crowded = t->n > (has < topo->quota ? has : topo->quota);
+    int rc;
+
+    t->spin_ns = crowded ? CROWDED_SPIN_NS : SPIN_NS;
+    t->sleep_ns = crowded ? CROWDED_SLEEP_NS : SLEEP_NS;
+    t->members = mem_calloc(t->n, sizeof *t->members);
+    t->shares = mem_aligned(t->n * sizeof *t->shares, CACHE_LINE);
+    t->place = mem_calloc(t->n, sizeof *t->place);
+    if (!t->members || !t->shares || !t->place)
+        return err_set(e, WATT_ENOMEM, "threads: out of memory");
+    rc = topology_place(topo, o->only, t->n, t->place, e);
+    if (rc < 0)
+        return rc;
+    for (unsigned i = 0; i < t->n; i++)
+        topo_add(&t->nodes, t->place[i].node);
+    return start_members(t, topo, o, e);
+}
+
+int team_open_with(struct team **out, const struct team_opts *o, struct err *e)
+{
+    struct topology topo;
+    struct team *t;
+    int rc = topology_read(&topo, "", e);
+
+    if (rc < 0)
+        return rc;
+    t = mem_aligned(sizeof *t, CACHE_LINE);
+    if (!t) {
+        rc = err_set(e, WATT_ENOMEM, "threads: out of memory");
+        goto out;
+    }
+    t->n = o->n_threads ? o->n_threads : topology_threads(&topo, o->only);
+    if (!o->n_threads && t->n > TEAM_MAX_THREADS)
+        t->n = TEAM_MAX_THREADS;
+    rc = t->n <= TEAM_MAX_THREADS ? open_on(t, &topo, o, e)
+                                  : err_set(e, WATT_EINVAL, "threads: %u is not in 1..%d", t->n,
+                                            TEAM_MAX_THREADS);
+    if (rc < 0)
+        team_close(t);
+    else
+        *out = t;
+out:
+    topology_deinit(&topo);
+    return rc;
+}
+
+int team_open(struct team **out, unsigned n_threads, struct err *e)
+{
+    const struct team_opts o = { .n_threads = n_threads };
+
+    if (n_threads < 1)
+        return err_set(e, WATT_EINVAL, "threads: 0 is not in 1..%d", TEAM_MAX_THREADS);
+    return team_open_with(out, &o, e);
 }
 
 void team_close(struct team *t)
@@ -223,8 +317,11 @@ void team_close(struct team *t)
     announce(t);
     for (unsigned i = 0; i < t->n_started; i++)
         (void)pthread_join(t->members[i].thread, NULL);
+    if (t->bound_tid != 0 && t->bound_tid == (pid_t)syscall(SYS_gettid))
+        (void)bind_thread(t->bound_tid, &t->before);
     mem_free(t->members);
     mem_free(t->shares);
+    mem_free(t->place);
     mem_free(t);
 }
 
@@ -323,62 +420,30 @@ size_t team_take(struct team *t, unsigned worker, size_t n_tasks)
     return task;
 }
 
-/* Quota of one cgroup v2 folder in whole processors, UINT_MAX when it has none. */
-static unsigned cgroup_quota(const char *folder)
+struct topo_cpu team_place(const struct team *t, unsigned worker)
 {
-    char path[PATH_MAX];
-    unsigned long quota = 0, period = 0;
-    FILE *f;
-    int n;
-
-    n = snprintf(path, sizeof path, "/sys/fs/cgroup%s/cpu.max", folder);
-    if (n < 0 || (size_t)n >= sizeof path || !(f = fopen(path, "re")))
-        return UINT_MAX;
-    n = fscanf(f, "%lu %lu", &quota, &period);   /* "max 100000" matches nothing */
-    (void)fclose(f);
-    if (n != 2 || period == 0 || quota == 0)
-        return UINT_MAX;
-    quota = (quota - 1) / period + 1;
-    return quota < UINT_MAX ? (unsigned)quota : UINT_MAX;
+    CHECK(worker < t->n);
+    return t->place[worker];
 }
 
-/* The tightest quota of our cgroup and its parents. In a container our own
- * folder may be mounted as the root, and the path in /proc not exist. */
-static unsigned cgroup_limit(void)
+void team_spread(const struct team *t, void *p, size_t size_bytes)
 {
-    char line[PATH_MAX], folder[PATH_MAX] = "";
-    FILE *f = fopen("/proc/self/cgroup", "re");
-    unsigned limit, q;
+    enum { INTERLEAVE = 3 };        /* MPOL_INTERLEAVE of linux/mempolicy.h */
 
-    while (f && fgets(line, sizeof line, f))
-        if (strncmp(line, "0::/", 4) == 0) {
-            line[strcspn(line, "\n")] = '\0';
-            memcpy(folder, line + 3, strlen(line + 3) + 1);
-        }
-    if (f)
-        (void)fclose(f);
-    limit = cgroup_quota("");
-    while (folder[0] == '/' && folder[1]) {
-        q = cgroup_quota(folder);
-        if (q < limit)
-            limit = q;
-        *strrchr(folder, '/') = '\0';
+    if (topo_count(&t->nodes) > 1 && p)
+        (void)syscall(SYS_mbind, p, size_bytes, INTERLEAVE, t->nodes.word,
+                      (unsigned long)TOPO_MAX_NODES + 1, 0u);
+}
+
+unsigned team_threads(const struct topo_set *only)
+{
+    struct topology topo;
+    struct err e;
+    unsigned n = 1;
+
+    if (topology_read(&topo, "", &e) == 0) {
+        n = topology_threads(&topo, only);
+        topology_deinit(&topo);
     }
-    return limit;
-}
-
-unsigned team_default_threads(void)
-{
-    cpu_set_t set;
-    unsigned n = 1, limit = cgroup_limit();
-
-    if (sched_getaffinity(0, sizeof set, &set) == 0)
-        n = (unsigned)CPU_COUNT(&set);
-    else if (sysconf(_SC_NPROCESSORS_ONLN) > 0)   /* more than a cpu_set_t holds */
-        n = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
-    if (limit < n)
-        n = limit;
-    if (n < 1)
-        n = 1;
     return n < TEAM_MAX_THREADS ? n : TEAM_MAX_THREADS;
 }

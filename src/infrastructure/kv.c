@@ -87,6 +87,13 @@ int kv_open(struct kv **out, const struct kv_spec *spec, struct err *e)
     return 0;
 }
 
+int kv_lock(struct kv *kv, struct err *e)
+{
+    int rc = mem_lock(kv->pages, (size_t)kv->pages_bytes, "keys and values", e);
+
+    return rc < 0 ? rc : mem_lock(kv->slots, (size_t)kv->slots_bytes, "fixed state", e);
+}
+
 void kv_close(struct kv *kv)
 {
     if (!kv)

@@ -31,6 +31,8 @@ struct kv;
 /* WATT_EINVAL spec, WATT_ELIMIT when sizes overflow, WATT_ENOMEM with the numbers. */
 int  kv_open(struct kv **out, const struct kv_spec *spec, struct err *e) MUST_CHECK;
 void kv_close(struct kv *kv);   /* NULL is fine */
+/* Keeps pages and slots in memory, all of them touched; WATT_ELIMIT when the system refuses. */
+int  kv_lock(struct kv *kv, struct err *e) MUST_CHECK;
 
 uint64_t kv_bytes(const struct kv *kv);             /* of all pages and slots */
 /* Bytes of n_slots slots of slot_floats, as kv_open takes them. */

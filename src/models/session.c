@@ -165,15 +165,25 @@ static struct session_memory add_up(const struct session_opts *o, const struct p
 
 /* ---- executors ---- */
 
+unsigned session_threads(const struct session_opts *o)
+{
+    return o->team ? team_size(o->team) : o->n_threads ? o->n_threads : team_threads(o->cpus);
+}
+
+int session_team_open(struct team **out, const struct session_opts *o, struct err *e)
+{
+    const struct team_opts t = { .n_threads = o->n_threads, .pin = o->pin, .only = o->cpus };
+
+    return team_open_with(out, &t, e);
+}
+
 static int exec_plan(const struct program *p, const struct session_opts *o,
                      const struct kv_layout *layout, struct exec_memory *m, struct err *e)
 {
     const struct exec_limits limits = limits_of(o);
 
     if (o->exec == SESSION_EXEC_CPU)
-        return cpu_exec_plan(p, layout, &limits,
-                             o->team ? team_size(o->team)
-                                     : o->n_threads ? o->n_threads : team_default_threads(), m, e);
+        return cpu_exec_plan(p, layout, &limits, session_threads(o), m, e);
     return interp_plan(p, &limits, m, e);
 }
 
@@ -209,12 +219,13 @@ static int open_cpu(struct engine *g, const struct model *m, const struct sessio
 {
     struct opening ctx = { model_gguf(m), o };
     struct cpu_exec_opts x = { .team = o->team, .isa_mask = o->isa_mask,
-                               .progress = forward_progress, .forget = forget_weight,
+                               .lock = o->lock, .progress = forward_progress,
+                               .forget = forget_weight,
                                .ctx = &ctx };
     int rc;
 
     if (!x.team) {
-        rc = team_open(&g->own_team, o->n_threads ? o->n_threads : team_default_threads(), e);
+        rc = session_team_open(&g->own_team, o, e);
         if (rc < 0)
             return rc;
         x.team = g->own_team;
@@ -325,6 +336,9 @@ static int open_parts(struct session *s, struct err *e)
         rc = alloc_tables(s, e);
     if (rc == 0)
         rc = kv_open(&s->kv, &kv, e);
+    if (rc == 0 && s->opts.lock)
+        rc = kv_lock(s->kv, e);
+    s->opts.cpus = NULL;        /* the caller's */
     if (rc < 0)
         return rc;
     s->engine->exec->ops->memory(s->engine->exec, &x);

@@ -45,7 +45,10 @@ struct session_opts {       /* zero means the default everywhere */
     struct session *share;
     enum session_exec exec;
     struct team *team;      /* borrowed; must outlive the session; NULL: one of its own with */
-    unsigned n_threads;     /* this many threads; default team_default_threads() */
+    unsigned n_threads;     /* this many threads; default: base/topology.h */
+    enum team_pin pin;      /* of a team of its own */
+    const struct topo_set *cpus;    /* likewise: processors to use; read at open; NULL: all */
+    bool     lock;          /* keep weights, caches and work space in memory (mlock) */
     uint32_t isa_mask;      /* chips/cpu/features.h; 0: all that the machine has */
     /* While weights are prepared; NULL: not. Non-zero stops with WATT_ECANCEL. */
     int    (*progress)(void *ctx, uint64_t done_bytes, uint64_t total_bytes);
@@ -77,6 +80,12 @@ struct session_input {
                                  * whatever is wanted */
     const int32_t *types;       /* [n_tokens] token types (segments); NULL: all 0 */
 };
+
+/* How many threads a session of these options runs, without its team. */
+unsigned session_threads(const struct session_opts *opts);
+/* The team that it would make for itself, for a caller who wants to share it. */
+int  session_team_open(struct team **out, const struct session_opts *opts,
+                       struct err *e) MUST_CHECK;
 
 struct session;
 struct exec;

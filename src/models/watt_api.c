@@ -100,9 +100,12 @@ static int on_progress(void *ctx, uint64_t done, uint64_t total)
     return 0;
 }
 
-static int session_options(struct session_opts *so, const struct watt_model_options *o,
-                           struct err *e)
+static int session_options(struct session_opts *so, struct topo_set *cpus,
+                           const struct watt_model_options *o, struct err *e)
 {
+    static const enum team_pin pin[] = { [WATT_PIN_NODE] = TEAM_PIN_NODE,
+                                         [WATT_PIN_CPU] = TEAM_PIN_CPU,
+                                         [WATT_PIN_NONE] = TEAM_PIN_NONE };
     static const enum dtype kv[] = { [WATT_KV_F32] = DTYPE_F32, [WATT_KV_F16] = DTYPE_F16,
                                      [WATT_KV_BF16] = DTYPE_BF16, [WATT_KV_Q8_0] = DTYPE_Q8_0 };
     uint32_t mask;
@@ -121,7 +124,18 @@ static int session_options(struct session_opts *so, const struct watt_model_opti
     so->n_ctx = o->n_ctx;
     so->n_seqs = o->n_sessions ? o->n_sessions : 1;
     so->n_marks = SESSION_CHAT_MARKS;
-    so->n_threads = o->n_threads ? o->n_threads : team_default_threads();
+    if (o->pin < 0 || o->pin > WATT_PIN_NONE)
+        return err_set(e, WATT_EINVAL, "pin is %d, which names no way of binding", o->pin);
+    if (o->cpus) {
+        int rc = topo_set_parse(cpus, o->cpus, e);
+
+        if (rc < 0)
+            return err_prefix(e, "cpus");
+        so->cpus = cpus;
+    }
+    so->pin = pin[o->pin];
+    so->lock = o->lock_memory != 0;
+    so->n_threads = o->n_threads ? o->n_threads : team_threads(so->cpus);
     if (o->kv_type != WATT_KV_DEFAULT) {
         so->kv_set = true;
         so->k_dtype = so->v_dtype = kv[o->kv_type];
@@ -134,13 +148,14 @@ int watt_model_open(struct watt_model **out, const char *path,
 {
     struct watt_model_options o = { 0 };
     struct text_model_opts t = { 0 };
+    struct topo_set cpus;
     struct watt_model *m;
     struct err why = { 0 };
     int rc;
 
     if (!out || !path || !read_struct(&o, sizeof o, options))
         return refuse(e, WATT_EINVAL, "watt_model_open: an argument is NULL or options->size is not set");
-    rc = session_options(&t.session, &o, &why);
+    rc = session_options(&t.session, &cpus, &o, &why);
     if (rc < 0)
         return told(e, rc, &why);
     m = mem_calloc(1, sizeof *m);

@@ -239,6 +239,8 @@ int cpu_exec_open(struct exec **out, const struct program *p, const struct kv_la
         goto fail;
     }
     resolve(x);
+    if (o->lock && (rc = mem_lock(x->region, (size_t)x->region_bytes, "work space", e)) < 0)
+        goto fail;
     rc = exec_weights_open(x, o, e);
     if (rc == 0)
         rc = make_tables(x, e);

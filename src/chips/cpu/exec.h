@@ -9,6 +9,7 @@
 struct cpu_exec_opts {
     struct team *team;          /* borrowed; must outlive the executor */
     uint32_t     isa_mask;      /* CPU_ALL: all the machine has */
+    bool         lock;          /* keep weights and work space in memory; WATT_ELIMIT when refused */
     /* Called now and then while weights are packed, from the opening thread; NULL: not.
      * A non-zero return stops with WATT_ECANCEL. */
     int        (*progress)(void *ctx, uint64_t done_bytes, uint64_t total_bytes);

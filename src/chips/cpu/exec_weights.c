@@ -101,6 +101,23 @@ static int load_vectors(struct cpu_exec *x, struct err *e)
     return 0;
 }
 
+/* Everything a step reads: copies, and what is read where the file is mapped. */
+static int lock_weights(const struct cpu_exec *x, struct err *e)
+{
+    int rc = mem_lock(x->packed_region, (size_t)x->s.packed_bytes, "weights", e);
+
+    if (rc == 0)
+        rc = mem_lock(x->vectors, (size_t)x->s.vector_bytes, "weights", e);
+    for (wid w = 1; rc == 0 && w <= prog_n_weights(x->p); w++) {
+        const struct prog_weight *pw = prog_weight_at(x->p, w);
+        const bool mapped = (pw->uses & USE_TABLE) || ((pw->uses & USE_MATRIX) && x->s.packed[w].raw);
+
+        if (mapped)
+            rc = mem_lock(pw->t.data, (size_t)pw->t.size_bytes, pw->name, e);
+    }
+    return rc;
+}
+
 int exec_weights_open(struct cpu_exec *x, const struct cpu_exec_opts *o, struct err *e)
 {
     uint64_t done = 0, at = 0;
@@ -112,6 +129,8 @@ int exec_weights_open(struct cpu_exec *x, const struct cpu_exec_opts *o, struct 
         if (!x->packed_region)
             rc = err_set(e, WATT_ENOMEM, "executor: %" PRIu64 " bytes of prepared weights",
                          x->s.packed_bytes);
+        else
+            team_spread(x->team, x->packed_region, (size_t)x->s.packed_bytes);
     }
 
     for (wid w = 1; rc == 0 && w <= prog_n_weights(x->p); w++) {
@@ -128,7 +147,7 @@ int exec_weights_open(struct cpu_exec *x, const struct cpu_exec_opts *o, struct 
         if (o->progress && o->progress(o->ctx, done, x->s.packed_bytes) != 0)
             rc = err_set(e, WATT_ECANCEL, "stopped while preparing weights");
     }
-    return rc;
+    return rc == 0 && o->lock ? lock_weights(x, e) : rc;
 }
 
 void exec_weights_close(struct cpu_exec *x)
