@@ -81,6 +81,8 @@ wid  build_need(struct build *b, const char *name, const int64_t *shape);
 wid  build_opt(struct build *b, const char *name, const int64_t *shape);   /* 0: absent */
 /* A tensor that may be there and is not read today is no cause for a warning. */
 void build_known(struct build *b, const char *name);
+/* Its number of dimensions, 0: absent. */
+int  build_dims(struct build *b, const char *name);
 /* Extent i of a tensor that must exist (outermost first), 0 after an error. */
 uint32_t build_extent(struct build *b, const char *name, int i);
 
@@ -99,7 +101,7 @@ val  build_scale(struct build *b, val x, float scale);  /* 1 and 0 leave x as it
  * what the tensor has. */
 val  build_linear(struct build *b, val x, const char *name, uint32_t n_out);
 val  build_linear_scaled(struct build *b, val x, const char *name, uint32_t n_out, float scale);
-/* b->norm over the row with NAME.weight and, where present, NAME.bias. */
+/* b->norm over the row with NAME.weight (some files: NAME alone) and, where present, NAME.bias. */
 val  build_norm(struct build *b, val x, const char *name);
 /* The same over each group of columns (a head); the gain has `group` or width elements. */
 val  build_norm_heads(struct build *b, val x, const char *name, uint32_t group);
@@ -138,6 +140,11 @@ void build_qk_norms(struct build *b, struct qkv *t, const struct heads *h, bool 
 
 /* NAME.weight [width of x, n_taps] over time, with NAME.bias where present; a state of its own. */
 val  build_short_conv(struct build *b, val x, const char *name, uint32_t n_taps);
+/* Kimi Delta Attention (arXiv 2510.26692): the gated delta rule with a decay per column of the keys,
+ * short convolutions in front, heads normalised and gated behind. Decays are ssm_a softplus(f), or
+ * with lower_bound < 0 lower_bound sigmoid(ssm_a f). f and the gate come from one matrix
+ * (ssm_f_a, ssm_g_a) or, where there is an ssm_f_b and ssm_g_b, from a narrow pair. */
+val  build_kda(struct build *b, val x, uint32_t n_heads, float lower_bound);
 /* Mamba-1 (dt, B and C of the convolved input; norms of the three where present, or plain ones
  * where ssm.dt_b_c_rms is set) and Mamba-2 (all of the block's input, ssm_norm over groups of the
  * gated output); sizes from the ssm.… keys. */
@@ -153,6 +160,8 @@ struct latent {
     float    temperature;       /* queries grow with the position: struct position_scale_args */
     uint32_t length;
     val      ids;               /* numbers of all heads */
+    val      gate;              /* what each head's output is multiplied with, a column per head;
+                                 * 0: nothing */
 };
 /* x: any value with as many columns as heads. */
 struct latent build_latent_sizes(struct build *b, val x);
@@ -171,6 +180,7 @@ struct moe {
     bool  weigh_input;      /* weights scale what experts read instead of what they give */
     const char *suffix;     /* of the experts' tensors; NULL: "_exps" */
     uint32_t n_used;        /* 0: expert_used_count */
+    float clamp, clamp_shared;  /* act(gate) and up are clamped to these; 0: not */
     uint32_t n_sharing;     /* neighbours with one expert between them: struct route_args */
 };
 /* Score, normalise and scale as the keys expert_gating_func, expert_weights_norm and

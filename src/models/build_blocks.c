@@ -142,7 +142,16 @@ static val gated_halves(struct build *b, val both, struct act_args act)
                       act);
 }
 
-val build_ffn(struct build *b, val x, enum act act, const char *suffix)
+/* act(gate) * up, both clamped first when there is a limit (far below the least value of act,
+ * so that only the upper end of act(gate) is cut). */
+static val gated_pair(struct build *b, val gate, val up, struct act_args act, float limit)
+{
+    if (limit <= 0)
+        return prog_gated(b->p, gate, up, act);
+    return prog_mul(b->p, clamp(b, prog_unary(b->p, gate, act), limit), clamp(b, up, limit));
+}
+
+static val ffn(struct build *b, val x, enum act act, const char *suffix, float limit)
 {
     const uint32_t n_embd = prog_width(b->p, x);
     char gate[64], up[64], down[64], weight[72];
@@ -162,7 +171,7 @@ val build_ffn(struct build *b, val x, enum act act, const char *suffix)
     if (build_has(b, weight)) {
         const val g = build_linear(b, x, gate, n_ff), u = build_linear(b, x, up, n_ff);
 
-        h = prog_gated(b->p, g, u, (struct act_args){ .act = act });
+        h = gated_pair(b, g, u, (struct act_args){ .act = act }, limit);
     } else {
         (void)snprintf(weight, sizeof weight, "%s.weight", up);
         n_up = build_extent(b, weight, 0);
@@ -171,6 +180,11 @@ val build_ffn(struct build *b, val x, enum act act, const char *suffix)
                                        : prog_unary(b->p, h, (struct act_args){ .act = act });
     }
     return build_linear(b, h, down, n_embd);
+}
+
+val build_ffn(struct build *b, val x, enum act act, const char *suffix)
+{
+    return ffn(b, x, act, suffix, 0);
 }
 
 static val expert_linear(struct build *b, val x, val ids, const char *name, uint32_t n_experts,
@@ -238,7 +252,8 @@ static val expert_ffn(struct build *b, val x, val ids, uint32_t n, const struct 
     if (build_has(b, weight)) {
         const val g = expert_linear(b, x, ids, gate, n, 0);
 
-        h = prog_gated(b->p, g, expert_linear(b, x, ids, up, n, prog_width(b->p, g)), m->act);
+        h = gated_pair(b, g, expert_linear(b, x, ids, up, n, prog_width(b->p, g)), m->act,
+                       m->clamp);
     } else {
         h = prog_unary(b->p, expert_linear(b, x, ids, up, n, 0), m->act);
     }
@@ -276,7 +291,7 @@ val build_moe_shared(struct build *b, val x, const struct moe *m)
 
     if (!build_has(b, "blk.%u.ffn_up_shexp.weight"))
         return sum;
-    shared = build_ffn(b, x, m->act.act, "_shexp");
+    shared = ffn(b, x, m->act.act, "_shexp", m->clamp_shared);
     if (build_has(b, "blk.%u.ffn_gate_inp_shexp.weight"))
         shared = prog_mul(b->p, shared,
                           prog_unary(b->p, build_linear(b, x, "blk.%u.ffn_gate_inp_shexp", 1),
@@ -287,5 +302,5 @@ val build_moe_shared(struct build *b, val x, const struct moe *m)
 val build_ffn_or_moe(struct build *b, val x, const struct moe *m)
 {
     return build_has(b, "blk.%u.ffn_gate_inp.weight") ? build_moe_shared(b, x, m)
-                                                       : build_ffn(b, x, m->act.act, "");
+                                                       : ffn(b, x, m->act.act, "", m->clamp_shared);
 }

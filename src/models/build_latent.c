@@ -120,5 +120,7 @@ val build_latent(struct build *b, val x, const struct latent *t)
     q_rot = prog_reshape(b->p, q_rot, t->n);
     y = build_has(b, "blk.%u.attn_k_b.weight") ? absorbed(b, t, q, q_rot, kv, k_rot)
                                                : expanded(b, t, q, q_rot, kv, k_rot);
+    if (t->gate)
+        y = prog_mul(b->p, prog_reshape(b->p, y, t->n), prog_reshape(b->p, t->gate, t->n));
     return build_linear(b, prog_reshape(b->p, y, 1), "blk.%u.attn_output", b->n_embd);
 }

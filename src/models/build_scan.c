@@ -1,6 +1,7 @@
-/* build_scan.c: the recurrent blocks that architectures share: short convolutions, Mamba-1 and
- * Mamba-2. */
+/* build_scan.c: the recurrent blocks that architectures share: short convolutions, Kimi Delta
+ * Attention, Mamba-1 and Mamba-2. */
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 
 #include "models/build.h"
@@ -20,11 +21,100 @@ val build_short_conv(struct build *b, val x, const char *name, uint32_t n_taps)
         return 0;
     }
     (void)snprintf(full, sizeof full, "%s.weight", name);
-    kernel = build_need(b, full, SHAPE(width, n_taps));
+    kernel = build_need(b, full, build_dims(b, full) > 2 ? SHAPE(width, 1, n_taps)
+                                                         : SHAPE(width, n_taps));
     (void)snprintf(full, sizeof full, "%s.bias", name);
     bias = build_opt(b, full, SHAPE(width));
     return prog_short_conv(b->p, x, kernel, bias, prog_state_fixed(b->p, (uint32_t)n_state),
                            (struct conv_args){ n_taps });
+}
+
+/* ---- Kimi Delta Attention ---- */
+
+struct kda { uint32_t n, dim, taps; };
+
+static val act(struct build *b, val x, enum act f)
+{
+    return prog_unary(b->p, x, (struct act_args){ .act = f });
+}
+
+/* A head's part of q, k or v: a product, a convolution over time, SiLU. */
+static val kda_part(struct build *b, val x, const struct kda *a, char which)
+{
+    char linear[32], conv[32];
+
+    (void)snprintf(linear, sizeof linear, "blk.%%u.attn_%c", which);
+    (void)snprintf(conv, sizeof conv, "blk.%%u.ssm_conv1d_%c", which);
+    x = build_linear(b, x, linear, a->n * a->dim);
+    return act(b, build_short_conv(b, x, conv, a->taps), ACT_SILU);
+}
+
+/* x / sqrt(sum of x^2 + eps), per head. */
+static val unit_length(struct build *b, val x, uint32_t dim)
+{
+    const struct norm_args a = { .kind = NORM_RMS, .group = dim,
+                                 .eps = b->norm.eps / (float)dim };
+
+    return prog_affine(b->p, prog_norm(b->p, x, 0, 0, a), (float)(1 / sqrt(dim)), 0);
+}
+
+/* From one matrix, or a narrow pair. */
+static val kda_pair(struct build *b, val x, const struct kda *a, char which)
+{
+    char first[32], second[32], weight[40];
+
+    (void)snprintf(first, sizeof first, "blk.%%u.ssm_%c_a", which);
+    (void)snprintf(second, sizeof second, "blk.%%u.ssm_%c_b", which);
+    (void)snprintf(weight, sizeof weight, "%s.weight", second);
+    if (!build_has(b, weight))
+        return build_linear(b, x, first, a->n * a->dim);
+    return build_linear(b, build_linear(b, x, first, 0), second, a->n * a->dim);
+}
+
+/* Logarithms of what every column of the state keeps. */
+static val kda_decay(struct build *b, val x, const struct kda *a, float lower_bound)
+{
+    const val f = prog_add_w(b->p, kda_pair(b, x, a, 'f'),
+                             build_need(b, "blk.%u.ssm_dt.bias", SHAPE(a->n * a->dim)));
+    const wid rate = build_need(b, "blk.%u.ssm_a", SHAPE(a->n, 1));
+    const val ones = prog_affine(b->p, prog_cols(b->p, f, 0, a->n), 0, 1);
+    const val rates = prog_reshape(b->p, prog_mul_w(b->p, ones, rate), a->n);
+    val y = prog_reshape(b->p, lower_bound < 0 ? f : act(b, f, ACT_SOFTPLUS), a->n);
+
+    y = prog_mul(b->p, y, rates);
+    if (lower_bound < 0)
+        y = prog_affine(b->p, act(b, y, ACT_SIGMOID), lower_bound, 0);
+    return prog_reshape(b->p, y, 1);
+}
+
+val build_kda(struct build *b, val x, uint32_t n_heads, float lower_bound)
+{
+    const struct kda a = { n_heads, build_need_u32(b, "kda.head_dim"),
+                           build_need_u32(b, "ssm.conv_kernel") };
+    const struct delta_args args = { .n_heads = a.n, .n_k_heads = a.n, .k_dim = a.dim,
+                                     .v_dim = a.dim, .scale = (float)(1 / sqrt(a.dim)) };
+    const bool biases = b->biases;
+    val q, k, v, y;
+
+    if (prog_failed(b->p))
+        return 0;
+    if (a.n == 0 || a.n > 4096 || a.dim > 4096 || (uint64_t)a.n * a.dim * a.dim > (1u << 28)) {
+        prog_fail(b->p, WATT_EFORMAT, "%s: delta attention of %u heads of %u columns: the state must "
+                  "stay under 2^28 numbers", gguf_path(b->g), a.n, a.dim);
+        return 0;
+    }
+    b->biases = false;      /* the published block has none */
+    q = unit_length(b, kda_part(b, x, &a, 'q'), a.dim);
+    k = unit_length(b, kda_part(b, x, &a, 'k'), a.dim);
+    v = kda_part(b, x, &a, 'v');
+    y = prog_delta_rule(b->p, q, k, v, kda_decay(b, x, &a, lower_bound),
+                        act(b, build_linear(b, x, "blk.%u.ssm_beta", a.n), ACT_SIGMOID),
+                        prog_state_fixed(b->p, a.n * a.dim * a.dim), &args);
+    y = prog_gated(b->p, kda_pair(b, x, &a, 'g'), build_norm_heads(b, y, "blk.%u.ssm_norm", a.dim),
+                   (struct act_args){ .act = ACT_SIGMOID });
+    y = build_linear(b, y, "blk.%u.attn_output", b->n_embd);
+    b->biases = biases;
+    return y;
 }
 
 /* ---- Mamba ---- */

@@ -131,6 +131,14 @@ void build_known(struct build *b, const char *name)
         b->used[t - gguf_tensor_at(b->g, 0)] = true;
 }
 
+int build_dims(struct build *b, const char *name)
+{
+    char full[NAME_MAX_BYTES];
+    const struct gguf_tensor *t = find(b, name, full);
+
+    return t ? t->t.n_dims : 0;
+}
+
 uint32_t build_extent(struct build *b, const char *name, int i)
 {
     char full[NAME_MAX_BYTES];
@@ -222,7 +230,7 @@ val build_linear(struct build *b, val x, const char *name, uint32_t n_out)
 
 val build_norm_heads(struct build *b, val x, const char *name, uint32_t group)
 {
-    char full[NAME_MAX_BYTES], expanded[NAME_MAX_BYTES];
+    char full[NAME_MAX_BYTES], gain[NAME_MAX_BYTES], expanded[NAME_MAX_BYTES];
     struct norm_args a = b->norm;
     const int64_t width = prog_width(b->p, x);
     const int64_t *shape = SHAPE(group ? group : width);
@@ -233,11 +241,14 @@ val build_norm_heads(struct build *b, val x, const char *name, uint32_t group)
     if (prog_failed(b->p))
         return 0;
     a.group = group;
-    t = find(b, with(full, name, ".weight"), expanded);
+    (void)with(gain, name, ".weight");
+    if (!build_has(b, gain) && build_has(b, name))
+        (void)with(gain, name, "");
+    t = find(b, gain, expanded);
     /* gains of whole rows, or one row per head */
     if (group && t && tensor_elems(&t->t) == width)
         shape = t->t.n_dims == 1 ? whole : by_head;
-    return prog_norm(b->p, x, build_need(b, with(full, name, ".weight"), shape),
+    return prog_norm(b->p, x, build_need(b, gain, shape),
                      build_opt(b, with(full, name, ".bias"), shape), a);
 }
 
