@@ -4,15 +4,15 @@
 #include <string.h>
 
 #define CHUNK_MIN   1024u       /* inputs; a multiple of every group */
-#define TILE_BYTES  ((size_t)160 << 10)
+#define TILE_BYTES  ((size_t)176 << 10)
 #define PANEL_BYTES ((size_t)64 << 10)          /* one raw panel's chunk in f32 */
 #define BLOCK_BYTES 56u         /* of one row and one 32-block in a tile, all parts */
 
 _Static_assert(TILE_BYTES + PANEL_BYTES + 4 * CHUNK_MIN + 4096 <= MATMUL_SCRATCH, "scratch");
 _Static_assert(CHUNK_MIN * PACK_ROWS * sizeof(float) <= PANEL_BYTES, "raw panel");
 
-/* What a tile of 12 rows and a chunk needs, times 7, is TILE_BYTES. */
-#define CUT_ROWS   84u
+/* Whole tiles of 12 and of 16 rows, which with a chunk of inputs fit in TILE_BYTES. */
+#define CUT_ROWS   96u
 #define CUT_PANELS 32u
 
 struct matmul_cut matmul_cut(const struct packed *w, uint32_t n_rows)
@@ -22,8 +22,8 @@ struct matmul_cut matmul_cut(const struct packed *w, uint32_t n_rows)
 
     if (n_rows > 4 && n_rows <= CUT_ROWS)
         cut.panels = 16;
-    if (n_rows > CUT_ROWS) {        /* even shares, in whole tiles of 12 */
-        cut.rows = ((n_rows + n_cuts - 1) / n_cuts + 11) / 12 * 12;
+    if (n_rows > CUT_ROWS) {        /* even shares, in whole tiles */
+        cut.rows = ((n_rows + n_cuts - 1) / n_cuts + 47) / 48 * 48;
         cut.panels = CUT_PANELS;
     }
     /* enough calls for a few threads */
@@ -51,7 +51,7 @@ static size_t tile_bytes(enum act_format f, uint32_t rows, uint32_t n_inputs)
 /* Rows of the next tile out of n left: even shares of as few tiles as can be. */
 static uint32_t tile_rows(const struct blocking *b, uint32_t n)
 {
-    const uint32_t n_tiles = (n + b->rows_max - 1) / b->rows_max;
+    const uint32_t n_tiles = n <= b->rows_once ? 1 : (n + b->rows_max - 1) / b->rows_max;
 
     return (n + n_tiles - 1) / n_tiles;
 }
@@ -313,6 +313,19 @@ static void one_row(struct walk *w, uint32_t chunk)
     }
 }
 
+/* The tiles' kernels ask together for the next panel's chunk, each for a part. */
+static void tiles_ahead(struct tiles *s, const struct walk *w, uint32_t panel)
+{
+    const struct packed *p = w->a->w;
+    const struct layout *l = layout_of(p->dtype);
+    const size_t n_groups = (w->n_inputs + l->group - 1) / l->group;
+    const uint8_t *next = panel_at(p, w->a->mat, panel) + (size_t)(w->from / l->group) * l->group_bytes;
+    const size_t bytes = n_groups * l->group_bytes, part = 64 * AHEAD_LINES * w->n_units;
+
+    for (uint32_t k = 0; k < s->count; k++)
+        s->tile[k].ahead = k * part < bytes ? next + k * part : (const uint8_t *)s->tile[k].q;
+}
+
 static void many_rows(struct walk *w, uint32_t chunk)
 {
     const struct matmul_args *a = w->a;
@@ -326,6 +339,8 @@ static void many_rows(struct walk *w, uint32_t chunk)
                 const uint32_t n = a->last - i < w->b->panels_max ? 1 : w->b->panels_max;
                 const uint8_t *data = panel_data(w, i);
 
+                if (w->b->expand)
+                    tiles_ahead(&tiles, w, i + n < a->last ? i + n : a->first);
                 for (uint32_t k = 0; k < tiles.count; k++)
                     tile_product(w, &tiles.tile[k], tiles.r0[k], tiles.n[k], tiles.rows[k], i,
                                  n, data, a->w->panel_bytes);

@@ -23,7 +23,10 @@ struct tile {
     const int8_t  *q;           /* ACTF_Q8, and the rest */
     const float   *d, *ds;
     const int32_t *b32, *b16;
+    const uint8_t *ahead;       /* packed weights that come next, for kernels of expanded ones
+                                 * to ask for: AHEAD_LINES of 64 bytes per block of inputs */
 };
+#define AHEAD_LINES 4u
 
 /* sum[r][panel][16] += products over n units of one chunk (a unit is a 32-block, an input or
  * a pair). panel: the chunk's first group in the first panel; others follow panel_bytes apart. */
@@ -35,13 +38,14 @@ typedef void expand_fn(uint8_t *dst, const uint8_t *groups, size_t n);
 
 struct blocking {
     uint32_t  rows_max;                         /* largest R with a kernel, <= TILE_ROWS_MAX */
+    uint32_t  rows_once;                        /* so many or fewer are one tile; 0: rows_max */
     uint32_t  panels_max;                       /* panels a kernel takes at once: 1 or 2 */
     uint32_t  parts;                            /* TILE_… that the kernels read */
     tile_fn  *fn[TILE_ROWS_MAX + 1][2];         /* [R][panels - 1]; NULL: use a larger R */
     expand_fn *expand;                          /* NULL: the kernels read panels as they are */
     const struct blocking *many;                /* for more than MANY_ROWS rows; NULL: itself */
 };
-#define MANY_ROWS 16u
+#define MANY_ROWS 48u
 enum { TILE_X = 1, TILE_D = 2, TILE_DS = 4, TILE_B32 = 8, TILE_B16 = 16 };
 
 void matmul_blocked(const struct matmul_args *a, const struct blocking *b);

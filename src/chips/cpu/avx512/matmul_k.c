@@ -24,6 +24,7 @@ ALWAYS_INLINE void k_block(__m512 *acc, struct cursor *c, const uint8_t *g, cons
     const __m512 min = _mm512_mul_ps(dmin, bytes_scale(g + Q4_K_M + PACK_ROWS * j));
     __m512i s[R_MAX];
 
+    fetch(q + (odd ? 256 : 0), 4, R);
     EACH_ROW(R)
         s[r] = _mm512_setzero_si512();
 #pragma GCC unroll 8
@@ -38,9 +39,7 @@ ALWAYS_INLINE void k_block(__m512 *acc, struct cursor *c, const uint8_t *g, cons
         }
         dot(s, w, c->q, k, R);
     }
-    finish(acc, s, scale, c->d, R);
-    EACH_ROW(R)
-        acc[r] = _mm512_fnmadd_ps(min, _mm512_set1_ps(c->ds[r]), acc[r]);
+    finish_min(acc, s, scale, c->d, min, c->ds, R);
     cursor_next(c, R);
 }
 
@@ -48,13 +47,13 @@ ALWAYS_INLINE void k_product(float *sum, const struct tile *t, const uint8_t *g,
                              const unsigned R, const unsigned bits)
 {
     struct cursor c = cursor_of(t);
-    __m512 acc[R_MAX];
+    __m512 regs[R_REGS], *acc = sums_load(regs, sum, R);
 
-    sums_load(acc, sum, R);
     for (size_t i = 0; i < n / 8; i++, g += bits == 5 ? Q5_K_BYTES : Q4_K_BYTES) {
         const __m512 d = half_scale(g + Q4_K_D), dmin = half_scale(g + Q4_K_D + 32);
         const uint8_t *q = g + (bits == 5 ? Q5_K_Q : Q4_K_Q), *h = bits == 5 ? g + Q5_K_H : NULL;
 
+        fetch(g, bits == 5 ? Q5_K_Q / 64 : Q4_K_Q / 64, R);
         for (size_t j = 0; j < 8; j += 2, q += 512) {
             k_block(acc, &c, g, q, h, j, 0, d, dmin, R);
             k_block(acc, &c, g, q, h, j + 1, 1, d, dmin, R);
@@ -110,6 +109,7 @@ ALWAYS_INLINE void q6_block(__m512 *acc, struct cursor *c, const uint8_t *l, con
     __m512i s[R_MAX];
     __m512 u[R_MAX];
 
+    fetch(h + 384 * j, 6, R);
     q6_half(s, c, l + 512 * (j % 2), h, j, 0, R);
     EACH_ROW(R)
         u[r] = _mm512_mul_ps(_mm512_cvtepi32_ps(s[r]), s0);
@@ -131,10 +131,9 @@ ALWAYS_INLINE void q6_pair(__m512i (*s)[2], __m512i u, __m512i v, const int8_t *
     const __m512i hi = _mm512_ternarylogic_epi32(top, j ? u : _mm512_slli_epi16(u, 2),
                                                  _mm512_srli_epi16(v, 2), 0xCA);
 
-    s[j][i / 4] = _mm512_dpbusd_epi32(s[j][i / 4], _mm512_and_si512(lo, six),
-                                      bcast32(q + ACT_BLOCK * j + 4 * i));
-    s[j + 2][i / 4] = _mm512_dpbusd_epi32(s[j + 2][i / 4], _mm512_and_si512(hi, six),
-                                          bcast32(q + ACT_BLOCK * (j + 2) + 4 * i));
+    s[j][i / 4] = dot_bcast(s[j][i / 4], _mm512_and_si512(lo, six), q + ACT_BLOCK * j + 4 * i);
+    s[j + 2][i / 4] = dot_bcast(s[j + 2][i / 4], _mm512_and_si512(hi, six),
+                                q + ACT_BLOCK * (j + 2) + 4 * i);
 }
 
 /* Reads lines that are needed a little later than those behind them. */
@@ -184,15 +183,15 @@ ALWAYS_INLINE void q6_k(float *sum, const struct tile *t, const uint8_t *g, size
                         const unsigned R)
 {
     struct cursor c = cursor_of(t);
-    __m512 acc[R_MAX];
+    __m512 regs[R_REGS], *acc = sums_load(regs, sum, R);
 
-    sums_load(acc, sum, R);
     for (size_t i = 0; i < n / 8; i++, g += Q6_K_BYTES) {
         const __m512 d = _mm512_mul_ps(_mm512_load_ps((const void *)(g + Q6_K_D)),
                                        _mm512_set1_ps(0.25f));
 
         if (R == 1)
             touch(g + Q6_K_SC, 4);
+        fetch(g, Q6_K_Q / 64, R);
         for (size_t half = 0; half < 2; half++) {
             const uint8_t *h = g + Q6_K_Q + Q6_K_HALF * half + Q6_K_H;
             const uint8_t *l = g + Q6_K_Q + Q6_K_HALF * half + Q6_K_L;
@@ -210,6 +209,6 @@ ALWAYS_INLINE void q6_k(float *sum, const struct tile *t, const uint8_t *g, size
     }
     sums_store(sum, acc, R);
 }
-Q8_KERNELS(q6_k, TILE_D | TILE_B16, &q6_k_wide_avx512)
+Q8_KERNELS_16(q6_k, TILE_D | TILE_B16, &q6_k_wide_avx512)
 
 void matmul_q6_k_avx512(const struct matmul_args *a) { matmul_blocked(a, &q6_k_blocking); }

@@ -54,36 +54,36 @@ ALWAYS_INLINE void one_scale(__m512 *acc, const struct cursor *c, const uint8_t 
 ALWAYS_INLINE void two_scales(__m512 *acc, const struct cursor *c, const uint8_t *block,
                               const unsigned with_min, const unsigned R)
 {
-    __m512i s[R_MAX];
-    __m512 u[R_MAX];
+    const __m512 scale0 = floats_at(block, 0), scale1 = floats_at(block, 1);
+    __m512i s0[R_MAX], s1[R_MAX];
 
-    start(s, c->b16, R);
-    four_words(s, block, c->q, 0, R);
-    EACH_ROW(R)
-        u[r] = _mm512_mul_ps(_mm512_cvtepi32_ps(s[r]), floats_at(block, 0));
-    start(s, c->b16 + R, R);
-    four_words(s, block, c->q, 4, R);
-    EACH_ROW(R)
-        u[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(s[r]), floats_at(block, 1), u[r]);
-    if (with_min)
-        EACH_ROW(R) {
-            u[r] = _mm512_fmadd_ps(floats_at(block, 2), _mm512_cvtepi32_ps(bcast32(c->b16 + r)),
-                                   u[r]);
-            u[r] = _mm512_fmadd_ps(floats_at(block, 3),
-                                   _mm512_cvtepi32_ps(bcast32(c->b16 + R + r)), u[r]);
+    start(s0, c->b16, R);
+    four_words(s0, block, c->q, 0, R);
+    start(s1, c->b16 + R, R);
+    four_words(s1, block, c->q, 4, R);
+    EACH_ROW(R) {
+        __m512 u = _mm512_mul_ps(_mm512_cvtepi32_ps(s0[r]), scale0);
+
+        u = _mm512_fmadd_ps(_mm512_cvtepi32_ps(s1[r]), scale1, u);
+        if (with_min) {
+            u = _mm512_fmadd_ps(floats_at(block, 2), _mm512_cvtepi32_ps(bcast32(c->b16 + r)), u);
+            u = _mm512_fmadd_ps(floats_at(block, 3), _mm512_cvtepi32_ps(bcast32(c->b16 + R + r)),
+                                u);
         }
-    EACH_ROW(R)
-        acc[r] = _mm512_fmadd_ps(u[r], _mm512_set1_ps(c->d[r]), acc[r]);
+        acc[r] = _mm512_fmadd_ps(u, _mm512_set1_ps(c->d[r]), acc[r]);
+    }
 }
 
 ALWAYS_INLINE void wide(float *sum, const struct tile *t, const uint8_t *p, size_t n,
                         const unsigned R, const unsigned n_scales, const unsigned with_min)
 {
     struct cursor c = cursor_of(t);
-    __m512 acc[R_MAX];
+    const uint8_t *ahead = t->ahead;
+    __m512 regs[R_REGS], *acc = sums_load(regs, sum, R);
 
-    sums_load(acc, sum, R);
     for (size_t i = 0; i < n; i++, p += wide_block_bytes(n_scales, with_min)) {
+        for (unsigned k = 0; k < AHEAD_LINES && R > 1; k++, ahead += 64)
+            _mm_prefetch((const char *)ahead, _MM_HINT_NTA);
         if (n_scales == 1)
             one_scale(acc, &c, p, with_min, R);
         else
@@ -102,18 +102,19 @@ ALWAYS_INLINE void wide(float *sum, const struct tile *t, const uint8_t *p, size
     }
 #define WIDE_KERNELS(S, M)                                                               \
     WIDE_KERNEL(S, M, 1) WIDE_KERNEL(S, M, 2) WIDE_KERNEL(S, M, 3) WIDE_KERNEL(S, M, 4)  \
-    WIDE_KERNEL(S, M, 6) WIDE_KERNEL(S, M, 8)
+    WIDE_KERNEL(S, M, 6) WIDE_KERNEL(S, M, 8) WIDE_KERNEL(S, M, 12)
 WIDE_KERNELS(1, 0)
 WIDE_KERNELS(1, 1)
 WIDE_KERNELS(2, 0)
 WIDE_KERNELS(2, 1)
 
 #define WIDE_FN(S, M)                                                                    \
-    .rows_max = 8, .panels_max = 1,                                                      \
+    .rows_max = (S) == 1 ? 12 : 8, .panels_max = 1,                                                     \
     .parts = TILE_D | ((S) == 1 ? TILE_B32 : TILE_B16) | ((S) == 1 && (M) ? TILE_DS : 0), \
     .fn = { [1] = { wide_##S##_##M##_1 }, [2] = { wide_##S##_##M##_2 },                  \
             [3] = { wide_##S##_##M##_3 }, [4] = { wide_##S##_##M##_4 },                  \
-            [6] = { wide_##S##_##M##_6 }, [8] = { wide_##S##_##M##_8 } }
+            [6] = { wide_##S##_##M##_6 }, [8] = { wide_##S##_##M##_8 },                  \
+            [12] = { wide_##S##_##M##_12 } }
 #define WIDE_TYPE(name, S, M)                                                            \
     const struct blocking name##_wide_avx512 = { .expand = expand_##name, WIDE_FN(S, M) };
 #define WIDE_MATMUL(name, S, M)                                                          \

@@ -35,13 +35,19 @@ ALWAYS_INLINE void cursor_next(struct cursor *c, const unsigned R)
     c->b16 += 2 * R;
 }
 
-ALWAYS_INLINE void sums_load(__m512 *acc, const float *sum, const unsigned R)
+/* acc: in regs, loaded from sum; or sum itself. */
+ALWAYS_INLINE __m512 *sums_load(__m512 *regs, float *sum, const unsigned R)
 {
+    if (R > R_REGS)
+        return (__m512 *)(void *)sum;
     EACH_ROW(R)
-        acc[r] = _mm512_load_ps(sum + PACK_ROWS * r);
+        regs[r] = _mm512_load_ps(sum + PACK_ROWS * r);
+    return regs;
 }
 ALWAYS_INLINE void sums_store(float *sum, const __m512 *acc, const unsigned R)
 {
+    if (R > R_REGS)
+        return;
     EACH_ROW(R)
         _mm512_store_ps(sum + PACK_ROWS * r, acc[r]);
 }
@@ -51,11 +57,28 @@ ALWAYS_INLINE void start(__m512i *s, const int32_t *bias, const unsigned R)
     EACH_ROW(R)
         s[r] = bcast32(bias + r);
 }
+/* s + w times the four bytes at q in every lane. Compilers make two instructions and a register
+ * of this, and the core runs out of registers to look ahead with. */
+ALWAYS_INLINE __m512i dot_bcast(__m512i s, __m512i w, const int8_t *q)
+{
+    __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(s) : "v"(w), "m"(*(const int8_t (*)[4])q));
+    return s;
+}
 /* The weights of inputs 4k … 4k+3 of a block times R rows. */
 ALWAYS_INLINE void dot(__m512i *s, __m512i w, const int8_t *q, const unsigned k, const unsigned R)
 {
     EACH_ROW(R)
-        s[r] = _mm512_dpbusd_epi32(s[r], w, bcast32(q + ACT_BLOCK * r + 4 * k));
+        s[r] = dot_bcast(s[r], w, q + ACT_BLOCK * r + 4 * k);
+}
+/* Asks for lines of weights some blocks ahead of p. One row needs none of this: there the
+ * hardware's own foresight is better, and a core has few misses of its own under way. With more
+ * rows the weights come slowly and between other streams, and it fails. */
+#define FETCH_AHEAD 3072
+ALWAYS_INLINE void fetch(const uint8_t *p, const unsigned lines, const unsigned R)
+{
+#pragma GCC unroll 9
+    for (unsigned i = 0; i < lines && R > 1; i++)
+        _mm_prefetch((const char *)p + FETCH_AHEAD + 64 * i, _MM_HINT_NTA);
 }
 /* acc += float(s) * (scale * d) */
 ALWAYS_INLINE void finish(__m512 *acc, const __m512i *s, __m512 scale, const float *d,
@@ -64,6 +87,17 @@ ALWAYS_INLINE void finish(__m512 *acc, const __m512i *s, __m512 scale, const flo
     EACH_ROW(R)
         acc[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(s[r]),
                                  _mm512_mul_ps(scale, _mm512_set1_ps(d[r])), acc[r]);
+}
+/* The same and acc -= min * ds */
+ALWAYS_INLINE void finish_min(__m512 *acc, const __m512i *s, __m512 scale, const float *d,
+                              __m512 min, const float *ds, const unsigned R)
+{
+    EACH_ROW(R) {
+        const __m512 a = _mm512_fmadd_ps(_mm512_cvtepi32_ps(s[r]),
+                                         _mm512_mul_ps(scale, _mm512_set1_ps(d[r])), acc[r]);
+
+        acc[r] = _mm512_fnmadd_ps(min, _mm512_set1_ps(ds[r]), a);
+    }
 }
 
 /* Defines the kernels NAME_R from NAME(sum, tile, panel, n, R), and NAME_blocking. */
@@ -74,14 +108,25 @@ ALWAYS_INLINE void finish(__m512 *acc, const __m512i *s, __m512 scale, const flo
         (void)panel_bytes;                                                         \
         NAME(sum, t, panel, n, R);                                                 \
     }
-#define Q8_KERNELS(NAME, PARTS, MANY)                                                    \
+/* ONCE: so many rows take one tile, 12 or 16. One of 16 rows keeps its sums in memory and is a
+ * little slower, but reads and decodes the weights once: right where that is dear. */
+#define Q8_KERNELS(NAME, PARTS, MANY)                                              \
     Q8_KERNEL(NAME, 1) Q8_KERNEL(NAME, 2) Q8_KERNEL(NAME, 3) Q8_KERNEL(NAME, 4)    \
     Q8_KERNEL(NAME, 6) Q8_KERNEL(NAME, 8) Q8_KERNEL(NAME, 10) Q8_KERNEL(NAME, 12)  \
+    static const struct blocking NAME##_blocking = { Q8_FNS(NAME, PARTS, MANY) };
+/* With a kernel of 16 rows for batches of 13 to 16. Its sums wait in memory, which is a little
+ * slower, but it reads and decodes the weights once: right where that is dear. */
+#define Q8_KERNELS_16(NAME, PARTS, MANY)                                           \
+    Q8_KERNEL(NAME, 1) Q8_KERNEL(NAME, 2) Q8_KERNEL(NAME, 3) Q8_KERNEL(NAME, 4)    \
+    Q8_KERNEL(NAME, 6) Q8_KERNEL(NAME, 8) Q8_KERNEL(NAME, 10) Q8_KERNEL(NAME, 12)  \
+    Q8_KERNEL(NAME, 16)                                                            \
     static const struct blocking NAME##_blocking = {                               \
-        .rows_max = R_MAX, .panels_max = 1, .parts = (PARTS), .many = (MANY),      \
-        .fn = { [1] = { NAME##_1 }, [2] = { NAME##_2 }, [3] = { NAME##_3 },        \
-                [4] = { NAME##_4 }, [6] = { NAME##_6 }, [8] = { NAME##_8 },        \
-                [10] = { NAME##_10 }, [12] = { NAME##_12 } },                      \
+        Q8_FNS(NAME, PARTS, MANY), .rows_once = 16, .fn[16] = { NAME##_16 }        \
     };
+#define Q8_FNS(NAME, PARTS, MANY)                                                  \
+    .rows_max = R_REGS, .panels_max = 1, .parts = (PARTS), .many = (MANY),         \
+    .fn[1] = { NAME##_1 }, .fn[2] = { NAME##_2 }, .fn[3] = { NAME##_3 },           \
+    .fn[4] = { NAME##_4 }, .fn[6] = { NAME##_6 }, .fn[8] = { NAME##_8 },           \
+    .fn[10] = { NAME##_10 }, .fn[12] = { NAME##_12 }
 
 #endif

@@ -12,7 +12,10 @@
 /* Loops over rows are unrolled, so that arrays of R vectors live in registers. */
 #define EACH_ROW(R) _Pragma("GCC unroll 16") for (unsigned r = 0; r < (R); r++)
 
-#define R_MAX 12
+/* Rows that a kernel takes at most, and whose sums stay in registers beside the dots; those of
+ * more rows wait in memory from block to block. */
+#define R_MAX 16
+#define R_REGS 12
 
 ALWAYS_INLINE __m512i load512(const void *p) { return _mm512_load_si512(p); }
 ALWAYS_INLINE __m512i bcast32(const void *p)
