@@ -9,6 +9,7 @@ extern const struct cli_verb verb_quantize;
 extern const struct cli_verb verb_tokenize;
 extern const struct cli_verb verb_template;
 extern const struct cli_verb verb_logits;
+extern const struct cli_verb verb_embed;
 extern const struct cli_verb verb_synth;
 extern const struct cli_verb verb_completion;
 
@@ -20,6 +21,7 @@ const struct cli_verb *const cli_verbs[] = {
     &verb_tokenize,
     &verb_template,
     &verb_logits,
+    &verb_embed,
     &verb_synth,
     &verb_completion,
     NULL

@@ -444,9 +444,10 @@ static int encode_with(const struct tokenizer *t, struct tokenizer_scratch *s, c
         rc = tok_emit(out, t->roles[TOKEN_BOS], e);
     if (rc == 0)
         rc = encode_body(t, s, text, len, flags, out, e);
+    /* WordPiece texts end with sep, whether or not the file calls it eos as well */
     if (rc == 0 && special && t->type == TOKENIZER_WPM && t->roles[TOKEN_SEP] >= 0)
         rc = tok_emit(out, t->roles[TOKEN_SEP], e);
-    if (rc == 0 && special && t->add_eos)
+    else if (rc == 0 && special && t->add_eos)
         rc = tok_emit(out, t->roles[TOKEN_EOS], e);
     if (rc < 0)
         out->n = before;

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Compares encoders with transformers, layer stack and pooling.
+"""Compares encoders with transformers: hidden states, and a cross-encoder's scores.
 
 Tiny random models of transformers' own classes are written to GGUF under the
 names that format has for their tensors, and the last hidden state of each token
-is compared: `watt logits` against the model in float64. BERT, RoBERTa, Nomic BERT,
+is compared: `watt logits` against the model in float64. BERT, RoBERTa,
 ModernBERT, T5 (plain and gated), EmbeddingGemma (Gemma 3 read both ways) and
 EuroBERT; several lengths, windows and distances shorter than the text among them.
+Then `watt embed --rerank` against a classifier over pairs.
 
 WATT names the program under test.
 """
@@ -70,9 +71,11 @@ def keys_of(c, **more):
             "attention.head_count": c.num_attention_heads, "attention.head_count_kv": heads, **more}
 
 
-def write(path, arch, keys, model, names, change=None):
+def write(path, arch, keys, model, names, change=None, extra=None):
     """names: our name by the model's, with {} for the layer; change(name, tensor) may edit."""
     w = Writer(path, arch, keys)
+    for key, value in (extra or {}).items():
+        w.key(key, value)
     seen = set()
     for name, data in model.state_dict().items():
         parts = name.split(".")
@@ -273,6 +276,39 @@ def eurobert(path):
     compare("EuroBERT", path, m)
 
 
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+def reranker(path):
+    """A cross-encoder: pooler and classifier, pairs with segments."""
+    vocab = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + list(LETTERS)
+    vocab += ["##" + c for c in LETTERS]
+    c = tf.BertConfig(**SIZE | {"vocab_size": len(vocab)}, max_position_embeddings=64, num_labels=1)
+    m = random_weights(tf.BertForSequenceClassification(c), 8).double().eval()
+    names = {"bert." + k: v for k, v in BERT_LAYER.items()}
+    names |= {"bert.pooler.dense": "cls", "classifier": "cls.output"}
+    special = {"bos": 2, "cls": 2, "seperator": 3, "unknown": 1, "padding": 0, "mask": 4}
+    keys = keys_of(c, **{"attention.layer_norm_epsilon": c.layer_norm_eps, "context_length": 64})
+    extra = {f"tokenizer.ggml.{k}_token_id": v for k, v in special.items()}
+    extra |= {"tokenizer.ggml.model": "bert", "tokenizer.ggml.tokens": [
+        t if t[0] == "[" else t[2:] if t[0] == "#" else "\u2581" + t for t in vocab]}
+    write(path, "bert", keys, m, names, extra=extra)
+    file = path + ".vocab"
+    with open(file, "w", encoding="utf-8") as f:
+        f.write("\n".join(vocab) + "\n")
+    tok = tf.BertTokenizer(file)
+    docs = ["abc def", "q", "hello world of letters", "z z z z z"]
+    out = subprocess.run([WATT, "embed", path, "--rerank", "what is it", "-q", "--format", "f32",
+                          *(a for d in docs for a in ("--text", d))], check=True,
+                         capture_output=True).stdout
+    got = np.frombuffer(out, dtype="<f4")
+    for doc, score in zip(docs, got, strict=True):
+        with torch.no_grad():
+            want = m(**tok("what is it", doc, return_tensors="pt")).logits[0, 0].item()
+        assert abs(want - score) < 1e-5, (doc, want, score)
+    print(f"BERT cross-encoder: {len(docs)} pairs")
+
+
 def main():
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "m.gguf")
@@ -284,6 +320,7 @@ def main():
         gemma(path)
         if hasattr(tf, "EuroBertModel"):
             eurobert(path)
+        reranker(path)
 
 
 if __name__ == "__main__":
