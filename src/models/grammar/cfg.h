@@ -1,0 +1,58 @@
+/* cfg.h: a context-free grammar over bytes while it is put together, and its compilation.
+ *
+ * Rules are automata that may call rules, so what is regular needs no rule of its own. The
+ * front ends (GBNF, regular expressions, JSON Schema, tags) record nodes and edges in one nfa;
+ * cfg_compile then
+ *  - drops calls of rules that can produce nothing, so that no path of the result is a dead end,
+ *  - writes small rules that don't recurse into their callers,
+ *  - makes every rule deterministic,
+ * and gives an immutable struct grammar. Left recursion and empty rules are fine.
+ * One owner thread; everything is freed by cfg_deinit. */
+#ifndef MODELS_GRAMMAR_CFG_H
+#define MODELS_GRAMMAR_CFG_H
+
+#include "base/err.h"
+#include "base/str.h"
+#include "models/grammar/fa.h"
+
+struct grammar;
+
+#define CFG_MAX_RULES  (1u << 16)
+#define CFG_MAX_NODES  (1u << 20)   /* of all rules as recorded, and of any one when expanded */
+#define CFG_MAX_STATES (1u << 19)
+#define CFG_MAX_TABLE_BYTES ((size_t)192 << 20)
+
+struct cfg_rule {
+    uint32_t start, end;        /* nodes; FA_NONE until defined */
+    bool     keep;              /* called even where it is small: its masks are then found once
+                                 * for all its callers (mask.h) */
+};
+
+struct cfg {
+    struct nfa       a;
+    struct cfg_rule *rules;
+    uint32_t         n_rules, cap_rules;
+    uint32_t         rare_char; /* shared rule of json strings, FA_NONE until used */
+    bool             failed;    /* memory, or CFG_MAX_RULES */
+};
+
+void     cfg_init(struct cfg *g);
+void     cfg_deinit(struct cfg *g);
+/* A rule without a body; 0 after a failure. */
+uint32_t cfg_rule(struct cfg *g);
+void     cfg_define(struct cfg *g, uint32_t rule, uint32_t start, uint32_t end);
+void     cfg_call(struct cfg *g, uint32_t from, uint32_t rule, uint32_t to);
+
+/* The UTF-8 of the characters lo..hi (surrogates are left out). */
+void     cfg_chars(struct cfg *g, uint32_t from, uint32_t lo, uint32_t hi, uint32_t to);
+/* Words of an automaton over characters, as UTF-8. */
+void     cfg_text(struct cfg *g, uint32_t from, const struct dfa *d, uint32_t to);
+/* The same as the inside of a JSON string (RFC 8259, 7): every character plain where that is
+ * allowed, the short escapes that are needed, and \uXXXX for what is not printable ASCII. */
+void     cfg_json_text(struct cfg *g, uint32_t from, const struct dfa *d, uint32_t to);
+
+/* WATT_EINVAL when the language is empty ("can't be satisfied"), WATT_ELIMIT, WATT_ENOMEM. */
+int      cfg_compile(struct grammar **out, struct cfg *g, uint32_t root, const char *what,
+                     struct err *e) MUST_CHECK;
+
+#endif

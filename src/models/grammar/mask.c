@@ -1,0 +1,468 @@
+/* mask.c: walking the vocabulary's tree through a grammar, and keeping what was found. */
+#include "models/grammar/mask.h"
+
+#include <pthread.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+#define MAX_KEY   24u       /* states of a key: deeper ones are not kept */
+#define MAX_PATHS 64u       /* keys of one state of a frontier */
+#define LIST_MAX(n_words) ((n_words) / 2)   /* longer lists of tokens are kept as bits */
+
+/* Tokens that follow for sure, and where the answer depends on what lies below: the nodes of the
+ * tree at which the known calls have all returned. The next longer key answers for those. */
+struct entry {
+    uint64_t  hash;
+    uint32_t  n_key, n;     /* n: tokens of a list */
+    uint32_t  n_exits;
+    bool      is_list;
+    uint32_t  data[];       /* key, exits, then bits or list */
+};
+
+/* The states of a walk after a byte of the path: one (most often), or several in confs. */
+struct frame {
+    uint32_t state, node;           /* STATE_NONE: several */
+    uint32_t first, n;              /* of confs */
+    uint32_t n_nodes, n_edges;      /* of the stack after this byte */
+    uint32_t top;                   /* of confs after this byte */
+};
+
+struct grammar_masks {
+    struct grammar          *g;
+    const struct token_trie *t;
+    atomic_uint              refs;
+    pthread_mutex_t          mu;
+    struct entry           **slots; /* under mu, as all below */
+    uint32_t                 n_slots, n_entries;
+    size_t                   bytes;
+    struct gss               stack; /* scratch of walks */
+    struct frame            *frames;    /* [max_depth + 1] */
+    struct gss_config       *confs;
+    uint32_t                 cap_confs;
+    uint64_t                *bits;      /* [n_words] of the walk */
+    uint32_t                *exits;     /* nodes where it left what is known */
+    uint32_t                 n_exits, cap_exits;
+    struct mask_stats        stats;
+};
+
+int grammar_masks_open(struct grammar_masks **out, struct grammar *g, const struct token_trie *t,
+                       struct err *e)
+{
+    struct grammar_masks *m = mem_calloc(1, sizeof *m);
+
+    if (!m)
+        return err_set(e, WATT_ENOMEM, "grammar: masks");
+    atomic_init(&m->refs, 1);
+    pthread_mutex_init(&m->mu, NULL);
+    m->g = grammar_ref(g);
+    m->t = t;
+    m->n_slots = 256;
+    m->cap_confs = 256;
+    m->slots = mem_calloc(m->n_slots, sizeof *m->slots);
+    m->frames = mem_array((size_t)t->max_depth + 1, sizeof *m->frames);
+    m->confs = mem_array(m->cap_confs, sizeof *m->confs);
+    m->bits = mem_array(t->n_words ? t->n_words : 1, sizeof *m->bits);
+    if (!m->slots || !m->frames || !m->confs || !m->bits || gss_init(&m->stack, e) < 0) {
+        grammar_masks_close(m);
+        return err_set(e, WATT_ENOMEM, "grammar: masks");
+    }
+    *out = m;
+    return 0;
+}
+
+struct grammar_masks *grammar_masks_ref(struct grammar_masks *m)
+{
+    atomic_fetch_add(&m->refs, 1);
+    return m;
+}
+
+static void forget(struct grammar_masks *m)
+{
+    for (uint32_t i = 0; m->slots && i < m->n_slots; i++) {
+        mem_free(m->slots[i]);
+        m->slots[i] = NULL;
+    }
+    m->n_entries = 0;
+    m->bytes = 0;
+}
+
+void grammar_masks_close(struct grammar_masks *m)
+{
+    if (!m || atomic_fetch_sub(&m->refs, 1) != 1)
+        return;
+    forget(m);
+    mem_free(m->slots);
+    mem_free(m->frames);
+    mem_free(m->confs);
+    mem_free(m->bits);
+    mem_free(m->exits);
+    gss_deinit(&m->stack);
+    grammar_close(m->g);
+    pthread_mutex_destroy(&m->mu);
+    mem_free(m);
+}
+
+const struct token_trie *grammar_masks_trie(const struct grammar_masks *m)
+{
+    return m->t;
+}
+
+struct grammar *grammar_masks_grammar(const struct grammar_masks *m)
+{
+    return m->g;
+}
+
+void grammar_masks_stats(struct grammar_masks *m, struct mask_stats *st)
+{
+    pthread_mutex_lock(&m->mu);
+    *st = m->stats;
+    st->bytes = m->bytes;
+    pthread_mutex_unlock(&m->mu);
+}
+
+/* ---- walking ---- */
+
+static bool put_confs(struct grammar_masks *m, uint32_t at, const struct gss_config *c, uint32_t n)
+{
+    if (at + n > m->cap_confs) {
+        struct gss_config *p;
+
+        p = mem_grow(m->confs, 2 * ((size_t)at + n), sizeof *p);
+        if (!p)
+            return false;
+        m->confs = p;
+        m->cap_confs = 2 * (at + n);
+    }
+    if (n)
+        memcpy(m->confs + at, c, n * sizeof *c);
+    return true;
+}
+
+static bool put_exit(struct grammar_masks *m, uint32_t node)
+{
+    if (m->n_exits == m->cap_exits) {
+        const uint32_t cap = m->cap_exits ? m->cap_exits * 2 : 256;
+        uint32_t *p = mem_grow(m->exits, cap, sizeof *p);
+
+        if (!p)
+            return false;
+        m->exits = p;
+        m->cap_exits = cap;
+    }
+    m->exits[m->n_exits++] = node;
+    return true;
+}
+
+static void allow(struct grammar_masks *m, int32_t token)
+{
+    for (; token >= 0; token = m->t->same[token])
+        m->bits[token / 64] |= (uint64_t)1 << token % 64;
+}
+
+/* Everything a byte leads to when it is not just another state of the same rule. */
+static bool step_frame(struct grammar_masks *m, struct gss *s, const struct frame *f,
+                       struct frame *to, unsigned char byte)
+{
+    const struct gss_config one = { f->state, f->node };
+
+    s->n_nodes = f->n_nodes;
+    s->n_edges = f->n_edges;
+    if (f->state != STATE_NONE)
+        gss_step(s, m->g, &one, 1, byte);
+    else
+        gss_step(s, m->g, m->confs + f->first, f->n, byte);
+    if (s->failed)
+        return false;
+    to->n_nodes = s->n_nodes;
+    to->n_edges = s->n_edges;
+    to->first = f->top;
+    to->n = s->n_work;
+    to->top = f->top;
+    to->state = STATE_NONE;
+    if (s->n_work == 1) {
+        to->state = s->work[0].state;
+        to->node = s->work[0].node;
+        return true;
+    }
+    to->top += s->n_work;
+    return put_confs(m, f->top, s->work, s->n_work);
+}
+
+/* Walks the tree's nodes from..to, whose path so far led to frames[depth of `from` - 1]. Adds to
+ * m->bits the tokens that fit, and to m->exits the nodes at which GSS_OPEN was returned through
+ * while tokens go on. */
+static bool walk(struct grammar_masks *m, struct gss *s, uint32_t from, uint32_t to)
+{
+    const struct grammar *g = m->g;
+    const struct trie_node *nodes = m->t->nodes;
+
+    for (uint32_t i = from; i < to;) {
+        const struct trie_node *node = &nodes[i];
+        const struct frame *f = &m->frames[node->depth - 1];
+        struct frame *after = &m->frames[node->depth];
+
+        if (f->state != STATE_NONE) {
+            const uint32_t next = grammar_next(g, f->state, node->byte);
+
+            if (next == STATE_NONE) {
+                i = node->skip;
+                continue;
+            }
+            if (g->state_flags[next] == STATE_BYTES && g->call_at[next] == g->call_at[next + 1]) {
+                *after = *f;
+                after->state = next;
+                if (node->token >= 0)
+                    allow(m, node->token);
+                i++;
+                continue;
+            }
+        }
+        if (!step_frame(m, s, f, after, node->byte))
+            return false;
+        if (s->n_work == 0 && !s->at_bottom && !s->at_open) {
+            i = node->skip;
+            continue;
+        }
+        if (node->token >= 0)
+            allow(m, node->token);
+        if (s->at_open && node->skip > i + 1 && !put_exit(m, i))
+            return false;
+        i = s->n_work == 0 ? node->skip : i + 1;
+    }
+    return true;
+}
+
+static int walk_failed(struct gss *s, struct err *e)
+{
+    s->failed = false;
+    return err_set(e, WATT_ELIMIT, "grammar: too ambiguous (over %u states at once)",
+                   GSS_MAX_CONFIGS);
+}
+
+/* A frame of the frontier in s->work. */
+static bool start_frame(struct grammar_masks *m, const struct gss *s, struct frame *f)
+{
+    *f = (struct frame){ .state = STATE_NONE, .n = s->n_work, .n_nodes = s->n_nodes,
+                         .n_edges = s->n_edges, .top = s->n_work };
+    return put_confs(m, 0, s->work, s->n_work);
+}
+
+/* ---- what is kept ---- */
+
+static uint64_t hash_key(const uint32_t *key, uint32_t n)
+{
+    uint64_t h = n;
+
+    for (uint32_t i = 0; i < n; i++) {
+        h = (h ^ key[i]) * 0xFF51AFD7ED558CCDu;
+        h ^= h >> 32;
+    }
+    return h;
+}
+
+static struct entry **find(struct grammar_masks *m, uint64_t hash, const uint32_t *key, uint32_t n)
+{
+    for (uint64_t at = hash;; at++) {
+        struct entry **p = &m->slots[at & (m->n_slots - 1)];
+
+        if (!*p || ((*p)->hash == hash && (*p)->n_key == n &&
+                    memcmp((*p)->data, key, n * sizeof *key) == 0))
+            return p;
+    }
+}
+
+static bool more_slots(struct grammar_masks *m)
+{
+    struct entry **old = m->slots, **slots = mem_calloc((size_t)m->n_slots * 2, sizeof *slots);
+    const uint32_t n = m->n_slots;
+
+    if (!slots)
+        return false;
+    m->slots = slots;
+    m->n_slots = n * 2;
+    for (uint32_t i = 0; i < n; i++)
+        if (old[i])
+            *find(m, old[i]->hash, old[i]->data, old[i]->n_key) = old[i];
+    mem_free(old);
+    return true;
+}
+
+/* Keeps what m->bits and m->exits hold. NULL: no memory. */
+static struct entry *keep(struct grammar_masks *m, uint64_t hash, const uint32_t *key, uint32_t n)
+{
+    const size_t n_words = m->t->n_words;
+    uint32_t count = 0;
+    struct entry *x;
+    size_t words, size;
+
+    if ((m->n_entries + 1) * 2 > m->n_slots && !more_slots(m))
+        return NULL;
+    for (size_t i = 0; i < n_words; i++)
+        count += (uint32_t)__builtin_popcountll(m->bits[i]);
+    words = count <= LIST_MAX(n_words) ? count : 2 * n_words;
+    size = sizeof *x + (n + m->n_exits + words) * sizeof *x->data;
+    x = mem_alloc(size);
+    if (!x)
+        return NULL;
+    x->hash = hash;
+    x->n_key = n;
+    x->n = count;
+    x->n_exits = m->n_exits;
+    x->is_list = count <= LIST_MAX(n_words);
+    memcpy(x->data, key, n * sizeof *key);
+    if (m->n_exits)
+        memcpy(x->data + n, m->exits, m->n_exits * sizeof *key);
+    if (x->is_list) {
+        uint32_t k = n + m->n_exits;
+
+        for (size_t i = 0; i < n_words; i++)
+            for (uint64_t w = m->bits[i]; w; w &= w - 1)
+                x->data[k++] = (uint32_t)(i * 64) + (uint32_t)__builtin_ctzll(w);
+    } else {
+        memcpy(x->data + n + m->n_exits, m->bits, n_words * sizeof *m->bits);
+    }
+    *find(m, hash, key, n) = x;
+    m->n_entries++;
+    m->bytes += size;
+    return x;
+}
+
+static void merge(const struct entry *x, size_t n_words, uint64_t *bits)
+{
+    const uint32_t *v = x->data + x->n_key + x->n_exits;
+
+    if (x->is_list) {
+        for (uint32_t i = 0; i < x->n; i++)
+            bits[v[i] / 64] |= (uint64_t)1 << v[i] % 64;
+    } else {
+        for (size_t i = 0; i < n_words; i++)
+            bits[i] |= (uint64_t)v[2 * i] | (uint64_t)v[2 * i + 1] << 32;
+    }
+}
+
+/* What a key adds to the key without its last state (whose entry is `up`): the tokens that go on
+ * from up's exits after a return to that state. The first key walks the whole tree. */
+static struct entry *compute(struct grammar_masks *m, uint64_t hash, const uint32_t *key,
+                             uint32_t n, const struct entry *up, struct err *e)
+{
+    struct gss *s = &m->stack;
+    struct entry *x;
+    bool ok = true;
+
+    memset(m->bits, 0, m->t->n_words * sizeof *m->bits);
+    m->n_exits = 0;
+    s->n_nodes = GSS_FIRST;
+    s->n_edges = 0;
+    gss_begin(s);
+    gss_add(s, key[n - 1], GSS_OPEN);
+    if (n == 1) {
+        m->frames[0] = (struct frame){ .state = key[0], .node = GSS_OPEN, .n_nodes = s->n_nodes };
+        ok = walk(m, s, 0, m->t->n_nodes);
+    } else {
+        struct frame f;
+        bool through;
+
+        gss_finish(s, m->g, s->n_nodes);
+        through = s->at_open;
+        ok = !s->failed && start_frame(m, s, &f);
+        for (uint32_t i = 0; ok && i < up->n_exits; i++) {
+            const uint32_t at = up->data[up->n_key + i];
+
+            m->frames[m->t->nodes[at].depth] = f;
+            ok = (!through || put_exit(m, at)) && walk(m, s, at + 1, m->t->nodes[at].skip);
+        }
+    }
+    m->stats.n_walks++;
+    if (!ok) {
+        walk_failed(s, e);
+        return NULL;
+    }
+    x = keep(m, hash, key, n);
+    if (!x)
+        err_set(e, WATT_ENOMEM, "grammar: masks");
+    return x;
+}
+
+struct query {
+    struct grammar_masks *m;
+    const struct gss     *s;
+    uint64_t             *bits;
+    uint32_t              key[MAX_KEY], n_key;
+    uint32_t              n_paths;
+    bool                  too_deep;
+    struct err           *e;
+};
+
+/* Ors the mask of the state in key[0], called through key[1..n_key), with `node` below. */
+static int ask(struct query *q, uint32_t node, const struct entry *up)
+{
+    struct grammar_masks *m = q->m;
+    const uint64_t hash = hash_key(q->key, q->n_key);
+    const struct entry *x = *find(m, hash, q->key, q->n_key);
+    int rc = 0;
+
+    if (x) {
+        m->stats.n_hits++;
+    } else {
+        x = compute(m, hash, q->key, q->n_key, up, q->e);
+        if (!x)
+            return q->e ? q->e->code : WATT_ELIMIT;
+    }
+    merge(x, m->t->n_words, q->bits);
+    if (x->n_exits == 0)
+        return 0;
+    for (uint32_t k = q->s->nodes[node].edges; k != STATE_NONE && rc == 0 && !q->too_deep;
+         k = q->s->edges[k].next) {
+        if (q->n_key == MAX_KEY || ++q->n_paths > MAX_PATHS) {
+            q->too_deep = true;
+            break;
+        }
+        q->key[q->n_key++] = q->s->edges[k].back;
+        rc = ask(q, q->s->edges[k].parent, x);
+        q->n_key--;
+    }
+    return rc;
+}
+
+/* The whole walk over the real stack, which is left as it was. */
+static int uncached(struct grammar_masks *m, struct gss *s, const struct gss_config *at,
+                    uint64_t *bits, struct err *e)
+{
+    const uint32_t n_nodes = s->n_nodes, n_edges = s->n_edges;
+    bool ok;
+
+    memset(m->bits, 0, m->t->n_words * sizeof *m->bits);
+    m->n_exits = 0;
+    m->frames[0] = (struct frame){ .state = at->state, .node = at->node, .n_nodes = n_nodes,
+                                   .n_edges = n_edges };
+    ok = walk(m, s, 0, m->t->n_nodes);
+    m->stats.n_uncached++;
+    s->n_nodes = n_nodes;
+    s->n_edges = n_edges;
+    if (!ok)
+        return walk_failed(s, e);
+    for (size_t k = 0; k < m->t->n_words; k++)
+        bits[k] |= m->bits[k];
+    return 0;
+}
+
+int grammar_masks_of(struct grammar_masks *m, struct gss *s, const struct gss_config *at,
+                     uint32_t n, uint64_t *bits, struct err *e)
+{
+    int rc = 0;
+
+    pthread_mutex_lock(&m->mu);
+    if (m->bytes > MASK_CACHE_BYTES)
+        forget(m);
+    for (uint32_t i = 0; i < n && rc == 0; i++) {
+        struct query q = { .m = m, .s = s, .bits = bits, .key = { at[i].state }, .n_key = 1,
+                           .e = e };
+
+        rc = ask(&q, at[i].node, NULL);
+        if (rc == 0 && q.too_deep)
+            rc = uncached(m, s, &at[i], bits, e);
+    }
+    pthread_mutex_unlock(&m->mu);
+    return rc;
+}

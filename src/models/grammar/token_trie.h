@@ -1,0 +1,42 @@
+/* token_trie.h: a vocabulary as a tree of bytes, laid out for walking: a node is followed by its
+ * children, and says where its next sibling is. Immutable, shared by threads. */
+#ifndef MODELS_GRAMMAR_TOKEN_TRIE_H
+#define MODELS_GRAMMAR_TOKEN_TRIE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/str.h"
+#include "models/tokenizer.h"
+
+#define TRIE_MAX_DEPTH 256u     /* longer tokens are never allowed under a grammar */
+
+struct trie_node {
+    uint32_t skip;              /* the next node that is not below this one */
+    int32_t  token;             /* that ends here, -1: none; others of the same bytes: same[] */
+    uint16_t depth;             /* 1: first byte */
+    uint8_t  byte;
+};
+
+struct token_trie {
+    struct trie_node *nodes;
+    uint32_t  n_nodes, n_vocab, max_depth;
+    int32_t  *same;             /* [n_vocab] next token with the same bytes, -1 */
+    uint64_t *eog;              /* [n_words] bits of tokens that end a generation */
+    size_t    n_words;          /* of a mask: 64 tokens each, bit i % 64 of word i / 64 */
+    struct sv *pieces;          /* [n_vocab] bytes; empty: not in the tree */
+    char      *bytes;
+};
+
+/* Normal, user-defined and byte tokens are in the tree, and control tokens listed in `also`
+ * (their spelling counts as text); tokens without bytes are not. WATT_ENOTSUP without a text
+ * vocabulary, WATT_ENOMEM. */
+int  token_trie_open(struct token_trie **out, const struct tokenizer *t, const int32_t *also,
+                     size_t n_also, struct err *e) MUST_CHECK;
+/* The same over plain texts, for tests; `eog` is the id that ends, or -1. */
+int  token_trie_from(struct token_trie **out, const struct sv *texts, uint32_t n, int32_t eog,
+                     struct err *e) MUST_CHECK;
+void token_trie_close(struct token_trie *t);        /* NULL is fine */
+
+#endif

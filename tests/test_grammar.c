@@ -1,0 +1,537 @@
+/* test_grammar.c: grammars of GBNF, regular expressions, schemas and tags; masks against the
+ * matcher; the JSON-Schema-Test-Suite where the shared data is. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <dirent.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "base/rng.h"
+#include "models/grammar/grammar.h"
+#include "models/grammar/matcher.h"
+#include "shared.h"
+
+struct text_case {
+    const char *grammar, *yes[6], *no[6];
+};
+
+static void check(struct grammar *g, const struct text_case *c)
+{
+    for (size_t i = 0; i < 6 && c->yes[i]; i++)
+        if (!grammar_matches(g, sv_cstr(c->yes[i])))
+            fail_msg("%s should accept '%s'", c->grammar, c->yes[i]);
+    for (size_t i = 0; i < 6 && c->no[i]; i++)
+        if (grammar_matches(g, sv_cstr(c->no[i])))
+            fail_msg("%s should refuse '%s'", c->grammar, c->no[i]);
+    grammar_close(g);
+}
+
+static struct grammar *schema_grammar(const char *text, const struct schema_opts *opts)
+{
+    struct grammar *g;
+    struct err e = { 0 };
+    json_t *j;
+
+    assert_int_equal(json_parse(&j, "schema", text, strlen(text), NULL, &e), 0);
+    if (grammar_from_schema(&g, j, opts, &e) < 0)
+        fail_msg("%s: %s", text, e.msg);
+    json_close(j);
+    return g;
+}
+
+static void regular_expressions(void **state)
+{
+    static const struct text_case cases[] = {
+        { "a(b|c)*d", { "ad", "abd", "abcbd" }, { "a", "abc", "xad", "add" } },
+        { "^[^a-c\\d]{2,3}$", { "xy", "xyz", "é😀" }, { "x", "wxyz", "ax", "x1" } },
+        { "\\u00e9\\x41\\cJ?", { "éA", "éA\n" }, { "eA", "éA\n\n" } },
+        { "(?:ab){2}|x+?y{0,}", { "abab", "x", "xxyyy" }, { "ab", "y", "" } },
+        { "\\p{Lu}\\P{L}\\s\\S", { "A1 b", "É- é" }, { "a1 b", "AA b", "A1b" } },
+        { ".", { "x", "é" }, { "\n", "", "xx" } },
+        { "", { "" }, { "a" } },
+        { "(|a)(|b)", { "", "a", "b", "ab" }, { "ba", "aa" } },
+        { "a{3}", { "aaa" }, { "aa", "aaaa" } },
+        { "[\\]\\-a]+", { "]-a", "-" }, { "b", "" } },
+        { "a{,3}", { "a{,3}" }, { "aaa" } },
+    };
+    static const char *const bad[] = { "(", ")", "[a", "a**", "(?=a)", "(?<!a)b", "\\bfoo", "(a)\\1",
+        "\\p{Script=Greek}", "[b-a]", "a{2,1}", "(?i)a", "\\", "*a", "a{99999}" };
+    struct grammar *g;
+    struct err e;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        if (grammar_from_regex(&g, sv_cstr(cases[i].grammar), &e) < 0)
+            fail_msg("%s: %s", cases[i].grammar, e.msg);
+        check(g, &cases[i]);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        memset(&e, 0, sizeof e);
+        if (grammar_from_regex(&g, sv_cstr(bad[i]), &e) == 0)
+            fail_msg("'%s' should be refused", bad[i]);
+        assert_non_null(strstr(e.msg, "regular expression"));
+    }
+}
+
+static void gbnf(void **state)
+{
+    static const struct text_case cases[] = {
+        { "root ::= \"a\" b?\nb ::= [0-9]+ | \"(\" root \")\"", { "a", "a12", "a(a(a1))" },
+          { "", "a(", "a()", "aa" } },
+        { "root ::= root \"+\" t | t\nt ::= \"x\" # left recursion\n", { "x", "x+x+x" },
+          { "+x", "x+", "" } },
+        { "root ::= ws \"x\" ws\nws ::= [ \\t] ws |", { "x", "  x\t " }, { "", " ", "xx" } },
+        { "root ::= [^a\\n]{2} .{0,1} \"\\u00e9\\x21\"", { "bbé!", "bbbé!", "éé\né!" },
+          { "aaé!", "bé!", "bbbbé!" } },
+        { "root ::= (\n  \"a\" |\n  \"b\"\n)+\n", { "a", "abab" }, { "", "c" } },
+        { "root ::= e\ne ::= e e | \"a\" | ", { "", "a", "aaaa" }, { "b" } },
+        { "root ::= \"a\" never | \"b\"\nnever ::= \"x\" never", { "b" }, { "a", "ax", "axx" } },
+        { "root ::= \"ab\"{2,} \"c\"{0,2}", { "abab", "abababcc" }, { "ab", "ababccc" } },
+    };
+    static const char *const bad[] = { "", "root := a", "root ::= nothing", "a ::= \"x\"",
+        "root ::= \"x", "root ::= [a", "root ::= (\"a\"", "root ::= \"a\"\nroot ::= \"b\"",
+        "root ::= *", "root ::= \"a\"{2,1}", "root ::= \"\\q\"", "root ::= root", "root ::= <think>" };
+    struct grammar *g;
+    struct err e;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        if (grammar_from_gbnf(&g, sv_cstr(cases[i].grammar), &e) < 0)
+            fail_msg("%s: %s", cases[i].grammar, e.msg);
+        check(g, &cases[i]);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        if (grammar_from_gbnf(&g, sv_cstr(bad[i]), &e) == 0)
+            fail_msg("'%s' should be refused", bad[i]);
+}
+
+static void schemas(void **state)
+{
+    static const struct text_case cases[] = {
+        { "{\"type\":\"integer\",\"minimum\":-5,\"maximum\":120}",
+          { "0", "-5", "120", "99", "7.0" }, { "-6", "121", "1.5", "007", "\"1\"" } },
+        { "{\"type\":\"number\",\"exclusiveMinimum\":0.25,\"maximum\":1}",
+          { "0.250001", "1", "1.00", "0.3" }, { "0.25", "0.2500", "1.001", "-1", "2" } },
+        { "{\"multipleOf\":0.05,\"type\":\"number\"}", { "0.15", "3", "-0.050", "10.0" },
+          { "0.01", "0.151", "2.52" } },
+        { "{\"type\":\"string\",\"minLength\":2,\"maxLength\":3}",
+          { "\"ab\"", "\"é\\n\\u00e9\"", "\"😀x\"" }, { "\"a\"", "\"abcd\"", "ab", "\"a\nb\"" } },
+        { "{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"integer\"},\"b\":{}},"
+          "\"required\":[\"b\"],\"additionalProperties\":false}",
+          { "{\"a\":1,\"b\":null}", "{ \"b\": [] }", "{\n  \"b\": {\"x\": 1}\n}" },
+          { "{\"a\":1}", "{\"b\":1,\"c\":2}", "{\"a\":1 \"b\":2}", "{}" } },
+        { "{\"enum\":[\"red\",1,null,[1],{\"x\":\"\\\"\"}]}",
+          { "\"red\"", "1", "null", "[1]", "{\"x\":\"\\\"\"}", "1.0" }, { "\"blue\"", "2", "[2]" } },
+        { "{\"type\":\"array\",\"prefixItems\":[{\"type\":\"string\"}],\"items\":{\"type\":\"boolean\"},"
+          "\"maxItems\":3}", { "[]", "[\"x\"]", "[\"x\", true, false]" },
+          { "[true]", "[\"x\",1]", "[\"x\",true,true,true]" } },
+        { "{\"oneOf\":[{\"type\":\"integer\"},{\"minimum\":2,\"type\":\"number\"}]}",
+          { "1", "2.5", "-3" }, { "3", "1.5", "\"x\"" } },
+        { "{\"$ref\":\"#/$defs/tree\",\"$defs\":{\"tree\":{\"type\":\"object\",\"properties\":{"
+          "\"v\":{\"type\":\"integer\"},\"kids\":{\"type\":\"array\",\"items\":{\"$ref\":"
+          "\"#/$defs/tree\"}}},\"required\":[\"v\"],\"additionalProperties\":false}}}",
+          { "{\"v\":1}", "{\"v\":1,\"kids\":[{\"v\":2,\"kids\":[]}]}" },
+          { "{\"kids\":[]}", "{\"v\":1,\"kids\":[{}]}" } },
+        { "{\"not\":{\"type\":[\"string\",\"object\"]}}", { "1", "[\"x\"]", "null" },
+          { "\"x\"", "{}" } },
+        { "{\"type\":\"string\",\"format\":\"date\"}", { "\"2024-02-29\"", "\"1999-12-31\"" },
+          { "\"2023-02-29\"", "\"2023-13-01\"", "\"2023-1-1\"" } },
+        { "{\"type\":\"string\",\"pattern\":\"^[a-z]+@\"}", { "\"ab@\"", "\"ab@\\\"x\"" },
+          { "\"@\"", "\"Ab@\"" } },
+        { "{\"type\":\"array\",\"uniqueItems\":true,\"items\":{\"enum\":[\"a\",\"b\"]}}",
+          { "[]", "[\"a\"]", "[\"b\",\"a\"]" }, { "[\"a\",\"a\"]", "[\"c\"]" } },
+        { "{\"if\":{\"properties\":{\"k\":{\"const\":1}},\"required\":[\"k\"]},"
+          "\"then\":{\"required\":[\"x\"]},\"else\":{\"required\":[\"y\"]},\"type\":\"object\"}",
+          { "{\"k\":1,\"x\":0}", "{\"k\":2,\"y\":0}", "{\"y\":0}" },
+          { "{\"k\":1,\"y\":0}", "{\"k\":2,\"x\":0}", "{}" } },
+        { "{\"type\":\"object\",\"minProperties\":1,\"maxProperties\":2}",
+          { "{\"a\":1}", "{\"a\":1,\"b\":2}" }, { "{}", "{\"a\":1,\"b\":2,\"c\":3}" } },
+        { "{\"type\":\"object\",\"patternProperties\":{\"^n\":{\"type\":\"integer\"}},"
+          "\"additionalProperties\":{\"type\":\"string\"}}",
+          { "{\"n1\":1,\"x\":\"y\"}", "{}" }, { "{\"n1\":\"y\"}", "{\"x\":1}" } },
+        { "{\"contains\":{\"type\":\"integer\"},\"maxContains\":1,\"type\":\"array\"}",
+          { "[1]", "[\"a\",1,null]" }, { "[]", "[\"a\"]", "[1,2]" } },
+    };
+    static const char *const bad[] = { "{\"type\":\"florp\"}", "{\"$ref\":\"#/nowhere\"}",
+        "{\"$ref\":\"other.json\"}", "{\"type\":\"array\",\"uniqueItems\":true}", "{\"type\":7}",
+        "{\"minLength\":-1}", "{\"properties\":[]}", "{\"pattern\":\"(?=x)\",\"type\":\"string\"}",
+        "{\"format\":\"regex\",\"type\":\"string\"}", "{\"$ref\":\"#\"}", "false",
+        "{\"type\":\"integer\",\"minimum\":3,\"maximum\":2}", "{\"maxLength\":1000000000}",
+        "{\"anyOf\":[]}", "{\"required\":\"x\"}", "17", "{\"allOf\":[{\"type\":\"string\"},"
+        "{\"type\":\"null\"}]}" };
+    struct grammar *g;
+    struct err e;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        check(schema_grammar(cases[i].grammar, NULL), &cases[i]);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        json_t *j;
+
+        assert_int_equal(json_parse(&j, "schema", bad[i], strlen(bad[i]), NULL, &e), 0);
+        if (grammar_from_schema(&g, j, NULL, &e) == 0)
+            fail_msg("'%s' should be refused", bad[i]);
+        assert_non_null(strstr(e.msg, "schema"));
+        json_close(j);
+    }
+}
+
+static void options(void **state)
+{
+    const struct schema_opts strict = { .strict = true, .compact = true };
+    static const char schema[] = "{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"string\","
+                                 "\"format\":\"date\"}}}";
+    const struct text_case open = { schema, { "{\"a\":\"2020-01-01\", \"b\": 1}", "{ }" }, { 0 } };
+    const struct text_case closed = { schema, { "{\"a\":\"2020-01-01\"}", "{}" },
+                                      { "{ }", "{\"b\":1}", "{\"a\": \"2020-01-01\"}" } };
+    const struct text_case object = { "object", { "{}", "{\"a\":[1,{}]}" }, { "[]", "1", "{a:1}" } };
+    struct grammar *g;
+    struct err e;
+
+    (void)state;
+    check(schema_grammar(schema, NULL), &open);
+    check(schema_grammar(schema, &strict), &closed);
+    assert_int_equal(grammar_any_json(&g, true, false, &e), 0);
+    check(g, &object);
+}
+
+static void tags(void **state)
+{
+    const struct sv triggers[] = { SV("<tool"), SV("<think>") };
+    json_t *schema = json_pack("{s:s}", "type", "integer");
+    const struct grammar_tag list[] = { { SV("<tool>"), SV("</tool>"), schema },
+        { SV("<tool name=b>"), SV("</tool>"), NULL }, { SV("<think>"), SV("</think>"), NULL } };
+    struct grammar_tags t = { triggers, 2, list, 3, false, false };
+    const struct text_case any = { "tags", { "", "free <text> <too", "a<tool>12</tool>b<tool>3</tool>",
+        "<think>x < y</think>ok", "<tool name=b>{</tool>" }, { "<tool>x</tool>", "<tool",
+        "<toolbox>", "a<think>b", "<tool>1</tool><tool>", "<tool>1" } };
+    const struct text_case one = { "tags", { "hm <tool>1</tool>" },
+        { "", "free", "<tool>1</tool> more" } };
+    struct grammar *g;
+    struct err e;
+
+    (void)state;
+    assert_non_null(schema);
+    assert_int_equal(grammar_from_tags(&g, &t, NULL, &e), 0);
+    check(g, &any);
+    t.at_least_one = t.stop_after_first = true;
+    assert_int_equal(grammar_from_tags(&g, &t, NULL, &e), 0);
+    check(g, &one);
+    t.n_triggers = 1;
+    assert_int_equal(grammar_from_tags(&g, &t, NULL, &e), WATT_EINVAL);
+    assert_non_null(strstr(e.msg, "<think>"));
+    json_decref(schema);
+}
+
+static void choices(void **state)
+{
+    const struct sv list[] = { SV("yes"), SV("no"), SV("not sure"), SV("") };
+    const struct text_case c = { "choice", { "yes", "no", "not sure", "" }, { "n", "nope", "yesno" } };
+    struct grammar *g;
+    struct err e;
+
+    (void)state;
+    assert_int_equal(grammar_from_choices(&g, list, 4, &e), 0);
+    check(g, &c);
+    assert_int_equal(grammar_from_choices(&g, list, 0, &e), WATT_EINVAL);
+}
+
+/* ---- masks ---- */
+
+/* A vocabulary of bytes and of common longer pieces; the last token ends. */
+static struct token_trie *small_vocabulary(uint32_t *eog)
+{
+    static const char *const pieces[] = { "\":", "\", \"", "{\"", "\"}", "\"]", "[\"", "true", "tru",
+        "false", "null", "12", "123", "0.5", "  ", "\n  ", "name", "na", "me", "age", "\": \"",
+        "\": ", ", \"", "ab", "abc", "é", "\xC3", "\xA9", "<tool>", "</tool>", "hello ", "}}",
+        "]}", "\"},", "\\\"", "\\n", "\\u00", "-", "e+", "x+x", "((", "))" };
+    static char bytes[256];
+    struct sv texts[256 + sizeof pieces / sizeof *pieces + 1];
+    struct token_trie *t;
+    uint32_t n = 0;
+    struct err e;
+
+    for (unsigned c = 0; c < 256; c++) {
+        bytes[c] = (char)c;
+        texts[n++] = (struct sv){ &bytes[c], 1 };
+    }
+    for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++)
+        texts[n++] = sv_cstr(pieces[i]);
+    *eog = n;
+    texts[n++] = (struct sv){ "", 0 };
+    assert_int_equal(token_trie_from(&t, texts, n, (int32_t)*eog, &e), 0);
+    return t;
+}
+
+static struct grammar *grammar_of(int which)
+{
+    static const char *const schema[] = {
+        "{\"type\":\"object\",\"properties\":{\"name\":{\"type\":\"string\"},\"age\":{\"type\":"
+        "\"integer\",\"minimum\":0},\"tags\":{\"type\":\"array\",\"items\":{\"type\":\"string\","
+        "\"maxLength\":5}}},\"required\":[\"name\"]}",
+        "true", "{\"type\":\"array\",\"items\":{\"$ref\":\"#\"},\"maxItems\":2}" };
+    static const char *const gbnf_text[] = {
+        "root ::= root \"+\" t | t\nt ::= \"x\" | \"(\" root \")\"",
+        "root ::= e\ne ::= e e | \"a\" | \"ab\" | \"(\" e \")\"",
+        "root ::= [a-z]+ (\" \" [a-z]+)* \".\"?" };
+    struct grammar *g = NULL;
+    struct err e;
+
+    if (which < 3)
+        return schema_grammar(schema[which], NULL);
+    assert_int_equal(grammar_from_gbnf(&g, sv_cstr(gbnf_text[which - 3]), &e), 0);
+    return g;
+}
+
+/* Walks at random under the masks. Every mask has a token, and says of each what the matcher
+ * says; taking tokens back gives the same masks again. */
+static void masks_are_exact(void **state)
+{
+    uint32_t eog;
+    struct token_trie *t = small_vocabulary(&eog);
+    struct rng rng;
+    struct err e;
+
+    (void)state;
+    rng_init(&rng, 7);
+    for (int which = 0; which < 6; which++) {
+        struct grammar *g = grammar_of(which);
+        struct grammar_masks *masks;
+        struct matcher *m, *copy;
+        uint64_t bits[16], again[16];
+
+        assert_true(t->n_words <= 16);
+        assert_int_equal(grammar_masks_open(&masks, g, t, &e), 0);
+        assert_int_equal(matcher_open(&m, masks, &e), 0);
+        for (int step = 0; step < 400; step++) {
+            int32_t allowed[1024], token;
+            uint32_t n = 0;
+
+            assert_int_equal(matcher_mask(m, bits, &e), 0);
+            for (uint32_t i = 0; i < t->n_vocab; i++) {
+                const bool in = bits[i / 64] >> i % 64 & 1;
+
+                if (in != matcher_allows(m, (int32_t)i))
+                    fail_msg("grammar %d step %d token %u: mask %d", which, step, i, in);
+                if (in)
+                    allowed[n++] = (int32_t)i;
+            }
+            assert_true(n > 0);
+            token = allowed[rng_below(&rng, n)];
+            if (token == (int32_t)eog) {
+                assert_true(matcher_complete(m));
+                matcher_reset(m);
+                continue;
+            }
+            assert_int_equal(matcher_accept(m, token, &e), 0);
+            if (step % 7 == 0) {
+                assert_int_equal(matcher_clone(&copy, m, &e), 0);
+                assert_int_equal(matcher_mask(m, again, &e), 0);
+                matcher_rollback(copy, 1);
+                assert_int_equal(matcher_mask(copy, again, &e), 0);
+                assert_memory_equal(bits, again, t->n_words * sizeof *bits);
+                matcher_close(copy);
+            }
+        }
+        matcher_close(m);
+        grammar_masks_close(masks);
+        grammar_close(g);
+    }
+    token_trie_close(t);
+}
+
+static void long_texts_stay_small(void **state)
+{
+    uint32_t eog;
+    struct token_trie *t = small_vocabulary(&eog);
+    struct grammar *g = grammar_of(1);
+    struct grammar_masks *masks;
+    struct mask_stats st;
+    struct matcher *m;
+    uint64_t bits[16];
+    struct err e;
+
+    (void)state;
+    assert_int_equal(grammar_masks_open(&masks, g, t, &e), 0);
+    assert_int_equal(matcher_open(&m, masks, &e), 0);
+    assert_int_equal(matcher_accept(m, '[', &e), 0);
+    for (int i = 0; i < 20000; i++) {
+        static const char item[] = "{\"a\":[1,\"b\"]},";
+
+        for (const char *c = item; *c; c++)
+            assert_int_equal(matcher_accept(m, (unsigned char)*c, &e), 0);
+        assert_int_equal(matcher_mask(m, bits, &e), 0);
+    }
+    grammar_masks_stats(masks, &st);
+    assert_true(st.n_walks < 100);
+    assert_int_equal(matcher_accept(m, ']', &e), WATT_EINVAL);  /* after a comma */
+    matcher_close(m);
+    grammar_masks_close(masks);
+    grammar_close(g);
+    token_trie_close(t);
+}
+
+static void forced_bytes(void **state)
+{
+    const struct schema_opts compact = { .compact = true };
+    uint32_t eog;
+    struct token_trie *t = small_vocabulary(&eog);
+    struct grammar *g = schema_grammar("{\"type\":\"object\",\"properties\":{\"name\":{\"const\":"
+        "\"Jo\"},\"age\":{\"type\":\"integer\"}},\"required\":[\"name\",\"age\"],"
+        "\"additionalProperties\":false}", &compact);
+    struct grammar_masks *masks;
+    struct matcher *m;
+    char bytes[64];
+    struct err e;
+    size_t n;
+
+    (void)state;
+    assert_int_equal(grammar_masks_open(&masks, g, t, &e), 0);
+    assert_int_equal(matcher_open(&m, masks, &e), 0);
+    n = matcher_forced(m, bytes, sizeof bytes);
+    assert_int_equal(n, strlen("{\"name\":\"Jo\",\"age\":"));
+    assert_memory_equal(bytes, "{\"name\":\"Jo\",\"age\":", n);
+    assert_int_equal(matcher_forced(m, bytes, 3), 3);
+    matcher_close(m);
+    grammar_masks_close(masks);
+    grammar_close(g);
+    token_trie_close(t);
+}
+
+/* ---- JSON-Schema-Test-Suite ---- */
+
+struct score {
+    unsigned n_schemas, n_supported, n_valid, n_accepted;
+};
+
+static void suite_case(const char *file, const json_t *c, struct score *score)
+{
+    const char *title = json_string_value(json_object_get(c, "description"));
+    struct grammar *g;
+    struct err e;
+    json_t *t;
+    size_t i;
+
+    score->n_schemas++;
+    if (grammar_from_schema(&g, json_object_get(c, "schema"), NULL, &e) < 0) {
+        bool any = false;
+
+        json_array_foreach(json_object_get(c, "tests"), i, t)
+            any |= json_is_true(json_object_get(t, "valid"));
+        score->n_supported += e.code == WATT_EINVAL && !any;    /* rightly: nothing satisfies it */
+        return;
+    }
+    score->n_supported++;
+    json_array_foreach(json_object_get(c, "tests"), i, t) {
+        const bool valid = json_is_true(json_object_get(t, "valid"));
+        char text[1 << 14];
+        const size_t n = json_dumpb(json_object_get(t, "data"), text, sizeof text,
+                                    JSON_ENCODE_ANY | JSON_REAL_PRECISION(16));
+        bool accepted;
+
+        assert_true(n > 0 && n <= sizeof text);
+        accepted = grammar_matches(g, (struct sv){ text, n });
+        if (accepted && !valid)
+            fail_msg("%s: %s: %s: accepts %.*s", file, title,
+                     json_string_value(json_object_get(t, "description")), (int)n, text);
+        score->n_valid += valid;
+        score->n_accepted += valid && accepted;
+    }
+    grammar_close(g);
+}
+
+static void suite_folder(const char *path, struct score *score)
+{
+    DIR *d = opendir(path);
+    struct dirent *x;
+
+    assert_non_null(d);
+    while ((x = readdir(d))) {
+        char below[1024];
+        json_t *j;
+        json_t *c;
+        size_t i;
+
+        if (x->d_name[0] == '.')
+            continue;
+        snprintf(below, sizeof below, "%s/%s", path, x->d_name);
+        if (!strstr(x->d_name, ".json")) {
+            suite_folder(below, score);
+            continue;
+        }
+        j = json_load_file(below, JSON_ALLOW_NUL, NULL);
+        json_array_foreach(j, i, c)             /* NULL: numbers beyond 64 bits */
+            suite_case(x->d_name, c, score);
+        json_decref(j);
+    }
+    closedir(d);
+}
+
+static void schema_test_suite(void **state)
+{
+    struct score score = { 0 };
+
+    (void)state;
+    SHARED_OR_SKIP("eval/json-schema/draft2020-12/type.json");
+    suite_folder(shared_path("eval/json-schema/draft2020-12"), &score);
+    print_message("%u of %u schemas supported; %u of %u valid instances accepted, no invalid one\n",
+                  score.n_supported, score.n_schemas, score.n_accepted, score.n_valid);
+    assert_true(score.n_supported * 10 >= score.n_schemas * 9);
+    assert_true(score.n_accepted * 100 >= score.n_valid * 85);
+}
+
+static void shared_grammars_parse(void **state)
+{
+    static const char *const files[] = { "arithmetic", "c", "chess", "english", "japanese", "json",
+                                         "json_arr", "list" };
+
+    (void)state;
+    SHARED_OR_SKIP("grammars/json.gbnf");
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        char rel[64];
+        struct file_map map;
+        struct grammar *g;
+        struct err e;
+
+        snprintf(rel, sizeof rel, "grammars/%s.gbnf", files[i]);
+        assert_int_equal(file_map_open(&map, shared_path(rel), &e), 0);
+        if (grammar_from_gbnf(&g, (struct sv){ (const char *)map.data, map.size }, &e) < 0)
+            fail_msg("%s: %s", files[i], e.msg);
+        if (strcmp(files[i], "json") == 0) {
+            assert_true(grammar_matches(g, SV("{\"a\": [1, 2.5e3, \"x\\n\"]}")));
+            assert_false(grammar_matches(g, SV("{\"a\": [1, }")));
+        }
+        if (strcmp(files[i], "chess") == 0) {
+            assert_true(grammar_matches(g, SV("1. e4 e5\n2. Nf3 Nc6\n")));
+            assert_false(grammar_matches(g, SV("1. e9 e5\n2. Nf3 Nc6\n")));
+        }
+        grammar_close(g);
+        file_map_close(&map);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(regular_expressions),
+        cmocka_unit_test(gbnf),
+        cmocka_unit_test(schemas),
+        cmocka_unit_test(options),
+        cmocka_unit_test(tags),
+        cmocka_unit_test(choices),
+        cmocka_unit_test(masks_are_exact),
+        cmocka_unit_test(long_texts_stay_small),
+        cmocka_unit_test(forced_bytes),
+        cmocka_unit_test(schema_test_suite),
+        cmocka_unit_test(shared_grammars_parse),
+    };
+
+    return cmocka_run_group_tests_name("grammar", tests, NULL, NULL);
+}
