@@ -3,15 +3,19 @@
 
 #include <string.h>
 
+#include "chips/cpu/wide.h"
+
 #define CHUNK_MIN   1024u       /* inputs; a multiple of every group */
-#define TILE_BYTES  ((size_t)176 << 10)
-#define PANEL_BYTES ((size_t)64 << 10)          /* one raw panel's chunk in f32 */
+#define TILE_BYTES  ((size_t)400 << 10)
+#define TILE_BYTES_FLOAT ((size_t)176 << 10)
+#define PANEL_BYTES ((size_t)64 << 10)          /* one raw panel's chunk in f32, or expanded */
 #define BLOCK_BYTES 56u         /* of one row and one 32-block in a tile, all parts */
 
 _Static_assert(TILE_BYTES + PANEL_BYTES + 4 * CHUNK_MIN + 4096 <= MATMUL_SCRATCH, "scratch");
 _Static_assert(CHUNK_MIN * PACK_ROWS * sizeof(float) <= PANEL_BYTES, "raw panel");
+_Static_assert(2 * CHUNK_MIN / ACT_BLOCK * (WIDE_W + 4 * WIDE_F) <= PANEL_BYTES, "expanded panel");
 
-/* Whole tiles of 12 and of 16 rows, which with a chunk of inputs fit in TILE_BYTES. */
+/* Whole tiles of 12 and of 16 rows, which with 2048 inputs fit in TILE_BYTES. */
 #define CUT_ROWS   96u
 #define CUT_PANELS 32u
 
@@ -39,6 +43,12 @@ struct walk {
     uint32_t from, n_inputs;    /* the chunk */
     size_t   n_units;
 };
+
+/* Room for tiles: rows of floats are better cut into more chunks. */
+static size_t tile_space(enum act_format f)
+{
+    return f == ACTF_Q8 ? TILE_BYTES : TILE_BYTES_FLOAT;
+}
 
 /* Bytes of one tile of R rows, each part 64-byte aligned. */
 static size_t tile_bytes(enum act_format f, uint32_t rows, uint32_t n_inputs)
@@ -216,7 +226,7 @@ struct tiles {
 static uint32_t tiles_fill(struct tiles *s, const struct walk *w, uint32_t r0)
 {
     const struct matmul_args *a = w->a;
-    uint8_t *mem = a->scratch, *end = mem + TILE_BYTES;
+    uint8_t *mem = a->scratch, *end = mem + tile_space(a->w->act);
 
     s->count = 0;
     while (r0 < a->n_rows && s->count < 64) {
@@ -245,7 +255,7 @@ static uint32_t chunk_inputs(const struct matmul_args *a, const struct blocking 
 {
     const uint32_t n_tiles = (a->n_rows + b->rows_max - 1) / b->rows_max;
     const size_t per_step = (size_t)n_tiles * (tile_bytes(a->w->act, b->rows_max, CHUNK_MIN) + 64);
-    const size_t steps = TILE_BYTES / per_step;
+    const size_t steps = tile_space(a->w->act) / per_step;
 
     return steps < 1 ? CHUNK_MIN : (uint32_t)(steps < 4096 ? steps : 4096) * CHUNK_MIN;
 }
@@ -350,6 +360,16 @@ static void many_rows(struct walk *w, uint32_t chunk)
     }
 }
 
+/* Expanded panels fit their place for twice the smallest chunk. */
+static uint32_t many_chunk(const struct matmul_args *a, const struct blocking *b)
+{
+    const uint32_t n = chunk_inputs(a, b);
+
+    if (a->w->raw)
+        return CHUNK_MIN;
+    return b->expand && n > 2 * CHUNK_MIN ? 2 * CHUNK_MIN : n;
+}
+
 static void walk(const struct matmul_args *a, const struct blocking *b)
 {
     const bool made = a->w->raw || b->expand;
@@ -358,7 +378,7 @@ static void walk(const struct matmul_args *a, const struct blocking *b)
     if (a->n_rows == 1)
         one_row(&w, made ? CHUNK_MIN : a->w->n_in);
     else
-        many_rows(&w, made ? CHUNK_MIN : chunk_inputs(a, b));
+        many_rows(&w, many_chunk(a, b));
 }
 
 void matmul_blocked(const struct matmul_args *a, const struct blocking *b)

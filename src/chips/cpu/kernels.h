@@ -31,7 +31,7 @@ typedef void act_prepare_fn(void *out, const float *x, uint32_t n_in);
 
 /* ---- matrix product ---- */
 
-#define MATMUL_SCRATCH ((size_t)256 << 10)
+#define MATMUL_SCRATCH ((size_t)512 << 10)
 
 struct matmul_args {
     float          *out;            /* row r: out + r*out_stride; columns are output rows of W */
