@@ -4,6 +4,7 @@
 
 extern const struct cli_verb verb_run;
 extern const struct cli_verb verb_bench;
+extern const struct cli_verb verb_eval;
 extern const struct cli_verb verb_inspect;
 extern const struct cli_verb verb_quantize;
 extern const struct cli_verb verb_tokenize;
@@ -16,6 +17,7 @@ extern const struct cli_verb verb_completion;
 const struct cli_verb *const cli_verbs[] = {
     &verb_run,
     &verb_bench,
+    &verb_eval,
     &verb_inspect,
     &verb_quantize,
     &verb_tokenize,

@@ -27,6 +27,11 @@ struct gguf {
     struct gguf_tensor *tensors;
     size_t              n_tensors;
     struct name_table   kv_names, tensor_names;
+    /* Put together by gguf_make.c: names and values are allocations of their own, maps are
+     * the owner's, who goes last. */
+    bool                made;
+    void              (*release)(void *owner);
+    void               *owner;
 };
 
 /* "u32", "string", …; "?" for numbers that name no type. */

@@ -732,19 +732,35 @@ int gguf_open_memory(struct gguf **out, const void *data, size_t size, const cha
     return 0;
 }
 
+/* What gguf_make.c allocated for each key and tensor. */
+static void free_made(struct gguf *g)
+{
+    for (size_t i = 0; i < g->n_kv; i++) {
+        mem_free((void *)(uintptr_t)g->kv[i].key.data);
+        mem_free((void *)(uintptr_t)g->kv[i].data);
+    }
+    for (size_t i = 0; i < g->n_tensors; i++)
+        mem_free((void *)(uintptr_t)g->tensors[i].name.data);
+}
+
 void gguf_close(struct gguf *g)
 {
     struct keys k;
 
     if (!g)
         return;
+    if (g->made)
+        free_made(g);
     k = (struct keys){ g->kv, g->n_kv, g->kv_names };
     keys_deinit(&k);
     name_table_deinit(&g->tensor_names);
     for (uint32_t i = 0; i < g->n_parts; i++) {
-        file_map_close(&g->parts[i].map);
+        if (!g->made)
+            file_map_close(&g->parts[i].map);
         mem_free(g->parts[i].path);
     }
+    if (g->release)
+        g->release(g->owner);
     mem_free(g->parts);
     mem_free(g->tensors);
     mem_free(g);

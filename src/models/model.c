@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "models/build_internal.h"
+#include "models/charrnn.h"
 
 #define MAX_WARNINGS 1024u
 
@@ -245,7 +246,9 @@ int model_open(struct model **out, const char *path, const struct model_opts *op
                struct err *e)
 {
     struct gguf *g = NULL;
-    int rc = gguf_open(&g, path, e);
+    int rc = charrnn_is_folder(path)
+                 ? charrnn_open(&g, path, opts ? opts->warn : NULL, opts ? opts->ctx : NULL, e)
+                 : gguf_open(&g, path, e);
 
     return rc < 0 ? rc : model_open_gguf(out, g, opts, e);
 }
