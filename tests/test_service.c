@@ -1,6 +1,6 @@
 /* test_service.c: one engine, many requests: the same tokens alone and in company, cold and from
- * the cache, with speculation and without, with cancels and preemption; limits, stops, choices,
- * deadlines, log probabilities, failures. */
+ * the cache, with speculation and without, with cancels and preemption. What requests can ask for
+ * is in test_service_requests.c. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,114 +8,15 @@
 
 #include <cmocka.h>
 
-#include <pthread.h>
-#include <stdatomic.h>
-
-#include "base/clock.h"
-#include "base/fault.h"
-#include "base/mem.h"
 #include "base/rng.h"
-#include "models/service.h"
+#include "service_rig.h"
 #include "tiny.h"
-
-enum { MAX_ANSWER = 96, MAX_CHOICES_HERE = 8 };
-
-/* What came of one request. */
-struct got {
-    pthread_mutex_t mu;
-    pthread_cond_t  cond;
-    bool     over;
-    int32_t  ids[MAX_CHOICES_HERE][MAX_ANSWER];
-    float    logprob[MAX_CHOICES_HERE][MAX_ANSWER];
-    uint32_t n[MAX_CHOICES_HERE];
-    char     text[4096];
-    size_t   len;
-    enum service_finish finish[MAX_CHOICES_HERE];
-    struct service_usage usage[MAX_CHOICES_HERE];
-    uint32_t n_prompt_events, cancel_after;
-    struct service *svc;
-    struct err error;
-    int32_t  stop_index;
-};
-
-static void on_event(void *ctx, const struct service_event *ev)
-{
-    struct got *g = ctx;
-
-    if (ev->kind == SERVICE_PROMPT_TOKEN)
-        g->n_prompt_events++;
-    if (ev->kind == SERVICE_TOKEN) {
-        assert_true(g->n[ev->choice] < MAX_ANSWER);
-        g->logprob[ev->choice][g->n[ev->choice]] = ev->logprob;
-        g->ids[ev->choice][g->n[ev->choice]++] = ev->id;
-        if (g->cancel_after && g->n[ev->choice] == g->cancel_after)
-            service_cancel(g->svc, ev->request, SERVICE_ALL);
-    }
-    if (ev->text.len > 0 && ev->choice == 0 && g->len + ev->text.len < sizeof g->text) {
-        memcpy(g->text + g->len, ev->text.data, ev->text.len);
-        g->len += ev->text.len;
-        g->text[g->len] = '\0';
-    }
-    if (ev->kind != SERVICE_DONE)
-        return;
-    g->finish[ev->choice] = ev->finish;
-    g->usage[ev->choice] = ev->usage;
-    g->stop_index = ev->stop_index;
-    if (ev->error)
-        g->error = *ev->error;
-    if (ev->last) {
-        (void)pthread_mutex_lock(&g->mu);
-        g->over = true;
-        (void)pthread_cond_signal(&g->cond);
-        (void)pthread_mutex_unlock(&g->mu);
-    }
-}
-
-static void got_init(struct got *g)
-{
-    memset(g, 0, sizeof *g);
-    (void)pthread_mutex_init(&g->mu, NULL);
-    (void)pthread_cond_init(&g->cond, NULL);
-}
-
-static void got_wait(struct got *g)
-{
-    (void)pthread_mutex_lock(&g->mu);
-    while (!g->over)
-        (void)pthread_cond_wait(&g->cond, &g->mu);
-    (void)pthread_mutex_unlock(&g->mu);
-}
-
-static uint64_t submit(struct service *s, struct service_request *r, struct got *g)
-{
-    struct service_ticket t;
-    struct err e = { 0 };
-
-    got_init(g);
-    g->svc = s;
-    r->on_event = on_event;
-    r->ctx = g;
-    if (service_submit(s, r, &t, &e) < 0)
-        fail_msg("%s", e.msg);
-    return t.id;
-}
-
-static struct service *open_service(const struct model *m, const struct tokenizer *tok,
-                                    struct service_opts o)
-{
-    struct service *s = NULL;
-    struct err e = { 0 };
-
-    o.session.n_threads = 2;
-    if (service_open(&s, m, tok, &o, &e) < 0)
-        fail_msg("%s", e.msg);
-    return s;
-}
+#include "tiny_gguf.h"
 
 /* ---- the same tokens ---- */
 
 #define N_REQS 64
-#define N_PROMPT 200
+#define N_PROMPT 160
 
 struct load {
     int32_t  prompt[N_REQS][N_PROMPT];
@@ -126,7 +27,7 @@ struct load {
 };
 
 /* Several share beginnings; some repeat themselves, so that look-up has something to find. */
-static void make_load(struct load *l, uint64_t seed)
+static void make_load(struct load *l, uint64_t seed, uint32_t n_vocab)
 {
     struct rng rng;
 
@@ -138,10 +39,10 @@ static void make_load(struct load *l, uint64_t seed)
         l->n_prompt[i] = n;
         for (uint32_t k = 0; k < N_PROMPT; k++)
             l->prompt[i][k] = i % 3 == 0 && k >= 12 ? l->prompt[i][k - 12]
-                                                    : (int32_t)rng_below(&rng, 320);
+                                                    : (int32_t)rng_below(&rng, n_vocab);
         if (shares)
             memcpy(l->prompt[i], l->prompt[from], rng_below(&rng, n) * sizeof(int32_t));
-        l->max[i] = 1 + rng_below(&rng, 40);
+        l->max[i] = 1 + rng_below(&rng, 28);
         l->seed[i] = rng_u64(&rng);
     }
 }
@@ -243,57 +144,79 @@ static struct totals run_together(struct service *s, const struct load *l, enum 
     return sum;
 }
 
-static void check_same(const char *arch, enum quant_mix mix)
+/* Twice over the same requests on one service: cold, then from the cache. */
+static void add_round(struct totals *sum, const struct model *m, const struct load *l,
+                      struct service_opts o, enum service_speculate spec, uint64_t seed, bool cancels)
 {
-    struct shape shape = tiny_shape(arch);
-    struct model *m = tiny_open(&shape, mix);
+    struct service *s = open_service(m, NULL, o);
+
+    for (uint64_t again = 0; again < 2; again++) {
+        const struct totals t = run_together(s, l, spec, 2 * seed + again, cancels);
+
+        sum->cached += t.cached;
+        sum->accepted += t.accepted;
+        sum->preempted += t.preempted;
+        sum->cancelled += t.cancelled;
+    }
+    service_close(s);
+}
+
+/* Ten answers of up to 188 positions over half the pages that takes. */
+static void check_same(const char *name, const struct model *m, const struct model *draft)
+{
     struct load *l = mem_calloc(1, sizeof *l);
     struct totals sum = { 0 };
-    /* ten sequences of up to 240 positions, in half the pages that takes */
     struct service_opts o = { .n_ctx = 256, .max_seqs = 10, .max_rows = 48, .mixed_rows = 17,
-                              .max_draft = 5 };
+                              .max_draft = 5, .n_snapshots = 12 };
     struct session_memory mem;
     struct err e = { 0 };
 
     assert_non_null(l);
     assert_int_equal(service_plan(m, &o, &mem, &e), 0);
-    o.kv_bytes = mem.kv_token * 64 * 20;
-    make_load(l, 5);
+    o.kv_bytes = mem.kv_token * 64 * 11;
+    make_load(l, 5, model_facts(m)->n_vocab);
     run_alone(m, l);
-    for (uint64_t round = 0; round < 6; round++) {
-        struct service *s = open_service(m, NULL, o);
-        const enum service_speculate spec = round % 2 ? SERVICE_SPEC_LOOKUP : SERVICE_SPEC_OFF;
-
-        for (int again = 0; again < 2; again++) {   /* cold, then from the cache */
-            const struct totals t = run_together(s, l, spec, 10 * round + (uint64_t)again,
-                                                 round >= 2);
-
-            sum.cached += t.cached;
-            sum.accepted += t.accepted;
-            sum.preempted += t.preempted;
-            sum.cancelled += t.cancelled;
-        }
-        service_close(s);
-    }
-    print_message("%s: %u cached, %u accepted, %u preempted, %u cancelled\n", arch, sum.cached,
+    add_round(&sum, m, l, o, SERVICE_SPEC_OFF, 1, false);
+    add_round(&sum, m, l, o, SERVICE_SPEC_LOOKUP, 2, false);
+    add_round(&sum, m, l, o, SERVICE_SPEC_LOOKUP, 3, true);
+    o.draft = draft;
+    o.session.n_threads = 2;
+    add_round(&sum, m, l, o, SERVICE_SPEC_DRAFT, 4, true);
+    o.no_prefix_cache = true;
+    add_round(&sum, m, l, o, SERVICE_SPEC_AUTO, 5, true);
+    print_message("%s: %u cached, %u accepted, %u preempted, %u cancelled\n", name, sum.cached,
                   sum.accepted, sum.preempted, sum.cancelled);
-    assert_true(sum.cached > 0 && sum.accepted > 0 && sum.cancelled > 0);
-    if (mem.kv_token > 0)
-        assert_true(sum.preempted > 0);
+    assert_true(sum.cached > 0 && sum.accepted > 0 && sum.preempted > 0 && sum.cancelled > 0);
     mem_free(l);
+}
+
+static void same_tokens_dense(void **state)
+{
+    struct shape shape = tiny_shape("llama");
+    struct model *m = tiny_open(&shape, QUANT_Q4_0), *draft;
+
+    (void)state;
+    shape.n_layers = 1;
+    draft = tiny_open(&shape, QUANT_F32);
+    check_same("dense", m, draft);
+    model_close(draft);
     model_close(m);
 }
 
-static void same_bits_under_load(void **state)
+static void same_tokens_hybrid(void **state)
 {
+    struct model *m = tiny_hybrid();
+
     (void)state;
-    check_same("llama", QUANT_Q4_0);
+    check_same("hybrid", m, m);
+    model_close(m);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(same_bits_under_load),
+        cmocka_unit_test(same_tokens_dense),
+        cmocka_unit_test(same_tokens_hybrid),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
