@@ -16,5 +16,9 @@ matmul_fn matmul_q4_0_avxvnni, matmul_q8_0_avxvnni, matmul_q4_k_avxvnni, matmul_
           matmul_q4_1_avxvnni, matmul_q5_0_avxvnni, matmul_q5_1_avxvnni, matmul_iq4_nl_avxvnni,
           matmul_iq4_xs_avxvnni, matmul_mxfp4_avxvnni, matmul_nvfp4_avxvnni, matmul_q2_k_avxvnni,
           matmul_q3_k_avxvnni, matmul_tq2_0_avxvnni;
+/* Many rows of types that have kernels of their own for few. */
+struct blocking;
+extern const struct blocking q5_k_wide_avx2, q6_k_wide_avx2, q5_k_wide_avxvnni,
+                             q6_k_wide_avxvnni;
 
 #endif

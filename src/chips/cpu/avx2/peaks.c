@@ -10,6 +10,7 @@ uint64_t peak_f32_avx2(uint64_t n)
 {
     __m256 a[CHAINS], x = _mm256_set1_ps(0.5f), y = _mm256_set1_ps(0.25f);
 
+#pragma GCC unroll 12
     for (unsigned i = 0; i < CHAINS; i++)
         a[i] = _mm256_set1_ps((float)i);
     for (uint64_t k = 0; k < n; k++) {
@@ -18,6 +19,7 @@ uint64_t peak_f32_avx2(uint64_t n)
         for (unsigned i = 0; i < CHAINS; i++)
             a[i] = _mm256_fmadd_ps(a[i], x, y);
     }
+#pragma GCC unroll 12
     for (unsigned i = 0; i < CHAINS; i++)
         KEEP(a[i]);
     return n * CHAINS * 8 * 2;
@@ -29,6 +31,7 @@ uint64_t peak_int8_avx2(uint64_t n)
 {
     __m256i a[CHAINS], x = _mm256_set1_epi8(1), y = _mm256_set1_epi8(2);
 
+#pragma GCC unroll 12
     for (unsigned i = 0; i < CHAINS; i++)
         a[i] = _mm256_set1_epi16((short)i);
     for (uint64_t k = 0; k < n; k++) {
@@ -36,8 +39,10 @@ uint64_t peak_int8_avx2(uint64_t n)
         for (unsigned i = 0; i < CHAINS; i++) {
             KEEP(x);
             a[i] = _mm256_add_epi16(a[i], _mm256_maddubs_epi16(x, y));
+            KEEP(a[i]);     /* in this order, or products wait in memory for their turn */
         }
     }
+#pragma GCC unroll 12
     for (unsigned i = 0; i < CHAINS; i++)
         KEEP(a[i]);
     return n * CHAINS * 32 * 2;

@@ -10,6 +10,7 @@ uint64_t peak_f32_neon(uint64_t n)
 {
     float32x4_t a[CHAINS], x = vdupq_n_f32(0.5f), y = vdupq_n_f32(0.25f);
 
+#pragma GCC unroll 16
     for (unsigned i = 0; i < CHAINS; i++)
         a[i] = vdupq_n_f32((float)i);
     for (uint64_t k = 0; k < n; k++) {
@@ -18,6 +19,7 @@ uint64_t peak_f32_neon(uint64_t n)
         for (unsigned i = 0; i < CHAINS; i++)
             a[i] = vfmaq_f32(a[i], x, y);
     }
+#pragma GCC unroll 16
     for (unsigned i = 0; i < CHAINS; i++)
         KEEP(a[i]);
     return n * CHAINS * 4 * 2;
@@ -30,6 +32,7 @@ uint64_t peak_int8_neon(uint64_t n)
     int16x8_t a[CHAINS];
     int8x8_t x = vdup_n_s8(1), y = vdup_n_s8(2);
 
+#pragma GCC unroll 16
     for (unsigned i = 0; i < CHAINS; i++)
         a[i] = vdupq_n_s16((short)i);
     for (uint64_t k = 0; k < n; k++) {
@@ -38,6 +41,7 @@ uint64_t peak_int8_neon(uint64_t n)
         for (unsigned i = 0; i < CHAINS; i++)
             a[i] = vmlal_s8(a[i], x, y);
     }
+#pragma GCC unroll 16
     for (unsigned i = 0; i < CHAINS; i++)
         KEEP(a[i]);
     return n * CHAINS * 8 * 2;

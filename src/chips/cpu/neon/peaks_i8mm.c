@@ -11,6 +11,7 @@ uint64_t peak_int8_neoni8mm(uint64_t n)
     int32x4_t a[CHAINS];
     int8x16_t x = vdupq_n_s8(1), y = vdupq_n_s8(2);
 
+#pragma GCC unroll 16
     for (unsigned i = 0; i < CHAINS; i++)
         a[i] = vdupq_n_s32((int)i);
     for (uint64_t k = 0; k < n; k++) {
@@ -19,6 +20,7 @@ uint64_t peak_int8_neoni8mm(uint64_t n)
         for (unsigned i = 0; i < CHAINS; i++)
             a[i] = vmmlaq_s32(a[i], x, y);
     }
+#pragma GCC unroll 16
     for (unsigned i = 0; i < CHAINS; i++)
         KEEP(a[i]);
     return n * CHAINS * 32 * 2;
