@@ -18,6 +18,10 @@ static val attention(struct build *b, val x, uint32_t chunk)
     struct attn_args a = build_attn_args(b, &h);
     struct qkv t = build_qkv(b, x, &h);
 
+    if (chunk && build_is_local(b, 4, false)) {
+        a.mask = MASK_CHUNKED;
+        a.window = 8192;
+    }
     if (!use_rope) {
         t.q = prog_position_scale(b->p, t.q, (struct position_scale_args){
                                                  .c = 0.1f, .length = 8192, .offset = 1 });
@@ -28,10 +32,6 @@ static val attention(struct build *b, val x, uint32_t chunk)
     if (has_norms(b)) {
         t.q = prog_norm(b->p, t.q, 0, 0, norm);
         t.k = prog_norm(b->p, t.k, 0, 0, norm);
-    }
-    if (chunk) {
-        a.mask = MASK_CHUNKED;
-        a.window = 8192;
     }
     return build_attend(b, &a, t);
 }

@@ -13,13 +13,13 @@ void arch_smallthinker(struct build *b)
     moe.normalise = true;
     while (build_layer(b)) {
         const struct heads h = build_heads(b);
-        const bool full = !build_is_local(b, 4, true);
+        const bool use_rope = window == 0 || b->layer % 4 != 0;
         struct attn_args a = build_attn_args(b, &h);
 
-        a.window = full ? 0 : window;
+        a.window = build_is_local(b, 4, true) ? window : 0;
         moe.logits = build_linear(b, x, "blk.%u.ffn_gate_inp", build_need_u32(b, "expert_count"));
         x = prog_add(b->p, x, build_attention_with(b, build_norm(b, x, "blk.%u.attn_norm"), &h, &a,
-                                                   window == 0 || !full));
+                                                   use_rope));
         x = prog_add(b->p, x, build_moe(b, build_norm(b, x, "blk.%u.ffn_norm"), &moe));
     }
     prog_output(b->p, build_logits(b, build_norm(b, x, "output_norm")));
