@@ -84,10 +84,11 @@ static double activate(double x, const struct act_args *a)
 
 void ref_unary(struct interp *x, const struct instr *in)
 {
+    const struct act_args a = { .act = in->a.act.act, .param = in->a.act.param };
+
     for (uint32_t r = 0; r < rows_in(x, in->dst[0]); r++)
         for (uint32_t c = 0; c < width_of(x, in->dst[0]); c++)
-            row_of(x, in->dst[0], r)[c] = (float)activate(row_of(x, in->src[0], r)[c],
-                                                          &in->a.act);
+            row_of(x, in->dst[0], r)[c] = (float)activate(row_of(x, in->src[0], r)[c], &a);
 }
 
 void ref_gated(struct interp *x, const struct instr *in)

@@ -90,10 +90,19 @@ static wid bind(struct build *b, const struct gguf_tensor *t, const char *full,
     return prog_weight(b->p, full, &view);
 }
 
-static void missing(struct build *b, const char *full)
+/* shape: NULL where any will do. */
+static void missing(struct build *b, const char *full, const int64_t *shape)
 {
-    prog_fail(b->p, WATT_EFORMAT, "%s: tensor %s is missing, expected by architecture %s",
-              gguf_path(b->g), full, b->arch);
+    char expected[128] = "";
+    int n = 0;
+
+    if (shape) {
+        while (n < TENSOR_MAX_DIMS && shape[n] != 0)
+            n++;
+        print_shape(expected, sizeof expected, shape, n);
+    }
+    prog_fail(b->p, WATT_EFORMAT, "%s: tensor %s is missing, expected by architecture %s%s%s",
+              gguf_path(b->g), full, b->arch, shape ? ": " : "", expected);
 }
 
 bool build_has(struct build *b, const char *name)
@@ -110,7 +119,7 @@ wid build_need(struct build *b, const char *name, const int64_t *shape)
 
     if (t)
         return bind(b, t, full, shape);
-    missing(b, full);
+    missing(b, full, shape);
     return 0;
 }
 
@@ -145,7 +154,7 @@ uint32_t build_extent(struct build *b, const char *name, int i)
     const struct gguf_tensor *t = find(b, name, full);
 
     if (!t) {
-        missing(b, full);
+        missing(b, full, NULL);
         return 0;
     }
     if (i >= t->t.n_dims || t->t.shape[i] > (int64_t)PROG_MAX_WIDTH) {
