@@ -16,6 +16,7 @@
 #include "base/rng.h"
 #include "chips/cpu/attention.h"
 #include "chips/cpu/exec.h"
+#include "chips/cpu/features.h"
 #include "chips/quant_random.h"
 
 enum { VOCAB = 96, EMBD = 256, HEADS = 6, KV_HEADS = 2, K_DIM = 40, V_DIM = 48, FF = 512,
@@ -112,7 +113,7 @@ static val layer(struct rig *g, val x, int l)
     {
         const enum dtype keep = g->dtype;
 
-        if (dtype_info(keep)->block_elems == 256)
+        if (HEADS * V_DIM % dtype_info(keep)->block_elems != 0)
             g->dtype = DTYPE_F16;
         h = prog_linear(p, h, matrix(g, "o", l, EMBD, HEADS * V_DIM), 0, 0, (struct linear_args){ 0 });
         g->dtype = keep;
@@ -343,12 +344,12 @@ static void test_against_reference(void **state)
     check_type(DTYPE_IQ2_S, DTYPE_F16, 1e-7);   /* no layout of its own: the general path */
 }
 
-/* Chunks of 1, 7, 64, all at once; 1, 2, 3 threads; alone and beside seven others. */
-static void check_bits(enum dtype dtype, enum dtype kv, uint32_t mask)
+struct way { uint32_t chunk, n_seq; unsigned threads; };
+
+/* All at once on one thread against other ways. */
+static void check_bits(enum dtype dtype, enum dtype kv, uint32_t mask, const struct way *ways,
+                       size_t n_ways)
 {
-    static const struct { uint32_t chunk, n_seq; unsigned threads; } ways[] = {
-        { 1, 1, 2 }, { 7, 1, 3 }, { 7, 8, 2 }, { 64, 8, 1 }, { N, 1, 2 },
-    };
     struct rig g;
     struct team *team = open_team(1);
     struct exec *x;
@@ -360,7 +361,7 @@ static void check_bits(enum dtype dtype, enum dtype kv, uint32_t mask)
     team_close(team);
     for (size_t i = 0; i < N * VOCAB; i++)
         assert_true(isfinite(want[i]));
-    for (size_t w = 0; w < sizeof ways / sizeof *ways; w++) {
+    for (size_t w = 0; w < n_ways; w++) {
         team = open_team(ways[w].threads);
         x = open_cpu(&g, team, mask);
         run(&g, x, N, ways[w].chunk, ways[w].n_seq, other);
@@ -374,10 +375,15 @@ static void check_bits(enum dtype dtype, enum dtype kv, uint32_t mask)
     rig_deinit(&g);
 }
 
+static const enum dtype caches[] = { DTYPE_F16, DTYPE_Q8_0, DTYPE_BF16, DTYPE_F32 };
+
+/* Chunks of 1, 7, 64, all at once; 1, 2, 3 threads; alone and beside seven others. */
 static void test_same_bits(void **state)
 {
+    static const struct way ways[] = {
+        { 1, 1, 2 }, { 7, 1, 3 }, { 7, 8, 2 }, { 64, 8, 1 }, { N, 1, 2 },
+    };
     static const enum dtype types[] = { DTYPE_Q8_0, DTYPE_Q4_K, DTYPE_BF16, DTYPE_F32 };
-    static const enum dtype kvs[] = { DTYPE_F16, DTYPE_Q8_0, DTYPE_BF16, DTYPE_F32 };
 
     (void)state;
     for (size_t m = 1; m < sizeof masks / sizeof *masks; m += 3)
@@ -385,16 +391,51 @@ static void test_same_bits(void **state)
             uint32_t mask = 0;
 
             assert_true(cpu_mask_parse(masks[m], &mask));
-            check_bits(types[i], kvs[(i + m) % 4], mask);
+            check_bits(types[i], caches[(i + m) % 4], mask, ways, sizeof ways / sizeof *ways);
         }
 }
 
-int main(void)
+static bool every_mask;         /* --full */
+
+/* Every type that can be a weight, so every layout, on every mask that differs here; without
+ * --full each type on one of them. */
+static void test_same_bits_of_all_types(void **state)
+{
+    static const char *const all[] = { "avx2", "avxvnni", "avx512", "avx512vnni", "avx512bf16",
+                                       "neon", "neondot", "neoni8mm", "neonbf16" };
+    static const struct way ways[] = { { 5, 3, 2 } };
+    uint32_t differ[sizeof all / sizeof *all];
+    size_t n_masks = 0, n = 0;
+
+    (void)state;
+    for (size_t m = 0; m < sizeof all / sizeof *all; m++) {
+        uint32_t mask = 0;
+
+        assert_true(cpu_mask_parse(all[m], &mask));
+        mask &= cpu_features();
+        if (mask != 0 && (n_masks == 0 || mask != differ[n_masks - 1]))
+            differ[n_masks++] = mask;
+    }
+    for (uint32_t t = 0; t < DTYPE_COUNT; t++) {
+        const struct dtype_info *info = dtype_info((enum dtype)t);
+
+        if (!info || !info->dequant || t == DTYPE_F64)
+            continue;
+        for (size_t m = 0; m < n_masks; m++)
+            if (every_mask || m == t % n_masks)
+                check_bits((enum dtype)t, caches[n++ % 4], differ[m], ways, 1);
+    }
+    print_message("%zu types and masks\n", n);
+}
+
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_against_reference),
         cmocka_unit_test(test_same_bits),
+        cmocka_unit_test(test_same_bits_of_all_types),
     };
 
+    every_mask = argc > 1 && strcmp(argv[1], "--full") == 0;
     return cmocka_run_group_tests_name("exec", tests, NULL, NULL);
 }
