@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "models/build_internal.h"
 #include "models/charrnn.h"
+#include "models/hf/hf.h"
 
 #define MAX_WARNINGS 1024u
 

@@ -609,6 +609,12 @@ const char *safetensors_path(const struct safetensors *st, uint32_t shard)
     return st->shards[shard].path;
 }
 
+const struct file_map *safetensors_map(const struct safetensors *st, uint32_t shard)
+{
+    CHECK(shard < st->n_shards);
+    return &st->shards[shard].map;
+}
+
 uint64_t safetensors_file_bytes(const struct safetensors *st)
 {
     uint64_t total = 0;

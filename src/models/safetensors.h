@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/file.h"
 #include "base/str.h"
 #include "chips/dtype.h"
 
@@ -59,6 +60,8 @@ void safetensors_close(struct safetensors *st);     /* NULL is fine */
 
 uint32_t    safetensors_n_shards(const struct safetensors *st);
 const char *safetensors_path(const struct safetensors *st, uint32_t shard);
+/* The mapping of a shard, which stays the reader's; zeroed with fd -1 when from memory. */
+const struct file_map *safetensors_map(const struct safetensors *st, uint32_t shard);
 uint64_t    safetensors_file_bytes(const struct safetensors *st);   /* all shards */
 
 size_t safetensors_n_tensors(const struct safetensors *st);
