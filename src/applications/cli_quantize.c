@@ -7,6 +7,7 @@
 #include "applications/cli.h"
 #include "applications/progress.h"
 #include "base/clock.h"
+#include "models/model.h"
 #include "models/quantise.h"
 
 struct options {
@@ -191,7 +192,7 @@ static int quantize(const struct cli *c, const void *options)
                         &q.embedding_type);
     if (code != CLI_OK)
         return code;
-    if (gguf_open(&g, c->args[0], &e) < 0)
+    if (model_file_open(&g, c->args[0], NULL, false, &e) < 0)
         return cli_fail(c, &e);
     code = with_source(c, g, &q, o, c->n_args == 3 ? c->args[1] : c->args[0]);
     gguf_close(g);
@@ -202,7 +203,7 @@ extern const struct cli_verb verb_quantize;
 const struct cli_verb verb_quantize = {
     .name = "quantize",
     .summary = "write a model in a smaller element type",
-    .usage = "IN.gguf OUT.gguf TYPE",
+    .usage = "IN OUT.gguf TYPE",
     .about =
         "Types, from big to small, with bits per weight of a large model:\n"
         "  F32 32     F16 BF16 16   Q8_0 8.5     Q6_K 6.6\n"

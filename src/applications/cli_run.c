@@ -556,7 +556,7 @@ const struct cli_verb verb_run = {
     .summary = "chat with a model, or complete a text",
     .usage = "MODEL [PROMPT]",
     .about = "Answers PROMPT, or what is piped in, and ends; without either it chats. MODEL is a GGUF "
-             "file. At the end the speed of prefill and decode and the time to the first token go to "
+             "file or a Hugging Face folder. At the end the speed of prefill and decode and the time to the first token go to "
              "standard error.",
     .examples = "watt run model.gguf\n"
                 "watt run model.gguf 'Why is the sky blue?' --temp 0\n"

@@ -10,7 +10,8 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/mem.h"
-#include "models/gguf.h"
+#include "models/hf/hf.h"
+#include "models/model.h"
 #include "models/template.h"
 
 struct template_opts {
@@ -73,7 +74,7 @@ static struct sv token_text(const struct gguf *g, const char *key)
 
 static int open_model_source(struct job *j, const char *path, bool fallback, struct err *e)
 {
-    int rc = gguf_open(&j->model, path, e);
+    int rc = model_file_open(&j->model, path, NULL, true, e);
 
     if (rc < 0)
         return rc;
@@ -93,7 +94,7 @@ static int open_source(struct job *j, const char *path, bool fallback, struct er
     size_t n;
     int rc;
 
-    if (is_model(path))
+    if (hf_is_folder(path) || is_model(path))
         return open_model_source(j, path, fallback, e);
     rc = file_read(path, TEMPLATE_SOURCE_MAX, &j->text, &n, e);
     if (rc == 0)

@@ -8,7 +8,7 @@
 #include "applications/cli.h"
 #include "base/file.h"
 #include "base/mem.h"
-#include "models/gguf.h"
+#include "models/model.h"
 #include "models/tokenizer.h"
 
 struct tokenize_opts {
@@ -257,7 +257,7 @@ static int run(const struct cli *c, const void *opts)
     rc = read_input(c, o, &text, &len, &owned);
     if (rc != CLI_OK)
         return rc;
-    if (gguf_open(&g, c->args[0], &e) < 0 || tokenizer_open(&t, g, &e) < 0)
+    if (model_file_open(&g, c->args[0], NULL, true, &e) < 0 || tokenizer_open(&t, g, &e) < 0)
         rc = cli_fail(c, &e);
     else
         rc = o->ids ? decode(c, o, t, text, len) : encode(c, o, t, text, len);

@@ -6,6 +6,7 @@ extern const struct cli_verb verb_run;
 extern const struct cli_verb verb_bench;
 extern const struct cli_verb verb_eval;
 extern const struct cli_verb verb_inspect;
+extern const struct cli_verb verb_convert;
 extern const struct cli_verb verb_quantize;
 extern const struct cli_verb verb_tokenize;
 extern const struct cli_verb verb_template;
@@ -20,6 +21,7 @@ const struct cli_verb *const cli_verbs[] = {
     &verb_bench,
     &verb_eval,
     &verb_inspect,
+    &verb_convert,
     &verb_quantize,
     &verb_tokenize,
     &verb_template,

@@ -62,11 +62,16 @@ static double gelu(double x)
         0.5 * h * (1 + tanh(0.79788456080286535588 * (h + 0.044715 * h * h * h))))));
 }
 
+static double gelu_tanh(double x)
+{
+    return 0.5 * x * (1 + tanh(0.79788456080286535588 * (x + 0.044715 * x * x * x)));
+}
+
 static double activate(double x, const struct act_args *a)
 {
     switch (a->act) {
     case ACT_SILU:       return x * sigmoid(a->alpha > 0 ? a->alpha * x : x);
-    case ACT_GELU:       return gelu(x);
+    case ACT_GELU:       return a->param != 0 ? gelu_tanh(x) : gelu(x);
     case ACT_GELU_ERF:   return 0.5 * x * (1 + erf(x * 0.70710678118654752440));
     case ACT_GELU_QUICK: return x * sigmoid(1.702 * x);
     case ACT_RELU:       return x > 0 ? x : 0;

@@ -149,6 +149,7 @@ struct rope_args {
      * sections alternate per pair instead of following each other. */
     uint32_t sections[4];
     bool     interleaved;
+    bool     yarn_smooth;   /* YaRN's ramp begins and ends between pairs */
 };
 
 enum mask_kind {
@@ -181,7 +182,7 @@ enum act {
 
 struct act_args {
     enum act act;
-    float    param;
+    float    param;     /* GELU: 1 asks the interpreter for the formula, not the table of halves */
     /* gated: gate and up clamped to limit when > 0 (gate from above only), the gate's
      * sigmoid sharpened by alpha when > 0, up shifted by up_offset (gpt-oss: alpha
      * 1.702, limit 7, up_offset 1) */

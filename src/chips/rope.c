@@ -28,8 +28,10 @@ void rope_frequencies(const struct rope_args *a, const float *factors, double *f
 
     *magnitude = a->attn_factor;
     if (a->ext_factor != 0.0f) {
-        low = fmax(0.0, floor(pair_of_turns(a, a->beta_fast)));
-        high = fmin(a->n_rot - 1.0, ceil(pair_of_turns(a, a->beta_slow)));
+        low = pair_of_turns(a, a->beta_fast);
+        high = pair_of_turns(a, a->beta_slow);
+        low = fmax(0.0, a->yarn_smooth ? low : floor(low));
+        high = fmin(a->n_rot - 1.0, a->yarn_smooth ? high : ceil(high));
         *magnitude *= 1.0 + 0.1 * log(1.0 / scale);
     }
     for (uint32_t i = 0; i < n_pairs; i++) {

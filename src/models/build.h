@@ -167,6 +167,9 @@ struct latent {
 struct latent build_latent_sizes(struct build *b, val x);
 val  build_latent(struct build *b, val x, const struct latent *t);
 
+/* GELU is what the key hidden_act says where a file has it: "gelu" the exact one, others the tanh
+ * form; without the key the tanh form from a table of halves, as other engines compute it. */
+struct act_args build_act(struct build *b, enum act act);
 /* blk.%u.ffn_{gate,up,down}SUFFIX: act(gate) * up; without a gate act(up), or, where up is
  * twice as wide as down takes, its first half gates the second. */
 val  build_ffn(struct build *b, val x, enum act act, const char *suffix);

@@ -151,6 +151,14 @@ static val gated_pair(struct build *b, val gate, val up, struct act_args act, fl
     return prog_mul(b->p, clamp(b, prog_unary(b->p, gate, act), limit), clamp(b, up, limit));
 }
 
+struct act_args build_act(struct build *b, enum act act)
+{
+    if (act == ACT_GELU && build_set(b, "hidden_act"))
+        return build_str_is(b, "hidden_act", "gelu") ? (struct act_args){ .act = ACT_GELU_ERF }
+                                                     : (struct act_args){ act, .param = 1 };
+    return (struct act_args){ .act = act };
+}
+
 static val ffn(struct build *b, val x, enum act act, const char *suffix, float limit)
 {
     const uint32_t n_embd = prog_width(b->p, x);
@@ -171,13 +179,13 @@ static val ffn(struct build *b, val x, enum act act, const char *suffix, float l
     if (build_has(b, weight)) {
         const val g = build_linear(b, x, gate, n_ff), u = build_linear(b, x, up, n_ff);
 
-        h = gated_pair(b, g, u, (struct act_args){ .act = act }, limit);
+        h = gated_pair(b, g, u, build_act(b, act), limit);
     } else {
         (void)snprintf(weight, sizeof weight, "%s.weight", up);
         n_up = build_extent(b, weight, 0);
         h = build_linear(b, x, up, n_up == 2 * (uint64_t)n_ff ? n_up : n_ff);
-        h = n_up == 2 * (uint64_t)n_ff ? gated_halves(b, h, (struct act_args){ .act = act })
-                                       : prog_unary(b->p, h, (struct act_args){ .act = act });
+        h = n_up == 2 * (uint64_t)n_ff ? gated_halves(b, h, build_act(b, act))
+                                       : prog_unary(b->p, h, build_act(b, act));
     }
     return build_linear(b, h, down, n_embd);
 }
@@ -225,7 +233,7 @@ struct moe build_moe_keys(struct build *b, enum route_score unset, enum act act)
                   "(sigmoid) or 3 (softmax of the chosen)", gguf_path(b->g), b->arch, key);
     return (struct moe){
         .score = key == 0 || key > 3 ? unset : scores[key],
-        .act = { .act = act },
+        .act = build_act(b, act),
         .normalise = build_bool(b, "expert_weights_norm", false),
         .scale = build_f32(b, "expert_weights_scale", 1),
     };

@@ -63,6 +63,7 @@ void build_read_rope(struct build *b, enum rope_pairing pairing)
         .beta_fast = build_f32(b, "rope.scaling.yarn_beta_fast", 32),
         .beta_slow = build_f32(b, "rope.scaling.yarn_beta_slow", 1),
         .n_ctx_orig = build_u32(b, "rope.scaling.original_context_length", b->n_ctx_train),
+        .yarn_smooth = !build_bool(b, "rope.scaling.yarn_truncate", true),
     };
     if (r->ext_factor != 0)
         r->attn_factor = yarn_attn_factor(1 / (double)r->freq_scale,

@@ -243,13 +243,23 @@ int model_open_gguf(struct model **out, struct gguf *g, const struct model_opts 
     return 0;
 }
 
+int model_file_open(struct gguf **out, const char *path, const struct model_opts *opts,
+                    bool vocab_only, struct err *e)
+{
+    static const struct model_opts none;
+    const struct model_opts *o = opts ? opts : &none;
+    const struct hf_opts folder = { .warn = o->warn, .ctx = o->ctx, .vocab_only = vocab_only };
+
+    if (charrnn_is_folder(path))
+        return charrnn_open(out, path, o->warn, o->ctx, e);
+    return hf_is_folder(path) ? hf_open(out, path, &folder, e) : gguf_open(out, path, e);
+}
+
 int model_open(struct model **out, const char *path, const struct model_opts *opts,
                struct err *e)
 {
     struct gguf *g = NULL;
-    int rc = charrnn_is_folder(path)
-                 ? charrnn_open(&g, path, opts ? opts->warn : NULL, opts ? opts->ctx : NULL, e)
-                 : gguf_open(&g, path, e);
+    int rc = model_file_open(&g, path, opts, false, e);
 
     return rc < 0 ? rc : model_open_gguf(out, g, opts, e);
 }

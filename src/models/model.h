@@ -1,6 +1,6 @@
 /* model.h: an open model file: facts, the recorded program, the file itself.
  *
- * model_open reads hyperparameters and tensors of a GGUF file, finds the
+ * model_open reads hyperparameters and tensors of a GGUF file or of a folder, finds the
  * architecture in the table of models/arch.h and records its program. The file stays
  * mapped until model_close, since executors read or pack weights from it. An open model is
  * immutable: any thread may read it, any number of sessions may share it.
@@ -56,6 +56,12 @@ struct model_facts {
     bool     ranks;                 /* it is the score of a classification head on those */
 };
 
+/* Opens the file that a path names, whatever its form: a GGUF file, or a folder of
+ * Hugging Face's (models/hf/hf.h) or of char-rnn's (models/charrnn.h), which looks like one afterwards. vocab_only: tokenizer and template, no
+ * weights where they are apart. */
+int  model_file_open(struct gguf **out, const char *path, const struct model_opts *opts,
+                     bool vocab_only, struct err *e) MUST_CHECK;
+/* path: as model_file_open takes it. */
 int  model_open(struct model **out, const char *path, const struct model_opts *opts,
                 struct err *e) MUST_CHECK;
 /* From an open file, which the model owns from then on (also when this fails). */

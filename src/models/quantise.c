@@ -79,7 +79,8 @@ static enum dtype wanted_type(const struct quantise_plan *p, const struct quant_
     const enum dtype base = quant_mix_info(o->mix)->base;
     enum dtype type;
 
-    if (dtype_info((uint32_t)source->dtype)->dequant == NULL ||
+    if (o->keep || (o->keep_quantised && is_quantised(source->dtype)) ||
+        dtype_info((uint32_t)source->dtype)->dequant == NULL ||
         !quant_mix_applies(t->source->name, source->n_dims))
         return source->dtype;
     if (o->has_embedding_type && sv_eq_cstr(t->source->name, "token_embd.weight"))
@@ -251,6 +252,28 @@ static int write_importance_keys(struct gguf_writer *w, const struct imatrix *m,
     return rc;
 }
 
+/* The file_type: the mix's, or, where every tensor keeps its type, that of the type with the most
+ * bytes; UINT32_MAX: none has its number. */
+static uint32_t file_type(const struct quantise_plan *p)
+{
+    uint64_t bytes[DTYPE_COUNT] = { 0 };
+    enum dtype most = DTYPE_F32;
+
+    if (!p->options.keep)
+        return quant_mix_info(p->options.mix)->file_type;
+    for (size_t i = 0; i < p->n_tensors; i++) {
+        const enum dtype type = p->tensors[i].type;
+
+        bytes[type] += p->tensors[i].size_bytes;
+        if (bytes[type] > bytes[most])
+            most = type;
+    }
+    for (int i = 0; i < QUANT_MIX_COUNT; i++)
+        if (quant_mix_info((enum quant_mix)i)->base == most)
+            return quant_mix_info((enum quant_mix)i)->file_type;
+    return UINT32_MAX;
+}
+
 static int write_header(const struct quantise_plan *p, struct gguf_writer *w, struct err *e)
 {
     int rc = 0;
@@ -258,8 +281,8 @@ static int write_header(const struct quantise_plan *p, struct gguf_writer *w, st
     for (size_t i = 0; rc == 0 && i < gguf_n_kv(p->g); i++)
         if (!is_replaced(gguf_kv_at(p->g, i)->key))
             rc = gguf_writer_copy(w, gguf_kv_at(p->g, i), e);
-    if (rc == 0)
-        rc = gguf_writer_u32(w, "general.file_type", quant_mix_info(p->options.mix)->file_type, e);
+    if (rc == 0 && file_type(p) != UINT32_MAX)
+        rc = gguf_writer_u32(w, "general.file_type", file_type(p), e);
     if (rc == 0)
         rc = gguf_writer_u32(w, "general.quantization_version", QUANTISE_VERSION, e);
     if (rc == 0 && p->options.importance)

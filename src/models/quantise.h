@@ -33,6 +33,8 @@ struct quantise_options {
     const struct imatrix *importance;       /* NULL: every input alike */
     bool pure;              /* the base type for every matrix that the mix touches */
     bool allow_requantise;
+    bool keep;              /* every tensor in the type it has; mix counts for nothing */
+    bool keep_quantised;    /* those that are quantised stay as they are */
     bool has_output_type, has_embedding_type;
     enum dtype output_type;         /* of output.weight, or of the embedding that serves as it */
     enum dtype embedding_type;      /* of token_embd.weight */

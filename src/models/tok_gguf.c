@@ -9,10 +9,11 @@
 #include "models/tok_impl.h"
 
 #define PREFIX "tokenizer.ggml."
+#define OURS "watt.tokenizer."   /* what the format has no keys for; see models/hf/tokenizer.c */
 
 struct gguf_vocab {
     struct vocab_spec spec;
-    struct sv        *tokens, *merges;
+    struct sv        *tokens, *merges, *patterns;
     float            *scores;
     int32_t          *kinds;
     uint8_t          *attrs;
@@ -23,6 +24,7 @@ static void gguf_vocab_deinit(struct gguf_vocab *v)
 {
     mem_free(v->tokens);
     mem_free(v->merges);
+    mem_free(v->patterns);
     mem_free(v->scores);
     mem_free(v->kinds);
     mem_free(v->attrs);
@@ -168,6 +170,8 @@ static int read_flags(const struct gguf *g, struct gguf_vocab *v, struct err *e)
         { PREFIX "remove_extra_whitespaces", &v->spec.remove_extra_whitespaces },
         { PREFIX "normalizer.lowercase", &v->spec.lowercase },
         { PREFIX "normalizer.strip_accents", &v->spec.strip_accents },
+        { OURS "ignore_merges", &v->spec.ignore_merges },
+        { OURS "nfc", &v->spec.nfc },
     };
 
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
@@ -220,6 +224,22 @@ static struct sv optional_str(const struct gguf *g, const char *key)
     return gguf_find(g, key) && gguf_get_str(g, key, &v, NULL) == 0 ? v : (struct sv){ "", 0 };
 }
 
+/* The key that our own files have. */
+static int own_attrs(const struct gguf *g, struct gguf_vocab *v, struct err *e)
+{
+    const struct gguf_kv *kv = gguf_find(g, OURS "attrs");
+
+    if (!kv->is_array || kv->type != GGUF_U8 || kv->n != v->spec.n_tokens)
+        return bad_key(g, OURS "attrs", "expected a byte for each token", e);
+    v->attrs = mem_alloc((size_t)kv->n);
+    if (!v->attrs)
+        return tok_nomem(e);
+    for (uint64_t i = 0; i < kv->n; i++)
+        v->attrs[i] = kv->data[i] & (TOKEN_LSTRIP | TOKEN_RSTRIP | TOKEN_SINGLE_WORD);
+    v->spec.attrs = v->attrs;
+    return 0;
+}
+
 static int add_attrs(const struct gguf *g, struct gguf_vocab *v, struct err *e)
 {
     const struct sv name = optional_str(g, "general.name");
@@ -230,6 +250,8 @@ static int add_attrs(const struct gguf *g, struct gguf_vocab *v, struct err *e)
                       sv_eq_cstr(arch, "jina-bert-v3");
     const bool bracket = name_has(name, "modern-bert") || name_has(pre, "modern-bert");
 
+    if (gguf_find(g, OURS "attrs"))
+        return own_attrs(g, v, e);
     if (!phi3 && !mask && !bracket)
         return 0;
     v->attrs = mem_calloc(v->spec.n_tokens, 1);
@@ -268,8 +290,11 @@ static int read_vocab(const struct gguf *g, struct gguf_vocab *v, struct err *e)
     rc = read_strings(g, PREFIX "tokens", TOKENIZER_MAX_VOCAB, &v->tokens, &s->n_tokens, e);
     if (rc == 0)
         rc = read_strings(g, PREFIX "merges", TOKENIZER_MAX_MERGES, &v->merges, &s->n_merges, e);
+    if (rc == 0)
+        rc = read_strings(g, OURS "patterns", 64, &v->patterns, &s->n_patterns, e);
     s->tokens = v->tokens;
     s->merges = v->merges;
+    s->patterns = v->patterns;
     if (rc == 0 && (strcmp(v->model, "none") == 0 || strcmp(v->model, "no_vocab") == 0))
         return 0;
     if (rc == 0 && s->n_tokens == 0)

@@ -281,6 +281,7 @@ struct tokenizer {
     bool                 dna, drop_space;
     uint32_t             max_piece;     /* longest piece in bytes */
     const struct pretok *pretok;
+    struct pretok        own_pretok;    /* of vocab_spec.patterns, which it holds copies of */
     struct splitter     *splitter;
     struct merges        merges;
     uint32_t            *char_ids;      /* see tok_merge.c: characters that are no tokens */

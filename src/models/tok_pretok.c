@@ -306,8 +306,8 @@ static int compile(struct splitter *s, unsigned stage, struct err *e)
 {
     pcre2_compile_context *cc = pcre2_compile_context_create(s->general);
     struct str re;
-    PCRE2_SIZE at;
-    int num;
+    PCRE2_SIZE at = 0;
+    int num = 0;
 
     str_init(&re, 0);
     translate(s->p->stages[stage].regex, &re);
@@ -316,6 +316,10 @@ static int compile(struct splitter *s, unsigned stage, struct err *e)
                                        PCRE2_UTF | PCRE2_UCP | PCRE2_NO_UTF_CHECK, &num, &at, cc);
     str_deinit(&re);
     pcre2_compile_context_free(cc);
+    if (!s->code[stage] && num > 0 && num != PCRE2_ERROR_HEAP_FAILED)
+        return err_set(e, WATT_EFORMAT, "tokenizer: stage %u of pre-tokenizer %s is no regular "
+                       "expression at byte %zu (PCRE2 error %d)", stage, s->p->name, (size_t)at,
+                       num);
     if (!s->code[stage])
         return tok_nomem(e);
     /* Without a JIT for this machine the interpreter does the same, slower. */
@@ -378,6 +382,9 @@ void splitter_close(struct splitter *s)
 
 /* Room for the JIT's backtracking: the patterns need little, whatever the text. */
 #define JIT_STACK_MAX ((size_t)4 << 20)
+/* Patterns from files may backtrack without end: one search gives up after this. */
+#define MATCH_LIMIT 20000000u
+#define HEAP_LIMIT_KIB 65536u
 
 int split_scratch_open(struct split_scratch **out, const struct splitter *s, struct err *e)
 {
@@ -392,6 +399,8 @@ int split_scratch_open(struct split_scratch **out, const struct splitter *s, str
         if (!x->match || !x->stack)
             goto fail;
         pcre2_jit_stack_assign(x->match, NULL, x->stack);
+        (void)pcre2_set_match_limit(x->match, MATCH_LIMIT);
+        (void)pcre2_set_heap_limit(x->match, HEAP_LIMIT_KIB);
         for (unsigned i = 0; i < s->p->n_stages; i++)
             if (s->code[i] &&
                 !(x->data[i] = pcre2_match_data_create_from_pattern(s->code[i], s->general)))

@@ -24,6 +24,31 @@ void vocab_spec_init(struct vocab_spec *s)
 
 static int choose(int asked, bool customary) { return asked < 0 ? customary : asked == 1; }
 
+/* A pre-tokenizer of its own patterns. */
+static int own_pretok(struct tokenizer *t, const struct vocab_spec *s, struct err *e)
+{
+    struct pretok *p = &t->own_pretok;
+
+    if (s->n_patterns > PRETOK_MAX_STAGES)
+        return err_set(e, WATT_ELIMIT, "%s: a pre-tokenizer of %" PRIu32 " stages, more than %d",
+                       t->name, s->n_patterns, PRETOK_MAX_STAGES);
+    p->name = "of its own";
+    for (uint32_t i = 0; i < s->n_patterns; i++) {
+        char *copy;
+
+        if (s->patterns[i].len == 0 || s->patterns[i].len > 16384 ||
+            memchr(s->patterns[i].data, '\0', s->patterns[i].len))
+            return err_set(e, WATT_EFORMAT, "%s: pattern %" PRIu32 " of its pre-tokenizer takes %zu"
+                           " bytes or holds a zero", t->name, i, s->patterns[i].len);
+        copy = mem_strndup(s->patterns[i].data, s->patterns[i].len);
+        if (!copy)
+            return tok_nomem(e);
+        p->stages[p->n_stages++] = (struct split_stage){ .kind = SPLIT_REGEX, .regex = copy };
+    }
+    t->pretok = p;
+    return 0;
+}
+
 static int set_type(struct tokenizer *t, const struct vocab_spec *s, struct err *e)
 {
     static const struct { const char *model; enum tokenizer_type type; } models[] = {
@@ -51,7 +76,13 @@ static int set_type(struct tokenizer *t, const struct vocab_spec *s, struct err 
     t->dna = strcmp(s->model, "hybriddna") == 0;
     if (t->type != TOKENIZER_BPE)
         return 0;
-    t->pretok = pretok_find(sv_cstr(pre));
+    t->pretok = s->n_patterns ? NULL : pretok_find(sv_cstr(pre));
+    if (s->n_patterns) {
+        const int rc = own_pretok(t, s, e);
+
+        if (rc < 0)
+            return rc;
+    }
     if (!t->pretok)
         return err_set(e, WATT_ENOTSUP, "%s: tokenizer.ggml.pre \"%.60s\" is not known", t->name,
                        pre);
@@ -236,6 +267,8 @@ void tokenizer_close(struct tokenizer *t)
     if (!t)
         return;
     splitter_close(t->splitter);
+    for (unsigned i = 0; i < t->own_pretok.n_stages; i++)
+        mem_free((void *)(uintptr_t)t->own_pretok.stages[i].regex);
     merges_deinit(&t->merges);
     trie_deinit(&t->trie);
     special_close(t->special);

@@ -80,6 +80,9 @@ struct vocab_spec {
     const uint8_t   *attrs;     /* [n_tokens] of TOKEN_LSTRIP… or NULL: none */
     uint32_t         n_merges;
     const struct sv *merges;    /* [n_merges] "left right", best first */
+    /* Stages of a pre-tokenizer without a name, as regular expressions; they come before `pre`. */
+    uint32_t         n_patterns;
+    const struct sv *patterns;  /* [n_patterns] */
     struct sv        charsmap;  /* SentencePiece precompiled normaliser, or empty */
     int32_t          roles[TOKEN_ROLES];    /* vocab_spec_init: -1 */
     /* -1: the model's default; 0 or 1. */

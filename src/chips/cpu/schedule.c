@@ -154,6 +154,7 @@ static bool same_rope(const struct rope_args *a, const struct rope_args *b)
            a->ext_factor == b->ext_factor && a->attn_factor == b->attn_factor &&
            a->beta_fast == b->beta_fast && a->beta_slow == b->beta_slow &&
            a->n_ctx_orig == b->n_ctx_orig && a->interleaved == b->interleaved &&
+           a->yarn_smooth == b->yarn_smooth &&
            memcmp(a->sections, b->sections, sizeof a->sections) == 0;
 }
 

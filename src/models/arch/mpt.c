@@ -20,7 +20,7 @@ static val feed_forward(struct build *b, val x)
     const uint32_t n_ff = build_need_u32(b, "feed_forward_length");
     val y = build_linear(b, x, "blk.%u.ffn_up", n_ff);
 
-    y = prog_unary(b->p, y, (struct act_args){ .act = ACT_GELU });
+    y = prog_unary(b->p, y, build_act(b, ACT_GELU));
     if (build_has(b, "blk.%u.ffn.act.scales"))
         y = prog_div_w(b->p, y, build_need(b, "blk.%u.ffn.act.scales", SHAPE(n_ff)));
     return build_linear(b, y, "blk.%u.ffn_down", b->n_embd);

@@ -37,7 +37,7 @@ static val attention(struct build *b, val x, uint32_t n_buckets)
 static val feed_forward(struct build *b, val x)
 {
     const bool gated = build_has(b, "enc.blk.%u.ffn_gate.weight");
-    const struct act_args act = { .act = gated ? ACT_GELU : ACT_RELU };
+    const struct act_args act = build_act(b, gated ? ACT_GELU : ACT_RELU);
     const val up = build_linear(b, x, "enc.blk.%u.ffn_up", 0);
     const val h = gated ? prog_gated(b->p, build_linear(b, x, "enc.blk.%u.ffn_gate", 0), up, act)
                         : prog_unary(b->p, up, act);

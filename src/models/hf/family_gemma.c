@@ -6,7 +6,7 @@
 static const struct hf_expect tied[] = { { "tie_word_embeddings", "true|" }, { 0 } };
 
 const struct hf_family hf_family_gemma = {
-    .arch = "gemma", .acts = "gelu_pytorch_tanh|gelu|", .expect = tied, .flags = HF_NORMS_ADD1,
+    .arch = "gemma", .acts = "gelu_pytorch_tanh|gelu|", .expect = tied, .flags = HF_NORMS_ADD1 | HF_TANH_GELU,
 };
 
 static const struct hf_name gemma2_names[] = {
@@ -52,7 +52,7 @@ static int gemma2_more(struct hf *h, struct err *e)
 }
 const struct hf_family hf_family_gemma2 = {
     .arch = "gemma2", .names = gemma2_names, .acts = "gelu_pytorch_tanh|gelu|", .expect = tied,
-    .flags = HF_NORMS_ADD1, .more = gemma2_more,
+    .flags = HF_NORMS_ADD1 | HF_TANH_GELU, .more = gemma2_more,
 };
 
 static const struct hf_key gemma3_keys[] = {
@@ -72,6 +72,6 @@ static const struct hf_expect gemma3_expect[] = {
 };
 const struct hf_family hf_family_gemma3 = {
     .arch = "gemma3", .names = gemma2_names, .keys = gemma3_keys,
-    .acts = "gelu_pytorch_tanh|gelu|", .expect = gemma3_expect, .flags = HF_NORMS_ADD1,
+    .acts = "gelu_pytorch_tanh|gelu|", .expect = gemma3_expect, .flags = HF_NORMS_ADD1 | HF_TANH_GELU,
     .more = gemma3_more,
 };

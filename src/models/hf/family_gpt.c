@@ -1,18 +1,5 @@
 /* family_gpt.c: GPT-2 and other decoders with layer norms and feed-forwards without a gate. */
-#include <string.h>
-
 #include "models/hf/internal.h"
-
-/* "gelu" is the exact one there; graphs take the tanh form unless this key says so. */
-static int put_gelu(struct hf *h, struct err *e)
-{
-    struct json_place act;
-    int rc = hf_field(h, "hidden_act|activation_function|activation", &act, e);
-
-    if (rc == 0 && json_is_string(act.value) && strcmp(json_string_value(act.value), "gelu") == 0)
-        hf_put_str(h, "hidden_act", "gelu");
-    return rc;
-}
 
 #define TANH_OR_EXACT "gelu_new|gelu_fast|gelu_pytorch_tanh|gelu|"
 
@@ -48,7 +35,7 @@ static int gpt2_more(struct hf *h, struct err *e)
     h->tied = true;
     if (rc == 0 && !inner.value)
         hf_put_u32(h, "feed_forward_length", 4 * h->n_embd);
-    return rc == 0 ? put_gelu(h, e) : rc;
+    return rc;
 }
 const struct hf_family hf_family_gpt2 = {
     .arch = "gpt2", .names = gpt2_names, .acts = TANH_OR_EXACT, .expect = gpt2_expect,
@@ -86,7 +73,7 @@ static const struct hf_name starcoder2_names[] = {
 };
 const struct hf_family hf_family_starcoder2 = {
     .arch = "starcoder2", .names = starcoder2_names, .acts = TANH_OR_EXACT,
-    .flags = HF_LAYER_NORM | HF_NO_WINDOW, .more = put_gelu,
+    .flags = HF_LAYER_NORM | HF_NO_WINDOW,
 };
 
 /* ---- GPT-NeoX, BLOOM, MPT ---- */
@@ -114,7 +101,7 @@ static int gptneox_more(struct hf *h, struct err *e)
     h->n_kv_heads = h->n_heads;
     if (rc == 0)
         hf_put_bool(h, "use_parallel_residual", parallel);
-    return rc == 0 ? put_gelu(h, e) : rc;
+    return rc;
 }
 const struct hf_family hf_family_gptneox = {
     .arch = "gptneox", .names = gptneox_names, .acts = TANH_OR_EXACT, .flags = HF_LAYER_NORM,
@@ -146,6 +133,7 @@ static int bloom_more(struct hf *h, struct err *e)
     (void)e;
     h->tied = true;
     hf_put_u32(h, "feed_forward_length", 4 * h->n_embd);
+    hf_put_str(h, "hidden_act", "gelu_tanh");
     return 0;
 }
 const struct hf_family hf_family_bloom = {
@@ -236,7 +224,7 @@ static int falcon_more(struct hf *h, struct err *e)
     if (rc == 0 && inner.value)
         rc = hf_u32(h, "ffn_hidden_size", 0, &h->n_ff, e);
     hf_put_u32(h, "feed_forward_length", inner.value ? h->n_ff : 4 * h->n_embd);
-    return rc == 0 ? put_gelu(h, e) : rc;
+    return rc;
 }
 const struct hf_family hf_family_falcon = {
     .arch = "falcon", .names = falcon_names, .acts = TANH_OR_EXACT, .expect = falcon_expect,
@@ -257,7 +245,7 @@ static const struct hf_expect no_qk_norm[] = {
 };
 const struct hf_family hf_family_phi2 = {
     .arch = "phi2", .names = phi2_names, .acts = TANH_OR_EXACT, .expect = no_qk_norm,
-    .flags = HF_LAYER_NORM, .more = put_gelu,
+    .flags = HF_LAYER_NORM,
 };
 
 static int stablelm_more(struct hf *h, struct err *e)

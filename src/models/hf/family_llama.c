@@ -183,8 +183,24 @@ static int smollm3_more(struct hf *h, struct err *e)
 const struct hf_family hf_family_smollm3 = {
     .arch = "smollm3", .acts = "silu|", .flags = HF_PERMUTE | HF_NO_WINDOW, .more = smollm3_more,
 };
+/* EXAONE 4 says of each layer whether it has a window; without the list none has. */
+static int exaone4_more(struct hf *h, struct err *e)
+{
+    bool *local = mem_calloc(h->n_layers, sizeof *local);
+    bool any = false;
+
+    if (!local)
+        return err_set(e, WATT_ENOMEM, "%s: out of memory", h->dir);
+    for (uint32_t i = 0; i < h->n_layers; i++)
+        any |= local[i] = hf_layer_is(h, "layer_types", i, "sliding_attention");
+    if (any)
+        gguf_make_array(h->out, "exaone4.attention.sliding_window_pattern", GGUF_BOOL, local,
+                        h->n_layers);
+    mem_free(local);
+    return 0;
+}
 const struct hf_family hf_family_exaone4 = {
-    .arch = "exaone4", .names = olmo2_names, .acts = "silu|", .more = olmo2_more,
+    .arch = "exaone4", .names = olmo2_names, .acts = "silu|", .more = exaone4_more,
 };
 const struct hf_family hf_family_ernie4_5 = { .arch = "ernie4_5", .acts = "silu|" };
 

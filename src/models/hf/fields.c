@@ -341,14 +341,32 @@ static int check_one(const struct hf *h, const char *fields, const char *values,
                        h->class_name, values);
 }
 
-static int check_values(const struct hf *h, struct err *e)
+#define ACT_FIELDS \
+    "hidden_activation|hidden_act|activation_function|mlp_hidden_act|activation|dense_act_fn"
+
+/* "gelu" is the exact one, the others are its tanh form: GGUF has no key for that, so ours says
+ * which. Gemma's first files say "gelu" and mean the other. */
+static int put_gelu(struct hf *h, struct err *e)
+{
+    struct json_place act;
+    int rc = hf_field(h, ACT_FIELDS, &act, e);
+    const char *name = rc == 0 ? json_string_value(act.value) : NULL;
+
+    if (name && strncmp(name, "gelu", 4) == 0)
+        hf_put_str(h, "hidden_act", (h->family->flags & HF_TANH_GELU) || name[4] ? "gelu_tanh"
+                                                                                  : "gelu");
+    return rc;
+}
+
+static int check_values(struct hf *h, struct err *e)
 {
     const struct hf_expect *x = h->family->expect;
     int rc = 0;
 
     if (h->family->acts)
-        rc = check_one(h, "hidden_activation|hidden_act|activation_function|mlp_hidden_act|"
-                          "activation", h->family->acts, e);
+        rc = check_one(h, ACT_FIELDS, h->family->acts, e);
+    if (rc == 0)
+        rc = put_gelu(h, e);
     for (; rc == 0 && x && x->fields; x++)
         rc = check_one(h, x->fields, x->values, e);
     return rc;
@@ -527,6 +545,9 @@ int hf_config_load(struct hf *h, struct err *e)
     size_t n;
     int rc = file_read(h->config_path, HF_MAX_CONFIG_BYTES, &bytes, &n, e);
 
+    if (rc == WATT_ENOENT)
+        return err_set(e, WATT_EINVAL, "%s: is a directory without config.json, so no model folder",
+                       h->dir);
     if (rc < 0)
         return rc;
     tame_floats(bytes, n);

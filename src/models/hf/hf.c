@@ -55,17 +55,9 @@ bool hf_path(const struct hf *h, const char *name, struct str *out)
 
 bool hf_is_folder(const char *path)
 {
-    struct hf h = { .dir = path };
     struct stat s;
-    struct str config;
-    bool yes;
 
-    if (stat(path, &s) != 0 || !S_ISDIR(s.st_mode))
-        return false;
-    str_init(&config, 0);
-    yes = hf_path(&h, "config.json", &config) && stat(str_cstr(&config), &s) == 0;
-    str_deinit(&config);
-    return yes;
+    return stat(path, &s) == 0 && S_ISDIR(s.st_mode);
 }
 
 /* The folder's own name, without what comes before and slashes after it. */

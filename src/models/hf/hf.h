@@ -31,10 +31,11 @@ struct hf_opts {
     bool vocab_only;        /* no weights: for tokenizers and templates */
 };
 
-/* Is this path a folder with a config.json? */
+/* Is this path a folder, so that hf_open and not gguf_open is to read it? */
 bool hf_is_folder(const char *path);
 
-/* opts may be NULL. On failure *out is untouched: WATT_ENOENT a file is missing, WATT_EFORMAT,
+/* opts may be NULL. On failure *out is untouched: WATT_EINVAL no config.json, WATT_ENOENT
+ * another file is missing, WATT_EFORMAT,
  * WATT_ENOTSUP a class, a quantisation or a field's value that is not known, WATT_ELIMIT,
  * WATT_EIO, WATT_ENOMEM. */
 int hf_open(struct gguf **out, const char *path, const struct hf_opts *opts,

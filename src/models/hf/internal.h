@@ -74,6 +74,7 @@ struct hf_family {
 #define HF_PERMUTE     8u   /* q_proj and k_proj: HF_ROPE_Q, HF_ROPE_K */
 #define HF_ENCODER     16u  /* no output matrix is expected */
 #define HF_NO_HEAD_DIM 32u  /* head_dim does not mean key_length */
+#define HF_TANH_GELU   128u /* the name "gelu" means the tanh form */
 #define HF_NO_WINDOW   64u  /* sliding_window is not written by the common keys */
 
 /* Named by the lines of families.def. */
