@@ -56,9 +56,9 @@ struct model_facts {
     bool     ranks;                 /* it is the score of a classification head on those */
 };
 
-/* Opens the file that a path names, whatever its form: a GGUF file, or a folder of
- * Hugging Face's (models/hf/hf.h) or of char-rnn's (models/charrnn.h), which looks like one afterwards. vocab_only: tokenizer and template, no
- * weights where they are apart. */
+/* Opens what a path names as a GGUF file, whatever its form: one indeed, or a folder of Hugging
+ * Face's (models/hf/hf.h) or of char-rnn's (models/charrnn.h). vocab_only: tokenizer and template,
+ * no weights where they are apart. */
 int  model_file_open(struct gguf **out, const char *path, const struct model_opts *opts,
                      bool vocab_only, struct err *e) MUST_CHECK;
 /* path: as model_file_open takes it. */
