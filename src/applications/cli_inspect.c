@@ -6,13 +6,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "applications/explain.h"
 #include "applications/model_args.h"
 #include "applications/progress.h"
 #include "applications/roofline.h"
 #include "base/mem.h"
 #include "chips/cpu/features.h"
 #include "chips/cpu/peaks.h"
-#include "chips/op.h"
 #include "models/session.h"
 #include "models/tokenizer.h"
 
@@ -66,6 +66,7 @@ struct report {
     struct peaks peaks;
     unsigned n_threads;
     struct roof decode, deep, prefill;
+    char (*layers)[EXPLAIN_TEXT_BYTES];     /* what each layer does */
 };
 
 /* ---- gathering ---- */
@@ -152,53 +153,30 @@ static int gather(struct report *r, struct err *e)
 
 /* ---- layers by kind ---- */
 
-/* What a layer does, from its instructions: "attention 32/8 heads of 64, window 4096". */
-static void describe_layer(const struct program *p, uint32_t layer, char *out, size_t size)
-{
-    size_t at = 0;
-
-    out[0] = '\0';
-    for (uint32_t i = 0; i < prog_n_instr(p) && at < size; i++) {
-        const struct instr *in = prog_instr(p, i);
-        const char *sep = at ? "; " : "";
-
-        if (in->layer != layer)
-            continue;
-        if (in->op == OP_ATTENTION) {
-            const struct attn_args *a = &in->a.attn;
-
-            at += (size_t)snprintf(out + at, size - at, "%sattention, %u heads over %u of %u",
-                                   sep, a->n_heads, a->n_kv_heads, a->k_dim);
-            if (a->window && at < size)
-                at += (size_t)snprintf(out + at, size - at, ", window %u", a->window);
-            if (a->mask == MASK_NONE && at < size)
-                at += (size_t)snprintf(out + at, size - at, ", both ways");
-        } else if (in->op == OP_ROUTE) {
-            at += (size_t)snprintf(out + at, size - at, "%s%u of %u experts", sep,
-                                   in->a.route.n_used, in->a.route.n_experts);
-        } else if (in->op == OP_GATED && prog_value(p, in->dst[0])->per == 1) {
-            at += (size_t)snprintf(out + at, size - at, "%sfeed-forward of %u", sep,
-                                   prog_value(p, in->dst[0])->width);
-        }
-    }
-}
-
 /* Calls show for each run of equal layers. */
 static void each_run(const struct report *r, void (*show)(uint32_t first, uint32_t last,
                                                           const char *text))
 {
     const uint32_t n = model_facts(r->m)->n_layers;
-    char text[256], next[256];
 
     for (uint32_t first = 0, last; first < n; first = last + 1) {
-        describe_layer(model_program(r->m), first, text, sizeof text);
-        for (last = first; last + 1 < n; last++) {
-            describe_layer(model_program(r->m), last + 1, next, sizeof next);
-            if (strcmp(text, next) != 0)
-                break;
-        }
-        show(first, last, text);
+        last = first;
+        while (last + 1 < n && strcmp(r->layers[first], r->layers[last + 1]) == 0)
+            last++;
+        show(first, last, r->layers[first]);
     }
+}
+
+static int describe_layers(struct report *r, struct err *e)
+{
+    const uint32_t n = model_facts(r->m)->n_layers;
+
+    r->layers = mem_array(n, sizeof *r->layers);
+    if (!r->layers)
+        return err_set(e, WATT_ENOMEM, "inspect: texts of %u layers", n);
+    for (uint32_t i = 0; i < n; i++)
+        explain_layer(r->m, i, r->layers[i], sizeof r->layers[i]);
+    return 0;
 }
 
 /* ---- text ---- */
@@ -210,18 +188,67 @@ static void line_bytes(const char *label, uint64_t bytes, const char *note)
     (void)printf("  %-14s %10s%s%s\n", label, format_bytes(buf, bytes), note[0] ? "  " : "", note);
 }
 
-static void show_layers(uint32_t first, uint32_t last, const char *text)
+/* "0-4, 6-10, 12": the layers from `layer` on that do the same. */
+static void same_layers(const struct report *r, uint32_t layer, char *out, size_t size)
 {
-    if (first == last)
-        (void)printf("  layer %-10u %s\n", first, text);
-    else
-        (void)printf("  layers %u-%-*u %s\n", first, first < 10 ? 7 : 6, last, text);
+    const uint32_t n = model_facts(r->m)->n_layers;
+    size_t at = 0;
+
+    for (uint32_t i = layer, from; i < n && at < size; i++) {
+        from = i;
+        while (i < n && strcmp(r->layers[layer], r->layers[i]) == 0)
+            i++;
+        if (i > from)
+            at += (size_t)snprintf(out + at, size - at, i == from + 1 ? "%s%u" : "%s%u-%u",
+                                   at ? ", " : "", from, i - 1);
+    }
+}
+
+/* A line for each kind of layer, with the layers that are of it. */
+static void print_layers(const struct report *r)
+{
+    const uint32_t n = model_facts(r->m)->n_layers;
+    char text[EXPLAIN_TEXT_BYTES];
+
+    explain_kinds(r->m, text, sizeof text);
+    (void)printf("  layers         %u: %s\n", n, text);
+    for (uint32_t layer = 0; layer < n; layer++) {
+        uint32_t k = 0;
+
+        while (strcmp(r->layers[k], r->layers[layer]) != 0)
+            k++;
+        if (k < layer)
+            continue;
+        same_layers(r, layer, text, sizeof text);
+        (void)printf("    %-12s %s\n", text, r->layers[layer]);
+    }
+}
+
+/* What a token and what a sequence leave behind. */
+static void print_state(const struct report *r)
+{
+    struct explain_state s;
+    char buf[32];
+
+    explain_state(r->m, &s);
+    if (s.kv_layers)
+        (void)printf("  a token keeps  %" PRIu64 " bytes in %u layer%s", r->mem.kv_token,
+                     s.kv_layers, s.kv_layers == 1 ? "" : "s");
+    if (s.window_layers)
+        (void)printf(", %u of them read no further back than %u", s.window_layers, s.max_window);
+    (void)printf("%s", s.kv_layers ? "\n" : "");
+    if (s.fixed_floats)
+        (void)printf("  a stream keeps %s in %u layer%s, however long\n",
+                     format_bytes(buf, s.fixed_floats * 4), s.fixed_layers,
+                     s.fixed_layers == 1 ? "" : "s");
+    if (!s.kv_layers && !s.fixed_floats)
+        (void)printf("  a token keeps  nothing\n");
 }
 
 static void print_facts(const struct report *r, const char *path)
 {
     const struct model_facts *f = model_facts(r->m);
-    char buf[32];
+    char buf[32], text[EXPLAIN_TEXT_BYTES];
 
     (void)printf("%s\n", path);
     if (f->name[0])
@@ -232,12 +259,16 @@ static void print_facts(const struct report *r, const char *path)
                  (double)f->n_params / (f->n_params >= 1000000000 ? 1e9 : 1e6),
                  f->n_params >= 1000000000 ? "billion" : "million");
     (void)printf("  types          %s, %s\n", f->quant, format_bytes(buf, f->tensor_bytes));
-    (void)printf("  shape          %u layers of %u, vocabulary %u\n", f->n_layers, f->n_embd,
-                 f->n_vocab);
+    (void)printf("  shape          rows of %u, vocabulary %u\n", f->n_embd, f->n_vocab);
     (void)printf("  context        %u as trained\n", f->n_ctx_train);
-    if (f->rope_base > 0)
-        (void)printf("  rope           base %g\n", (double)f->rope_base);
-    each_run(r, show_layers);
+    explain_rope(r->m, text, sizeof text);
+    if (text[0])
+        (void)printf("  rope           %s\n", text);
+    explain_experts(r->m, text, sizeof text);
+    if (text[0])
+        (void)printf("  experts        %s\n", text);
+    print_layers(r);
+    print_state(r);
 }
 
 static void print_memory(const struct report *r)
@@ -362,6 +393,7 @@ static void print_json(const struct report *r)
 {
     const struct model_facts *f = model_facts(r->m);
     const struct session_memory *m = &r->mem;
+    struct explain_state s;
 
     (void)printf("{\"architecture\":");
     json_text(f->arch);
@@ -377,7 +409,12 @@ static void print_json(const struct report *r)
                  f->k_dim, f->n_experts, f->n_experts_used, f->causal ? "true" : "false",
                  (double)f->rope_base);
     each_run(r, json_layer);
-    (void)printf("],\"memory\":{\"context\":%u,\"weights\":%" PRIu64 ",\"mapped\":%" PRIu64
+    explain_state(r->m, &s);
+    (void)printf("],\"parameters_active\":%" PRIu64 ",\"state\":{\"token_bytes\":%" PRIu64
+                 ",\"token_layers\":%u,\"window_layers\":%u,\"window\":%u,\"stream_bytes\":%"
+                 PRIu64 ",\"stream_layers\":%u},", explain_active_params(r->m), r->mem.kv_token,
+                 s.kv_layers, s.window_layers, s.max_window, s.fixed_floats * 4, s.fixed_layers);
+    (void)printf("\"memory\":{\"context\":%u,\"weights\":%" PRIu64 ",\"mapped\":%" PRIu64
                  ",\"kv\":%" PRIu64 ",\"kv_token\":%" PRIu64 ",\"fixed\":%" PRIu64 ",\"arena\":%"
                  PRIu64 ",\"scratch\":%" PRIu64 ",\"process\":%" PRIu64 ",\"total\":%" PRIu64
                  "},", r->n_ctx, m->weights, m->mapped, m->kv, m->kv_token, m->fixed, m->arena,
@@ -408,6 +445,8 @@ static int run(const struct cli *c, const void *options_struct)
     r.m = m;
     if (rc == 0)
         rc = gather(&r, &e);
+    if (rc == 0)
+        rc = describe_layers(&r, &e);
     if (rc == 0 && r.o->json) {
         print_json(&r);
     } else if (rc == 0) {
@@ -421,6 +460,7 @@ static int run(const struct cli *c, const void *options_struct)
             prog_print(model_program(m), stdout);
         }
     }
+    mem_free(r.layers);
     model_close(m);
     return rc < 0 ? cli_fail(c, &e) : CLI_OK;
 }
