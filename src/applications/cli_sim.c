@@ -7,7 +7,7 @@
 #include "infrastructure/simulate.h"
 
 struct sim_opts {
-    double  rate, scale, step_ms, row_ms, position_ns, deadline, ttft, itl, draft_right, cancel;
+    double  rate, scale, max_wait, step_ms, row_ms, position_ns, deadline, ttft, itl, draft_right, cancel;
     int64_t seats, rows, mixed, pages, ctx, queue, seed, slots, draft;
     int     format;
     bool    no_prefix;
@@ -39,6 +39,8 @@ static const struct cli_opt options[] = {
       "positions of one request (default 131072)", 1, 1 << 26 },
     { "queue", 0, CLI_INT, offsetof(struct sim_opts, queue), "N",
       "requests that wait; more are refused (default 1024)", 1, SCHED_MAX_REQS / 2 },
+    { "max-wait", 0, CLI_REAL, offsetof(struct sim_opts, max_wait), "S",
+      "refuse when the queue will take longer than this (default 0: never)", 0, 1e9 },
     { "draft", 0, CLI_INT, offsetof(struct sim_opts, draft), "N",
       "tokens proposed per answer and step (default 0)", 0, SCHED_MAX_DRAFT },
     { "draft-right", 0, CLI_REAL, offsetof(struct sim_opts, draft_right), "P",
@@ -70,7 +72,7 @@ static struct sim_spec spec_of(const struct sim_opts *o)
         .draft_right = o->draft_right, .max_queued = (uint32_t)o->queue,
         .no_prefix = o->no_prefix, .rate = o->rate, .scale = o->scale, .deadline_s = o->deadline,
         .cancel_share = o->cancel, .seed = (uint64_t)o->seed, .ttft_goal_s = o->ttft,
-        .itl_goal_s = o->itl,
+        .itl_goal_s = o->itl, .max_wait_s = o->max_wait,
     };
 }
 

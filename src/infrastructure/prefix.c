@@ -1,9 +1,9 @@
 /* prefix.c: the tree of prefixes; see prefix.h.
  *
- * Two orders are kept. The list of all nodes by last use, in which a parent always stands before
- * its children (a use of a node is a use of its ancestors, entered after it), so the tail is a
- * leaf. And each node's children by last use, of which the first few are compared token by token
- * when no whole page matches. */
+ * A use of a node marks that node only. Leaves stand in a heap by last use; when one goes, its
+ * parent may become a leaf and is as fresh as the freshest of the two, so a chain that was used as
+ * a whole goes from its end, and no use costs more than the depth of the heap. A node's children
+ * are kept by last use, and the first few are compared token by token when no whole page matches. */
 #include "infrastructure/prefix.h"
 
 #include <string.h>
@@ -19,7 +19,10 @@
 
 struct node {
     uint32_t parent, first_child, prev_sibling, next_sibling;
-    uint32_t newer, older;          /* by last use */
+    uint32_t gen;                   /* counts the lives of this entry */
+    uint32_t heap_at;               /* leaves: index in the heap, else NONE */
+    uint32_t snapshot_at;           /* index in snapshots, or NONE */
+    uint64_t used;                  /* tick of the last use */
     uint32_t hash_next;
     uint32_t page, slot;
     uint32_t n_tokens;              /* of its page that are filled */
@@ -35,7 +38,10 @@ struct prefix {
     uint32_t      *buckets;         /* [n_buckets] */
     uint32_t       n_buckets;       /* a power of two */
     uint32_t       max_nodes, free_node;    /* free ones are chained by next_sibling */
-    uint32_t       newest, oldest;
+    uint64_t       tick;
+    uint32_t      *heap;            /* [max_nodes] leaves, the one that was used first on top */
+    uint32_t       n_heap;
+    uint32_t      *snapshots;       /* [n slots] nodes that hold one */
     uint32_t       page_tokens;
     bool           has_pages, has_slots;
     struct prefix_stats stats;
@@ -61,15 +67,17 @@ static int allocate(struct prefix *p, struct err *e)
     p->nodes = mem_array(n, sizeof *p->nodes);
     p->tokens = mem_array(n, (size_t)p->page_tokens * sizeof *p->tokens);
     p->buckets = mem_array(p->n_buckets, sizeof *p->buckets);
-    if (!p->nodes || !p->tokens || !p->buckets)
+    p->heap = mem_array(n, sizeof *p->heap);
+    p->snapshots = mem_array((size_t)kv_n_slots(p->kv) + 1, sizeof *p->snapshots);
+    if (!p->nodes || !p->tokens || !p->buckets || !p->heap || !p->snapshots)
         return err_set(e, WATT_ENOMEM, "prefix tree: %u nodes of %u tokens", p->max_nodes,
                        p->page_tokens);
     memset(p->buckets, 0xff, p->n_buckets * sizeof *p->buckets);
     p->nodes[ROOT] = (struct node){ .parent = NONE, .first_child = NONE, .page = KV_NO_PAGE,
-                                    .slot = KV_NO_SLOT };
-    p->free_node = p->newest = p->oldest = NONE;
+                                    .slot = KV_NO_SLOT, .heap_at = NONE, .snapshot_at = NONE };
+    p->free_node = NONE;
     for (uint32_t i = p->max_nodes; i > 0; i--) {
-        p->nodes[i].next_sibling = p->free_node;
+        p->nodes[i] = (struct node){ .next_sibling = p->free_node };
         p->free_node = i;
     }
     return 0;
@@ -108,11 +116,13 @@ void prefix_close(struct prefix *p)
 {
     if (!p)
         return;
-    while (p->nodes && p->oldest != NONE)
-        remove_node(p, p->oldest);
+    while (p->nodes && p->n_heap > 0)
+        remove_node(p, p->heap[0]);
     mem_free(p->nodes);
     mem_free(p->tokens);
     mem_free(p->buckets);
+    mem_free(p->heap);
+    mem_free(p->snapshots);
     mem_free(p);
 }
 
@@ -142,22 +152,55 @@ static uint32_t *bucket(const struct prefix *p, uint32_t parent, const struct pr
     return &p->buckets[map_hash(key, sizeof key) & (p->n_buckets - 1)];
 }
 
-static void lru_unlink(struct prefix *p, uint32_t i)
-{
-    const struct node *n = &p->nodes[i];
+/* ---- leaves by last use ---- */
 
-    *(n->newer == NONE ? &p->newest : &p->nodes[n->newer].older) = n->older;
-    *(n->older == NONE ? &p->oldest : &p->nodes[n->older].newer) = n->newer;
+static void heap_set(struct prefix *p, uint32_t at, uint32_t i)
+{
+    p->heap[at] = i;
+    p->nodes[i].heap_at = at;
 }
 
-static void lru_front(struct prefix *p, uint32_t i)
+static void heap_up(struct prefix *p, uint32_t at, uint32_t i)
 {
-    struct node *n = &p->nodes[i];
+    while (at > 0 && p->nodes[i].used < p->nodes[p->heap[(at - 1) / 2]].used) {
+        heap_set(p, at, p->heap[(at - 1) / 2]);
+        at = (at - 1) / 2;
+    }
+    heap_set(p, at, i);
+}
 
-    n->newer = NONE;
-    n->older = p->newest;
-    *(p->newest == NONE ? &p->oldest : &p->nodes[p->newest].newer) = i;
-    p->newest = i;
+static void heap_down(struct prefix *p, uint32_t at, uint32_t i)
+{
+    for (;;) {
+        uint32_t least = 2 * at + 1;
+
+        if (least >= p->n_heap)
+            break;
+        if (least + 1 < p->n_heap &&
+            p->nodes[p->heap[least + 1]].used < p->nodes[p->heap[least]].used)
+            least++;
+        if (p->nodes[i].used <= p->nodes[p->heap[least]].used)
+            break;
+        heap_set(p, at, p->heap[least]);
+        at = least;
+    }
+    heap_set(p, at, i);
+}
+
+static void heap_add(struct prefix *p, uint32_t i)
+{
+    heap_up(p, p->n_heap++, i);
+}
+
+static void heap_remove(struct prefix *p, uint32_t i)
+{
+    const uint32_t at = p->nodes[i].heap_at, last = p->heap[--p->n_heap];
+
+    p->nodes[i].heap_at = NONE;
+    if (last == i)
+        return;
+    heap_up(p, at, last);
+    heap_down(p, p->nodes[last].heap_at, last);
 }
 
 static void sibling_unlink(struct prefix *p, uint32_t i)
@@ -182,29 +225,33 @@ static void sibling_front(struct prefix *p, uint32_t i)
     *first = i;
 }
 
-/* A node and its ancestors were used now. */
 static void touch(struct prefix *p, uint32_t i)
 {
-    for (; i != ROOT; i = p->nodes[i].parent) {
-        lru_unlink(p, i);
-        lru_front(p, i);
-        sibling_unlink(p, i);
-        sibling_front(p, i);
-    }
+    struct node *n = &p->nodes[i];
+
+    n->used = ++p->tick;
+    if (n->heap_at != NONE)
+        heap_down(p, n->heap_at, i);
+    sibling_unlink(p, i);
+    sibling_front(p, i);
 }
 
 static void drop_snapshot(struct prefix *p, struct node *n)
 {
+    const uint32_t last = p->snapshots[--p->stats.n_snapshots];
+
+    p->snapshots[n->snapshot_at] = last;
+    p->nodes[last].snapshot_at = n->snapshot_at;
+    n->snapshot_at = NONE;
     kv_slot_set_cached(p->kv, n->slot, false);
     kv_slot_drop(p->kv, n->slot);
     n->slot = KV_NO_SLOT;
-    p->stats.n_snapshots--;
 }
 
 /* Takes a leaf out. */
 static void remove_node(struct prefix *p, uint32_t i)
 {
-    struct node *n = &p->nodes[i];
+    struct node *n = &p->nodes[i], *parent = &p->nodes[n->parent];
 
     CHECK(n->first_child == NONE);
     if (n->n_tokens == p->page_tokens) {
@@ -214,14 +261,20 @@ static void remove_node(struct prefix *p, uint32_t i)
             at = &p->nodes[*at].hash_next;
         *at = n->hash_next;
     }
-    lru_unlink(p, i);
+    heap_remove(p, i);
     sibling_unlink(p, i);
+    if (n->parent != ROOT && parent->first_child == NONE) {
+        if (parent->used < n->used)
+            parent->used = n->used;
+        heap_add(p, n->parent);
+    }
     if (n->slot != KV_NO_SLOT)
         drop_snapshot(p, n);
     if (n->page != KV_NO_PAGE) {
         kv_page_set_cached(p->kv, n->page, false);
         kv_page_drop(p->kv, n->page);
     }
+    n->gen++;
     n->next_sibling = p->free_node;
     p->free_node = i;
     p->stats.n_nodes--;
@@ -238,16 +291,15 @@ static bool is_lone(const struct prefix *p, const struct node *n)
  * when there is none. */
 static bool evict(struct prefix *p, uint32_t keep)
 {
-    for (uint32_t tries = p->stats.n_nodes; tries > 0; tries--) {
-        const uint32_t i = p->oldest;
-        const struct node *n = &p->nodes[i];
+    for (uint32_t tries = p->n_heap; tries > 0; tries--) {
+        const uint32_t i = p->heap[0];
 
-        if (i != keep && n->first_child == NONE && is_lone(p, n)) {
+        if (i != keep && is_lone(p, &p->nodes[i])) {
             remove_node(p, i);
             p->stats.n_evicted++;
             return true;
         }
-        touch(p, i);    /* in use, and its ancestors are */
+        touch(p, i);    /* in use */
     }
     return false;
 }
@@ -307,14 +359,14 @@ static uint32_t part_child(const struct prefix *p, uint32_t parent,
     return best;
 }
 
-/* The longest known beginning of tokens[0..n_max) that a sequence can go on from; node ROOT: not
- * longer than `from` (a page's end). False when not even tokens[0..from) is there. */
-static bool walk(const struct prefix *p, const struct prefix_space *space, const int32_t *tokens,
-                 uint32_t from, uint32_t n_max, struct found *f)
+/* The longest known beginning of tokens[0..n_max) that a sequence can go on from, looked for from
+ * a node on; node ROOT: there is no longer one. *deepest: the last whole page's node. */
+static struct found walk(const struct prefix *p, const struct prefix_space *space,
+                         const int32_t *tokens, uint32_t node, uint32_t n_max, uint32_t *deepest)
 {
-    uint32_t at = 0, node = ROOT, part, len;
+    uint32_t at = p->nodes[node].end, part, len;
+    struct found f = { ROOT, at };
 
-    *f = (struct found){ ROOT, from };
     while (n_max - at >= p->page_tokens) {
         const uint32_t child = whole_child(p, node, space, tokens + at);
 
@@ -322,15 +374,36 @@ static bool walk(const struct prefix *p, const struct prefix_space *space, const
             break;
         node = child;
         at += p->page_tokens;
-        if (at > from && (!p->has_slots || p->nodes[node].slot != KV_NO_SLOT))
-            *f = (struct found){ node, at };
+        if (!p->has_slots || p->nodes[node].slot != KV_NO_SLOT)
+            f = (struct found){ node, at };
     }
-    if (at < from)
-        return false;
+    *deepest = node;
     part = at < n_max ? part_child(p, node, space, tokens + at, n_max - at, &len) : NONE;
     if (part != NONE)
-        *f = (struct found){ part, at + len };
-    return true;
+        f = (struct found){ part, at + len };
+    return f;
+}
+
+/* The node where a sequence stands: its cursor, or found again; NONE: its text is not there. */
+static uint32_t stand(const struct prefix *p, const struct prefix_space *space,
+                      const int32_t *tokens, uint32_t len, const struct prefix_at *at)
+{
+    uint32_t node = ROOT;
+
+    if (at->node <= p->max_nodes && at->gen == p->nodes[at->node].gen &&
+        p->nodes[at->node].end <= len)
+        node = at->node;
+    while (p->nodes[node].end < len) {
+        node = whole_child(p, node, space, tokens + p->nodes[node].end);
+        if (node == NONE)
+            return NONE;
+    }
+    return node;
+}
+
+static void set_at(const struct prefix *p, struct prefix_at *at, uint32_t node)
+{
+    *at = (struct prefix_at){ node, p->nodes[node].gen };
 }
 
 /* q, which ends at a page's end or is empty, holds what was found beyond that. */
@@ -358,34 +431,45 @@ static void attach(struct prefix *p, struct kv_seq *q, const struct found *f)
 }
 
 uint32_t prefix_extend(struct prefix *p, const struct prefix_space *space, const int32_t *tokens,
-                       uint32_t n_max, struct kv_seq *q)
+                       uint32_t n_max, struct kv_seq *q, struct prefix_at *at)
 {
+    uint32_t node, deepest;
     struct found f;
 
-    if (q->len % p->page_tokens != 0 || q->len >= n_max || (p->has_pages && q->n_pages != pages_of(p, q->len)))
+    if (q->len % p->page_tokens != 0 || q->len >= n_max ||
+        (p->has_pages && q->n_pages != pages_of(p, q->len)))
         return q->len;
-    if (walk(p, space, tokens, q->len, n_max, &f) && f.node != ROOT) {
-        p->stats.n_tokens_hit += f.len - q->len;
-        attach(p, q, &f);
-    }
+    node = stand(p, space, tokens, q->len, at);
+    if (node == NONE)
+        return q->len;
+    set_at(p, at, node);
+    f = walk(p, space, tokens, node, n_max, &deepest);
+    if (f.node == ROOT)
+        return q->len;
+    p->stats.n_tokens_hit += f.len - q->len;
+    attach(p, q, &f);
+    set_at(p, at, f.len == p->nodes[f.node].end && f.len % p->page_tokens == 0
+                      ? f.node : p->nodes[f.node].parent);
     return q->len;
 }
 
 uint32_t prefix_match(struct prefix *p, const struct prefix_space *space, const int32_t *tokens,
-                      uint32_t n_max, struct kv_seq *q)
+                      uint32_t n_max, struct kv_seq *q, struct prefix_at *at)
 {
     CHECK(q->len == 0 && q->n_pages == 0 && q->slot == KV_NO_SLOT);
     p->stats.n_lookups++;
     p->stats.n_tokens_asked += n_max;
-    return prefix_extend(p, space, tokens, n_max, q);
+    *at = (struct prefix_at){ ROOT, p->nodes[ROOT].gen };
+    return prefix_extend(p, space, tokens, n_max, q, at);
 }
 
 uint32_t prefix_peek(const struct prefix *p, const struct prefix_space *space,
                      const int32_t *tokens, uint32_t n_max)
 {
-    struct found f;
+    uint32_t deepest;
+    const struct found f = walk(p, space, tokens, ROOT, n_max, &deepest);
 
-    return walk(p, space, tokens, 0, n_max, &f) && f.node != ROOT ? f.len : 0;
+    return f.node == ROOT ? 0 : f.len;
 }
 
 /* ---- entering ---- */
@@ -439,7 +523,9 @@ static uint32_t add_node(struct prefix *p, uint32_t parent, const struct prefix_
     p->free_node = node->next_sibling;
     *node = (struct node){ .parent = parent, .first_child = NONE, .page = KV_NO_PAGE,
                            .slot = KV_NO_SLOT, .n_tokens = n, .hash_next = NONE,
-                           .end = p->nodes[parent].end + n, .space = *space };
+                           .gen = node->gen, .heap_at = NONE, .snapshot_at = NONE,
+                           .used = ++p->tick, .end = p->nodes[parent].end + n,
+                           .space = *space };
     memcpy(tokens_of(p, i), tokens, n * sizeof *tokens);
     if (n == p->page_tokens) {
         uint32_t *at = bucket(p, parent, space, tokens);
@@ -447,7 +533,9 @@ static uint32_t add_node(struct prefix *p, uint32_t parent, const struct prefix_
         node->hash_next = *at;
         *at = i;
     }
-    lru_front(p, i);
+    if (parent != ROOT && p->nodes[parent].first_child == NONE)
+        heap_remove(p, parent);
+    heap_add(p, i);
     sibling_front(p, i);
     p->stats.n_nodes++;
     return i;
@@ -492,32 +580,41 @@ static void enter_snapshot(struct prefix *p, uint32_t i, const struct kv_seq *q)
     n->slot = slot;
     kv_slot_hold(p->kv, slot);
     kv_slot_set_cached(p->kv, slot, true);
-    p->stats.n_snapshots++;
+    n->snapshot_at = p->stats.n_snapshots;
+    p->snapshots[p->stats.n_snapshots++] = i;
 }
 
 void prefix_insert(struct prefix *p, const struct prefix_space *space, const int32_t *tokens,
-                   struct kv_seq *q, bool partial)
+                   struct kv_seq *q, bool partial, struct prefix_at *at)
 {
     uint32_t node = ROOT;
 
-    for (uint32_t at = 0; at < q->len;) {
-        const uint32_t left = q->len - at, n = left < p->page_tokens ? left : p->page_tokens;
+    if (at->node <= p->max_nodes && at->gen == p->nodes[at->node].gen &&
+        p->nodes[at->node].end <= q->len)
+        node = at->node;
+    if (p->has_slots && node != ROOT)
+        enter_snapshot(p, node, q);
+    while (p->nodes[node].end < q->len) {
+        const uint32_t done = p->nodes[node].end, left = q->len - done;
+        const uint32_t n = left < p->page_tokens ? left : p->page_tokens;
         uint32_t i;
 
         if (n < p->page_tokens && !partial)
             break;
-        i = enter_page(p, node, space, tokens + at, n,
-                       p->has_pages ? &q->pages[at / p->page_tokens] : NULL);
+        i = enter_page(p, node, space, tokens + done, n,
+                       p->has_pages ? &q->pages[done / p->page_tokens] : NULL);
         if (i == NONE)
             break;
         if (p->has_slots)
             enter_snapshot(p, i, q);
-        node = i;
-        touch(p, node);
+        touch(p, i);
         if (p->has_pages && !p->has_slots)
-            remove_shorter(p, node);
-        at += n;
+            remove_shorter(p, i);
+        if (p->nodes[i].n_tokens < p->page_tokens || n < p->page_tokens)
+            break;
+        node = i;
     }
+    set_at(p, at, node);
 }
 
 /* ---- room ---- */
@@ -525,15 +622,17 @@ void prefix_insert(struct prefix *p, const struct prefix_space *space, const int
 /* Gives back the snapshot that was used least recently and that nobody holds. */
 static bool evict_snapshot(struct prefix *p)
 {
-    for (uint32_t i = p->oldest; i != NONE; i = p->nodes[i].newer) {
-        struct node *n = &p->nodes[i];
+    struct node *best = NULL;
 
-        if (n->slot != KV_NO_SLOT && kv_slot_owners(p->kv, n->slot) == 1) {
-            drop_snapshot(p, n);
-            return true;
-        }
+    for (uint32_t i = 0; i < p->stats.n_snapshots; i++) {
+        struct node *n = &p->nodes[p->snapshots[i]];
+
+        if (kv_slot_owners(p->kv, n->slot) == 1 && (!best || n->used < best->used))
+            best = n;
     }
-    return false;
+    if (best)
+        drop_snapshot(p, best);
+    return best != NULL;
 }
 
 bool prefix_make_room(struct prefix *p, uint32_t n_pages, uint32_t n_slots)
@@ -577,16 +676,31 @@ static void verify_node(const struct prefix *p, uint32_t i)
         CHECK(n->first_child == NONE);
 }
 
+/* A node and all below it. */
+static void verify_below(const struct prefix *p, uint32_t i, uint32_t *n_nodes, uint32_t *n_lone)
+{
+    for (uint32_t c = p->nodes[i].first_child; c != NONE; c = p->nodes[c].next_sibling) {
+        const struct node *n = &p->nodes[c];
+
+        CHECK((*n_nodes)++ < p->max_nodes);
+        verify_node(p, c);
+        CHECK((n->heap_at != NONE) == (n->first_child == NONE));
+        *n_lone += n->page != KV_NO_PAGE && kv_page_owners(p->kv, n->page) == 1;
+        verify_below(p, c, n_nodes, n_lone);
+    }
+}
+
 void prefix_verify(const struct prefix *p)
 {
-    uint32_t n_nodes = 0, n_snapshots = 0, n_lone = 0;
+    uint32_t n_nodes = 0, n_lone = 0;
 
-    for (uint32_t i = p->newest; i != NONE; i = p->nodes[i].older) {
-        CHECK(n_nodes++ < p->max_nodes);
-        verify_node(p, i);
-        n_snapshots += p->nodes[i].slot != KV_NO_SLOT;
-        n_lone += p->nodes[i].page != KV_NO_PAGE && kv_page_owners(p->kv, p->nodes[i].page) == 1;
+    verify_below(p, ROOT, &n_nodes, &n_lone);
+    CHECK(n_nodes == p->stats.n_nodes && n_lone == kv_n_cached(p->kv));
+    for (uint32_t i = 0; i < p->n_heap; i++) {
+        CHECK(p->nodes[p->heap[i]].heap_at == i);
+        CHECK(i == 0 || p->nodes[p->heap[(i - 1) / 2]].used <= p->nodes[p->heap[i]].used);
     }
-    CHECK(n_nodes == p->stats.n_nodes && n_snapshots == p->stats.n_snapshots);
-    CHECK(n_lone == kv_n_cached(p->kv));
+    for (uint32_t i = 0; i < p->stats.n_snapshots; i++)
+        CHECK(p->nodes[p->snapshots[i]].snapshot_at == i &&
+              p->nodes[p->snapshots[i]].slot != KV_NO_SLOT);
 }

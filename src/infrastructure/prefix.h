@@ -28,6 +28,10 @@ struct spill;
 /* Who may share: 128 bits that stand for model, adapter and salt. */
 struct prefix_space { uint64_t id[2]; };
 
+/* Where a sequence stands in the tree, so that nobody walks there again; zeroed: at the root. It
+ * may be out of date and is then found anew. */
+struct prefix_at { uint32_t node, gen; };
+
 struct prefix;
 
 /* kv is borrowed. max_nodes 0: as many as it has pages (models without pages: 64 per slot).
@@ -41,11 +45,11 @@ void prefix_close(struct prefix *p);
  * length, which is q->len. With a spill folder this may read pages, as long as the pool has free
  * ones. */
 uint32_t prefix_match(struct prefix *p, const struct prefix_space *space, const int32_t *tokens,
-                      uint32_t n_max, struct kv_seq *q);
+                      uint32_t n_max, struct kv_seq *q, struct prefix_at *at);
 /* Goes on where q ends: when q's whole text is in the tree and more of tokens[0..n_max) is, q
  * holds that too. Returns q->len. For a text whose neighbour has computed the same meanwhile. */
 uint32_t prefix_extend(struct prefix *p, const struct prefix_space *space, const int32_t *tokens,
-                       uint32_t n_max, struct kv_seq *q);
+                       uint32_t n_max, struct kv_seq *q, struct prefix_at *at);
 /* How long a match would be, without making it. */
 uint32_t prefix_peek(const struct prefix *p, const struct prefix_space *space,
                      const int32_t *tokens, uint32_t n_max);
@@ -55,7 +59,7 @@ uint32_t prefix_peek(const struct prefix *p, const struct prefix_space *space,
  * set, and of q's marks likewise. Where the tree has the same page already, q is given that one.
  * What has no room is left out. */
 void prefix_insert(struct prefix *p, const struct prefix_space *space, const int32_t *tokens,
-                   struct kv_seq *q, bool partial);
+                   struct kv_seq *q, bool partial, struct prefix_at *at);
 
 /* Gives pages and slots back until so many are free; false when what is left is in use. */
 bool prefix_make_room(struct prefix *p, uint32_t n_pages, uint32_t n_slots);

@@ -247,6 +247,9 @@ int sched_submit(struct sched *s, const struct sched_request *o, uint64_t *id, s
 
     if (rc < 0)
         return rc;
+    if (s->spec.max_wait_ns && s->n_waiting > 0 && sched_wait_ns(s) > s->spec.max_wait_ns)
+        return err_set(e, WATT_EBUSY, "%u requests wait, for some %" PRIu64 " s", s->n_waiting,
+                       sched_wait_ns(s) / 1000000000);
     account = i == SCHED_NONE ? SCHED_NONE : account_get(s, o->account);
     if (account == SCHED_NONE)
         return err_set(e, WATT_EBUSY, "%u requests wait or run", s->spec.max_reqs);
@@ -268,6 +271,7 @@ int sched_submit(struct sched *s, const struct sched_request *o, uint64_t *id, s
         s->next_deadline = o->deadline_ns;
     start_waiting(s, r);
     s->stats.n_submitted++;
+    s->blocked = false;
     *id = req_id(s, r);
     return 0;
 }
@@ -282,7 +286,8 @@ void sched_cancel(struct sched *s, uint64_t id)
 
 uint64_t sched_wait_ns(const struct sched *s)
 {
-    const double ns = s->rows_per_ns > 0 ? (double)s->waiting_rows / s->rows_per_ns : 0;
+    const double rows = (double)(s->waiting_tokens + s->filling) + s->n_waiting * s->mean_drawn;
+    const double ns = s->rows_per_ns > 0 ? rows / s->rows_per_ns : 0;
 
     return ns < 1e18 ? (uint64_t)ns : (uint64_t)1e18;
 }
@@ -335,13 +340,14 @@ static void leave_seat(struct sched *s, struct req *r)
     memmove(s->running + at, s->running + at + 1, (--s->n_running - at) * sizeof *s->running);
     s->free_seats[s->n_free_seats++] = r->seat;
     r->seat = SCHED_NONE;
+    s->blocked = false;
 }
 
 /* What it has computed may serve others, or itself when it comes back. */
 static void give_memory(struct sched *s, struct req *r)
 {
     if (req_fills_cache(s, r) && r->seq.len > 0)
-        prefix_insert(s->spec.prefix, &r->o.space, r->tokens, &r->seq, true);
+        prefix_insert(s->spec.prefix, &r->o.space, r->tokens, &r->seq, true, &r->at);
     kv_seq_reset(s->spec.kv, &r->seq);
 }
 
@@ -415,6 +421,8 @@ void req_finish(struct sched *s, struct req *r, enum sched_end end, struct err *
     req_release_followers(s, r);
     release(s, r);
     s->stats.n_ended[end]++;
+    if (result.n_drawn > 0)
+        s->mean_drawn += 0.05 * (result.n_drawn - s->mean_drawn);
     result.end = end;
     result.error = end == SCHED_FAILED ? error : NULL;
     result.times.ended = sched_now(s);

@@ -122,6 +122,7 @@ struct sched_spec {
     uint32_t max_draft;         /* proposed tokens per request and step */
     uint32_t max_reqs;          /* that run or wait */
     uint64_t max_req_bytes;     /* of all requests' tokens */
+    uint64_t max_wait_ns;       /* a queue that will take longer refuses; 0: any length */
     uint32_t snapshot_tokens;   /* fixed states are entered into the prefix tree every so many
                                  * positions of a prompt, a multiple of a page; 0: at its end */
     bool     whole;             /* an input goes in one step (models that read both ways) */

@@ -33,6 +33,7 @@ struct req {
     int32_t  level;             /* priority; above all once fairness has admitted it */
     uint32_t seat;
     struct kv_seq seq;
+    struct prefix_at at;        /* where seq stands in the tree */
     bool     cancelled;
     bool     prompt_done;       /* was in at least once */
     uint32_t n_shown;           /* rows of the prompt that the client has seen */
@@ -57,7 +58,9 @@ struct sched {
     uint32_t  free_req;
     uint32_t  n_waiting, n_attached, n_running;
     uint64_t  next_order, req_bytes;
-    uint64_t  waiting_rows;     /* that those who wait will want, roughly */
+    uint64_t  waiting_tokens;   /* known ones of those who wait */
+    uint64_t  filling;          /* tokens of prompts that have a seat and are not in */
+    double    mean_drawn;       /* tokens of recent answers */
     struct account *accounts;   /* [max_accounts] */
     uint32_t  max_accounts, n_accounts;
     uint64_t  used_floor;       /* where an account begins that was away */
@@ -72,6 +75,7 @@ struct sched {
     int32_t  *drawn;            /* [n_seats][max_draft + 1] */
     uint64_t  next_deadline;    /* none is earlier; 0: there is none */
     bool      any_cancelled;
+    bool      blocked;          /* the next does not fit, and nothing has changed since */
     /* the step under way */
     struct sched_proposal *proposals;   /* [n_seats] */
     struct sched_share    *shares;      /* [n_seats] */

@@ -67,11 +67,6 @@ static bool before(const struct req *a, const struct req *b)
     return a->level != b->level ? a->level > b->level : a->order < b->order;
 }
 
-static uint64_t rows_wanted(const struct req *r)
-{
-    return (uint64_t)r->n_tokens + (r->o.max_new - (r->n_tokens - r->n_prompt)) / 2;
-}
-
 void queue_insert(struct sched *s, struct req *r)
 {
     struct account *a = &s->accounts[r->account];
@@ -88,7 +83,7 @@ void queue_insert(struct sched *s, struct req *r)
     *(r->next == SCHED_NONE ? &a->last : &req_at(s, r->next)->prev) = i;
     r->state = REQ_WAITING;
     s->n_waiting++;
-    s->waiting_rows += rows_wanted(r);
+    s->waiting_tokens += r->n_tokens;
 }
 
 void queue_remove(struct sched *s, struct req *r)
@@ -98,8 +93,9 @@ void queue_remove(struct sched *s, struct req *r)
     CHECK(r->state == REQ_WAITING);
     *(r->prev == SCHED_NONE ? &a->first : &req_at(s, r->prev)->next) = r->next;
     *(r->next == SCHED_NONE ? &a->last : &req_at(s, r->next)->prev) = r->prev;
+    s->blocked = false;
     s->n_waiting--;
-    s->waiting_rows -= rows_wanted(r);
+    s->waiting_tokens -= r->n_tokens;
 }
 
 /* The account that used least among those that wait. */

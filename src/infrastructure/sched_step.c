@@ -38,8 +38,22 @@ static void reap(struct sched *s, uint64_t now)
 
 static void begin_seq(struct sched *s, struct req *r, uint32_t seat)
 {
+    r->at = (struct prefix_at){ 0, 0 };
     kv_seq_init(&r->seq, s->tables + (size_t)seat * s->max_pages,
                 s->n_marks ? &s->marks[seat] : NULL, s->n_marks);
+}
+
+/* Tokens of prompts (or of what a preempted request has to compute again) that have a seat. */
+static uint64_t tokens_to_fill(const struct sched *s)
+{
+    uint64_t n = 0;
+
+    for (uint32_t i = 0; i < s->n_running; i++) {
+        const struct req *r = req_at(s, s->running[i]);
+
+        n += r->n_tokens - r->seq.len > 1 ? r->n_tokens - r->seq.len : 0;
+    }
+    return n;
 }
 
 /* Everybody who runs, and one more, can grow by a page. */
@@ -64,7 +78,8 @@ static bool admit(struct sched *s, struct req *r, bool fair)
     seat = s->free_seats[s->n_free_seats - 1];
     begin_seq(s, r, seat);
     if (req_reads_cache(s, r))
-        prefix_match(s->spec.prefix, &r->o.space, r->tokens, r->n_tokens - 1, &r->seq);
+        prefix_match(s->spec.prefix, &r->o.space, r->tokens, r->n_tokens - 1, &r->seq,
+                     &r->at);
     if (s->n_running > 0 && !room_for(s, r, r->n_tokens - r->seq.len)) {
         kv_seq_reset(s->spec.kv, &r->seq);
         return false;
@@ -90,13 +105,18 @@ static void admit_all(struct sched *s)
         bool fair;
         struct req *r = queue_next(s, &fair), *last;
 
-        if (!r)
+        s->filling = tokens_to_fill(s);
+        /* who has a seat keeps its place: more than the next step can use wait in the queue,
+         * where whoever comes may still go before them */
+        if (!r || s->blocked || s->filling >= s->spec.max_rows)
             return;
         if (admit(s, r, fair))
             continue;
         last = s->n_running ? req_at(s, s->running[s->n_running - 1]) : NULL;
-        if (!last || last->level >= r->level)
+        if (!last || last->level >= r->level) {
+            s->blocked = true;
             return;
+        }
         req_preempt(s, last);   /* a higher priority takes the place of a lower one */
     }
 }
@@ -283,10 +303,10 @@ static void plan_one(struct sched *s, struct req *r, uint32_t rank, struct budge
 {
     uint32_t n;
 
-    if (!decodes(r) && req_reads_cache(s, r)) {
+    if (!decodes(r) && b->prompt_rows > 0 && req_reads_cache(s, r)) {
         const uint32_t had = r->seq.len;
 
-        prefix_extend(s->spec.prefix, &r->o.space, r->tokens, r->n_tokens - 1, &r->seq);
+        prefix_extend(s->spec.prefix, &r->o.space, r->tokens, r->n_tokens - 1, &r->seq, &r->at);
         if (!r->prompt_done) {
             r->result.n_cached += r->seq.len - had;
             s->stats.n_cached_tokens += r->seq.len - had;
@@ -443,7 +463,7 @@ static void advance(struct sched *s, struct req *r)
     if (!fills)
         return;
     if (req_fills_cache(s, r))
-        prefix_insert(s->spec.prefix, &r->o.space, r->tokens, &r->seq, false);
+        prefix_insert(s->spec.prefix, &r->o.space, r->tokens, &r->seq, false, &r->at);
     if (r->o.client->progress && !r->prompt_done)
         r->o.client->progress(r->o.ctx, least(r->seq.len, r->n_prompt), r->n_prompt,
                               r->result.n_cached);

@@ -375,7 +375,7 @@ static int open_parts(struct sim *m, struct err *e)
         .width = 1, .n_vocab = VOCAB, .n_ctx = p->n_ctx, .n_seats = p->n_seats,
         .max_rows = p->max_rows, .mixed_rows = p->mixed_rows, .max_draft = p->max_draft,
         .max_out = p->n_seats * (1 + p->max_draft) + 1, .max_reqs = p->n_seats + p->max_queued,
-        .max_req_bytes = UINT64_C(1) << 40, .snapshot_tokens = 8 * PAGE_TOKENS,
+        .max_req_bytes = UINT64_C(1) << 40, .max_wait_ns = (uint64_t)(p->max_wait_s * 1e9), .snapshot_tokens = 8 * PAGE_TOKENS,
     };
     int rc = kv_open(&m->kv, &kv, e);
 

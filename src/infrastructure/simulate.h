@@ -28,6 +28,7 @@ struct sim_spec {               /* zero means the default everywhere */
     uint32_t max_draft;         /* proposals per answer; 0: none */
     double   draft_right;       /* how often a proposed token is right; default 0.7 */
     uint32_t max_queued;        /* default 1024 */
+    double   max_wait_s;        /* a queue that will take longer refuses; 0: any length */
     bool     no_prefix;
     double   rate;              /* arrivals come so many times as fast; default 1 */
     double   scale;             /* lengths are multiplied by it; default 1 */

@@ -18,6 +18,7 @@
 #define DEFAULT_MIXED   64u
 #define DEFAULT_DRAFT   8u
 #define DEFAULT_QUEUED  1024u
+#define DEFAULT_WAIT_NS UINT64_C(60000000000)
 #define DEFAULT_BYTES   (UINT64_C(1) << 30)
 #define MAX_QUEUED      (SCHED_MAX_REQS / 2)
 /* Fixed states are kept every so many tokens of a long prompt. */
@@ -52,6 +53,7 @@ static int fill_opts(const struct model *m, const struct service_opts *in, struc
     o->mixed_rows = or_default(o->mixed_rows, DEFAULT_MIXED);
     o->max_draft = or_default(o->max_draft, DEFAULT_DRAFT);
     o->max_queued = or_default(o->max_queued, DEFAULT_QUEUED);
+    o->max_wait_ns = o->max_wait_ns ? o->max_wait_ns : DEFAULT_WAIT_NS;
     o->queue_bytes = o->queue_bytes ? o->queue_bytes : DEFAULT_BYTES;
     o->n_snapshots = or_default(o->n_snapshots, 2 * o->max_seqs);
     if (o->max_rows < o->max_seqs)

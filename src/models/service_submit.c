@@ -228,7 +228,8 @@ static int reserve(struct service *s, uint64_t bytes, uint32_t n, struct service
         return refuse(t, SERVICE_REFUSED_MEMORY,
                       err_set(e, WATT_ELIMIT, "a request of %" PRIu64 " bytes and %u choices, of "
                               "at most %" PRIu64 " and %u", bytes, n, s->opts.queue_bytes, most));
-    if (n > most - s->n_answers || bytes > s->opts.queue_bytes - s->live_bytes) {
+    if (n > most - s->n_answers || bytes > s->opts.queue_bytes - s->live_bytes ||
+        (s->stats.n_waiting > 0 && s->wait_ns > s->opts.max_wait_ns)) {
         t->retry_after_ms = wait_ms < 1000 ? 1000 : wait_ms > 60000 ? 60000 : wait_ms;
         return refuse(t, SERVICE_REFUSED_QUEUE,
                       err_set(e, WATT_EBUSY, "%u answers wait or run, of at most %u; come back in "
