@@ -157,7 +157,6 @@ static void ran(void *ctx, const struct sched_share *shares, uint32_t n, uint64_
 {
     struct service *s = ctx;
 
-    service_metrics_step(s);
     for (uint32_t i = 0; i < n && s->opts.on_step; i++) {
         const struct answer *a = shares[i].client_ctx;
 
@@ -305,6 +304,7 @@ static struct job *wait_for_work(struct service *s, bool *stop)
 {
     struct job *in;
 
+    service_metrics_step(s);
     (void)pthread_mutex_lock(&s->mu);
     note_stats(s);
     note_slots(s);

@@ -71,7 +71,7 @@ int answer_init(struct answer *a, struct job *j, uint32_t choice, struct err *e)
         detok_init(&a->detok, s->tok, (r->special ? DETOKENIZE_SPECIAL : 0u) |
                                       (r->continues ? DETOKENIZE_CONTINUE : 0u));
     rc = stops_init(&a->stops, r->stops, r->n_stops, e);
-    if (rc < 0 || r->prompt_only)
+    if (rc < 0 || (r->prompt_only && !r->prompt_logprobs))
         return rc;
     if (restricted(r)) {
         a->bits = mem_array(s->mask_words, sizeof *a->bits);

@@ -152,6 +152,7 @@ void service_metrics_done(struct service *s, const struct service_event *ev)
 {
     struct service_metrics *x = s->metrics;
 
+    service_metrics_step(s);    /* whoever waits for the event sees its tokens counted */
     metric_add(x->finished[ev->finish], 1);
     if (ev->times.first_token > 0)
         observe_ns(x->hists[TTFT], ev->times.first_token);
