@@ -90,6 +90,8 @@ struct watt_model_options {
     void             *progress_ctx;
     const char       *cpus;         /* "0-7,16": run on these processors only; NULL: all */
     int               pin;          /* WATT_PIN_… */
+    const char       *weights_cache;    /* folder for prepared weights, mapped at the next opening;
+                                       NULL: none */
     int               lock_memory;  /* not 0: weights and caches are never swapped out (mlock);
                                        refused when RLIMIT_MEMLOCK is too low */
 };

@@ -566,6 +566,8 @@ static int open_bench(const struct cli *c, struct bench *b, struct err *e)
     b->so.max_rows = longest < (uint32_t)b->o->max_rows ? longest : (uint32_t)b->o->max_rows;
     b->so.progress = prepare;
     b->so.ctx = &b->bar;
+    b->so.note = machine_note;
+    b->so.note_ctx = (void *)(uintptr_t)c;
     progress_init(&b->bar, "preparing", "B");
     rc = session_open(&b->s, b->m, &b->so, e);
     progress_finish(&b->bar);

@@ -53,7 +53,8 @@ static int prepare(void *ctx, uint64_t done, uint64_t total)
 
 static int start(const struct cli *c, struct work *w, struct err *e)
 {
-    struct session_opts so = { .progress = prepare, .ctx = &w->bar };
+    struct session_opts so = { .progress = prepare, .ctx = &w->bar,
+                               .note = machine_note, .note_ctx = (void *)(uintptr_t)c };
     struct machine_args machine = w->o->machine;
     uint32_t chunk = (uint32_t)w->o->chunk;
     int rc = read_ids(w->o->ids, &w->ids, &w->n, e);

@@ -202,6 +202,8 @@ static int open_run(struct run *r, struct err *e)
         return rc;
     to.session.progress = on_loading;
     to.session.ctx = &loading;
+    to.session.note = on_warning;
+    to.session.note_ctx = r;
     if (r->o.template_file) {
         rc = file_read(r->o.template_file, MAX_TEMPLATE_BYTES, &source, &size, e);
         if (rc < 0)

@@ -20,6 +20,19 @@ void session_opts_kv(struct session_opts *o, int choice)
     o->k_dtype = o->v_dtype = types[choice];
 }
 
+void machine_note(void *cli, const char *text)
+{
+    cli_note(cli, "%s", text);
+}
+
+const char *weights_cache_folder(char *buf, size_t size)
+{
+    const char *base = getenv("WATT_CACHE");
+    const int n = base && *base ? snprintf(buf, size, "%s/weights", base) : -1;
+
+    return n > 0 && (size_t)n < size ? buf : NULL;
+}
+
 int session_opts_machine(struct session_opts *o, struct machine_args *a, struct err *e)
 {
     int rc = 0;
@@ -29,6 +42,11 @@ int session_opts_machine(struct session_opts *o, struct machine_args *a, struct 
     o->n_threads = (unsigned)a->threads;
     o->pin = a->pin ? TEAM_PIN_CPU : a->no_pin ? TEAM_PIN_NONE : TEAM_PIN_NODE;
     o->lock = a->mlock;
+    if (!a->no_weights_cache)
+        o->weights_cache = a->weights_cache ? a->weights_cache
+                                            : weights_cache_folder(a->folder, sizeof a->folder);
+    o->weights_cache_bytes = a->weights_cache_max;
+    o->weights_cache_verify = a->weights_cache_verify;
     if (a->cpus) {
         rc = topo_set_parse(&a->set, a->cpus, e);
         o->cpus = &a->set;
@@ -110,15 +128,10 @@ int read_ids(const char *arg, int32_t **ids, uint32_t *n, struct err *e)
     return rc;
 }
 
-static void note(void *c, const char *text)
-{
-    cli_note(c, "%s", text);
-}
-
 int open_model(const struct cli *c, struct model **out, const char *path, uint32_t n_ctx,
                struct err *e)
 {
-    const struct model_opts opts = { .warn = note, .ctx = (void *)(uintptr_t)c, .n_ctx = n_ctx };
+    const struct model_opts opts = { .warn = machine_note, .ctx = (void *)(uintptr_t)c, .n_ctx = n_ctx };
 
     return model_open(out, path, &opts, e);
 }

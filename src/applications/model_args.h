@@ -14,8 +14,15 @@ struct machine_args {
     int64_t     threads;
     const char *cpus;
     bool        pin, no_pin, mlock;
+    const char *weights_cache;
+    uint64_t    weights_cache_max;
+    bool        no_weights_cache, weights_cache_verify;
     struct topo_set set;        /* what --cpus named, once parsed */
+    char        folder[4096];   /* of $WATT_CACHE */
 };
+
+/* The folder of prepared weights that $WATT_CACHE means, into buf; NULL: it is not set. */
+const char *weights_cache_folder(char *buf, size_t size);
 
 /* Their rows in a table of options, for a member of that type in the verb's struct. */
 #define MACHINE_OPTIONS(type, member)                                                          \
@@ -29,11 +36,23 @@ struct machine_args {
     { "no-pin", 0, CLI_FLAG, offsetof(type, member.no_pin), NULL,                              \
       "bind no thread (default: to its memory node, where there are several)", 0, 0 },         \
     { "mlock", 0, CLI_FLAG, offsetof(type, member.mlock), NULL,                                \
-      "keep weights and caches in memory, whatever else needs some", 0, 0 }
+      "keep weights and caches in memory, whatever else needs some", 0, 0 },                   \
+    { "weights-cache", 0, CLI_FILE, offsetof(type, member.weights_cache), "DIR",               \
+      "keep prepared weights in this folder, mapped at the next start (default: "              \
+      "$WATT_CACHE/weights where that variable is set, else off)", 0, 0 },                     \
+    { "weights-cache-max", 0, CLI_BYTES, offsetof(type, member.weights_cache_max), "BYTES",    \
+      "most that folder may hold; those used longest ago make room (default 256G)", 0, 0 },    \
+    { "weights-cache-verify", 0, CLI_FLAG, offsetof(type, member.weights_cache_verify), NULL,  \
+      "hash all of the prepared weights before they are used, not a sample", 0, 0 },           \
+    { "no-weights-cache", 0, CLI_FLAG, offsetof(type, member.no_weights_cache), NULL,          \
+      "off, whatever $WATT_CACHE says", 0, 0 }
 
 /* Into opts, which points into a. WATT_EINVAL. */
 int  session_opts_machine(struct session_opts *o, struct machine_args *a,
                           struct err *e) MUST_CHECK;
+
+/* For session_opts.note: a note on stderr; ctx is the struct cli. */
+void machine_note(void *cli, const char *text);
 
 /* --kv: index in KV_CHOICES into opts. */
 void session_opts_kv(struct session_opts *o, int choice);

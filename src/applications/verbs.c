@@ -14,6 +14,7 @@ extern const struct cli_verb verb_logits;
 extern const struct cli_verb verb_embed;
 extern const struct cli_verb verb_sim;
 extern const struct cli_verb verb_synth;
+extern const struct cli_verb verb_cache;
 extern const struct cli_verb verb_completion;
 
 const struct cli_verb *const cli_verbs[] = {
@@ -29,6 +30,7 @@ const struct cli_verb *const cli_verbs[] = {
     &verb_embed,
     &verb_sim,
     &verb_synth,
+    &verb_cache,
     &verb_completion,
     NULL
 };

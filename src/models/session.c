@@ -218,19 +218,29 @@ static int open_cpu(struct engine *g, const struct model *m, const struct sessio
                     struct err *e)
 {
     struct opening ctx = { model_gguf(m), o };
-    struct cpu_exec_opts x = { .team = o->team, .isa_mask = o->isa_mask,
+    const uint32_t n_fds = gguf_n_parts(model_gguf(m));
+    int *fds = mem_array(n_fds, sizeof *fds);
+    const struct weights_cache_opts cache = {
+        .dir = o->weights_cache, .max_bytes = o->weights_cache_bytes,
+        .verify = o->weights_cache_verify, .fds = fds, .n_fds = n_fds,
+        .name = gguf_path(model_gguf(m)), .note = o->note,
+        .ctx = o->note_ctx,
+    };
+    struct cpu_exec_opts x = { .team = o->team, .isa_mask = o->isa_mask, .cache = &cache,
                                .lock = o->lock, .progress = forward_progress,
-                               .forget = forget_weight,
-                               .ctx = &ctx };
-    int rc;
+                               .forget = forget_weight, .ctx = &ctx };
+    int rc = fds ? 0 : err_set(e, WATT_ENOMEM, "session: %u files", n_fds);
 
-    if (!x.team) {
+    for (uint32_t i = 0; fds && i < n_fds; i++)
+        fds[i] = gguf_part_fd(model_gguf(m), i);
+    if (rc == 0 && !x.team) {
         rc = session_team_open(&g->own_team, o, e);
-        if (rc < 0)
-            return rc;
         x.team = g->own_team;
     }
-    return cpu_exec_open(&g->exec, model_program(m), &g->layout, &g->limits, &x, e);
+    if (rc == 0)
+        rc = cpu_exec_open(&g->exec, model_program(m), &g->layout, &g->limits, &x, e);
+    mem_free(fds);
+    return rc;
 }
 
 static int engine_open(struct engine **out, const struct model *m, const struct session_opts *o,

@@ -50,6 +50,14 @@ struct session_opts {       /* zero means the default everywhere */
     const struct topo_set *cpus;    /* likewise: processors to use; read at open; NULL: all */
     bool     lock;          /* keep weights, caches and work space in memory (mlock) */
     uint32_t isa_mask;      /* chips/cpu/features.h; 0: all that the machine has */
+    /* A folder for prepared weights, mapped at the next start (chips/cpu/weights_cache.h); NULL:
+     * none. Bytes it may hold (0: the default there); hash all of a file before it is used. */
+    const char *weights_cache;
+    uint64_t weights_cache_bytes;
+    bool     weights_cache_verify;
+    /* What a person may want to know about that; NULL: not told. */
+    void   (*note)(void *note_ctx, const char *text);
+    void    *note_ctx;
     /* While weights are prepared; NULL: not. Non-zero stops with WATT_ECANCEL. */
     int    (*progress)(void *ctx, uint64_t done_bytes, uint64_t total_bytes);
     void    *ctx;

@@ -135,6 +135,7 @@ static int session_options(struct session_opts *so, struct topo_set *cpus,
     }
     so->pin = pin[o->pin];
     so->lock = o->lock_memory != 0;
+    so->weights_cache = o->weights_cache;
     so->n_threads = o->n_threads ? o->n_threads : team_threads(so->cpus);
     if (o->kv_type != WATT_KV_DEFAULT) {
         so->kv_set = true;

@@ -4,11 +4,14 @@
 
 #include "base/team.h"
 #include "chips/cpu/features.h"
+#include "chips/cpu/weights_cache.h"
 #include "chips/exec.h"
 
 struct cpu_exec_opts {
     struct team *team;          /* borrowed; must outlive the executor */
     uint32_t     isa_mask;      /* CPU_ALL: all the machine has */
+    /* Prepared weights on disk; NULL: none. Used while the executor opens. */
+    const struct weights_cache_opts *cache;
     bool         lock;          /* keep weights and work space in memory; WATT_ELIMIT when refused */
     /* Called now and then while weights are packed, from the opening thread; NULL: not.
      * A non-zero return stops with WATT_ECANCEL. */

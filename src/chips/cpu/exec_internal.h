@@ -133,7 +133,8 @@ struct cpu_exec {
     uint64_t region_bytes;
     float  **vector;            /* [n_weights + 1] USE_VECTOR weights as f32, NULL otherwise */
     float   *vectors;           /* their memory */
-    uint8_t *packed_region;     /* all packed weights */
+    uint8_t *packed_region;     /* all packed weights: memory of our own, or */
+    struct weights_cached cached;   /* a mapped file's */
     float  **slopes;            /* [n_instr] ALiBi per attention, NULL otherwise */
     float  **relative;          /* [n_instr] biases by distance, likewise */
     struct sorted sorted[SORT_BUFFERS];

@@ -4,7 +4,9 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
+#include "base/rng.h"
 #include "chips/cpu/exec_internal.h"
 
 #define CHUNK_BYTES ((uint64_t)1 << 20)     /* packed per task */
@@ -34,19 +36,35 @@ static void pack_job(void *arg, unsigned worker)
     }
 }
 
-/* at: where the next packed weight goes in the region. */
-static void pack_weight(struct cpu_exec *x, wid w, uint64_t *at)
+static bool is_packed(const struct cpu_exec *x, wid w)
+{
+    return (prog_weight_at(x->p, w)->uses & USE_MATRIX) && !x->s.packed[w].raw;
+}
+
+/* Where each matrix lies in the region; raw ones are read where the file is mapped. */
+static void place_weights(struct cpu_exec *x, uint8_t *region)
+{
+    uint64_t at = 0;
+
+    for (wid w = 1; w <= prog_n_weights(x->p); w++) {
+        const struct prog_weight *pw = prog_weight_at(x->p, w);
+        struct packed *pk = &x->s.packed[w];
+
+        if (is_packed(x, w)) {
+            pk->data = region + at;
+            at += (pack_bytes(pk) + 63) & ~UINT64_C(63);
+        } else if (pw->uses & USE_MATRIX) {
+            pk->data = (void *)(uintptr_t)pw->t.data;
+        }
+    }
+}
+
+static void pack_weight(struct cpu_exec *x, wid w)
 {
     const struct prog_weight *pw = prog_weight_at(x->p, w);
     struct packed *pk = &x->s.packed[w];
     struct packing job = { .packed = pk, .t = &pw->t, .team = x->team };
 
-    if (pk->raw) {              /* read where the file is mapped */
-        pk->data = (void *)(uintptr_t)pw->t.data;
-        return;
-    }
-    pk->data = x->packed_region + *at;
-    *at += (pack_bytes(pk) + 63) & ~UINT64_C(63);
     job.panels_per_task = (uint32_t)(CHUNK_BYTES / (pk->panel_bytes + 1)) + 1;
     job.n_tasks = (size_t)pk->n_mats *
                   ((pk->n_panels + job.panels_per_task - 1) / job.panels_per_task);
@@ -104,7 +122,8 @@ static int load_vectors(struct cpu_exec *x, struct err *e)
 /* Everything a step reads: copies, and what is read where the file is mapped. */
 static int lock_weights(const struct cpu_exec *x, struct err *e)
 {
-    int rc = mem_lock(x->packed_region, (size_t)x->s.packed_bytes, "weights", e);
+    int rc = x->cached.map ? mem_lock(x->cached.data, (size_t)x->s.packed_bytes, "weights", e)
+                           : mem_lock(x->packed_region, (size_t)x->s.packed_bytes, "weights", e);
 
     if (rc == 0)
         rc = mem_lock(x->vectors, (size_t)x->s.vector_bytes, "weights", e);
@@ -118,34 +137,143 @@ static int lock_weights(const struct cpu_exec *x, struct err *e)
     return rc;
 }
 
-int exec_weights_open(struct cpu_exec *x, const struct cpu_exec_opts *o, struct err *e)
+/* ---- the cache on disk ---- */
+
+/* Everything that decides what lies where in the region. */
+static uint64_t layout_of_region(const struct cpu_exec *x)
 {
-    uint64_t done = 0, at = 0;
-    int rc = load_vectors(x, e);
+#if defined(__x86_64__)
+    uint64_t h = 0x8664;
+#elif defined(__aarch64__)
+    uint64_t h = 0xAA64;
+#else
+    uint64_t h = 0;
+#endif
+
+    for (wid w = 1; w <= prog_n_weights(x->p); w++)
+        if (is_packed(x, w))
+            h = pack_fingerprint(&x->s.packed[w], rng_mix(h ^ w));
+    return h;
+}
+
+/* One panel of every matrix, packed anew and compared with the cached region. */
+struct probe {
+    struct cpu_exec *x;
+    uint8_t *bufs;              /* [threads][buf_bytes] */
+    uint64_t buf_bytes, seed;
+    bool     differs;
+};
+
+static void probe_weight(struct probe *j, wid w, uint8_t *buf)
+{
+    const struct packed *pk = &j->x->s.packed[w];
+    const struct tensor *t = &prog_weight_at(j->x->p, w)->t;
+    struct rng rng;
+    uint32_t mat, panel, rows;
+    struct packed one = *pk;
+    struct tensor view = *t;
+
+    rng_init(&rng, j->seed + w);
+    mat = rng_below(&rng, pk->n_mats);
+    panel = rng_below(&rng, pk->n_panels);
+    rows = pk->n_out - panel * PACK_ROWS;
+    one.n_out = rows < PACK_ROWS ? rows : PACK_ROWS;
+    one.n_mats = one.n_panels = 1;
+    one.data = buf;
+    view.data = (uint8_t *)(uintptr_t)t->data +
+                t->size_bytes / ((uint64_t)pk->n_mats * pk->n_out) *
+                    ((uint64_t)mat * pk->n_out + (uint64_t)panel * PACK_ROWS);
+    pack_panels(&one, &view, 0, 0, 1);
+    if (memcmp(buf, (const uint8_t *)pk->data + mat * pk->mat_bytes + panel * pk->panel_bytes,
+               (size_t)pk->panel_bytes) != 0)
+        __atomic_store_n(&j->differs, true, __ATOMIC_RELAXED);
+}
+
+static void probe_job(void *arg, unsigned worker)
+{
+    struct probe *j = arg;
+
+    for (size_t w; (w = team_next(j->x->team) + 1) <= prog_n_weights(j->x->p);)
+        if (is_packed(j->x, (wid)w))
+            probe_weight(j, (wid)w, j->bufs + worker * j->buf_bytes);
+}
+
+static bool probes_hold(struct cpu_exec *x)
+{
+    struct probe j = { .x = x, .seed = clock_mono_ns() };
+    size_t bytes;
+
+    for (wid w = 1; w <= prog_n_weights(x->p); w++)
+        if (is_packed(x, w) && x->s.packed[w].panel_bytes > j.buf_bytes)
+            j.buf_bytes = x->s.packed[w].panel_bytes;
+    if (!mul_size(team_size(x->team), (size_t)j.buf_bytes, &bytes) || !(j.bufs = mem_map(bytes)))
+        return false;
+    team_run(x->team, probe_job, &j);
+    mem_unmap(j.bufs, bytes);
+    return !j.differs;
+}
+
+/* True: the region is the cached one, and holds. */
+static bool use_cached(struct cpu_exec *x, const struct weights_cache_opts *o,
+                       const struct weights_key *key)
+{
+    if (!weights_cache_find(&x->cached, key, o, x->team))
+        return false;
+    place_weights(x, (uint8_t *)(uintptr_t)x->cached.data);     /* kernels only read */
+    if (probes_hold(x))
+        return true;
+    if (o->note)
+        o->note(o->ctx, "weights cache: made anew: its panels are not those of the model");
+    weights_cache_unmap(&x->cached);
+    return false;
+}
+
+/* ---- opening ---- */
+
+static int pack_all(struct cpu_exec *x, const struct cpu_exec_opts *o, struct err *e)
+{
+    uint64_t done = 0;
+    int rc = 0;
 
     /* one region, so that almost all of it can lie in large pages */
-    if (rc == 0 && x->s.packed_bytes > 0) {
-        x->packed_region = mem_map((size_t)x->s.packed_bytes);
-        if (!x->packed_region)
-            rc = err_set(e, WATT_ENOMEM, "executor: %" PRIu64 " bytes of prepared weights",
-                         x->s.packed_bytes);
-        else
-            team_spread(x->team, x->packed_region, (size_t)x->s.packed_bytes);
-    }
-
+    x->packed_region = mem_map((size_t)x->s.packed_bytes);
+    if (!x->packed_region)
+        return err_set(e, WATT_ENOMEM, "executor: %" PRIu64 " bytes of prepared weights",
+                       x->s.packed_bytes);
+    team_spread(x->team, x->packed_region, (size_t)x->s.packed_bytes);
+    place_weights(x, x->packed_region);
     for (wid w = 1; rc == 0 && w <= prog_n_weights(x->p); w++) {
         const struct prog_weight *pw = prog_weight_at(x->p, w);
 
-        if (!(pw->uses & USE_MATRIX))
+        if (!is_packed(x, w))
             continue;
-        pack_weight(x, w, &at);
-        if (!x->s.packed[w].raw) {
-            done += pack_bytes(&x->s.packed[w]);
-            if (o->forget)
-                o->forget(o->ctx, pw->t.data, pw->t.size_bytes);
-        }
+        pack_weight(x, w);
+        done += pack_bytes(&x->s.packed[w]);
+        if (o->forget)
+            o->forget(o->ctx, pw->t.data, pw->t.size_bytes);
         if (o->progress && o->progress(o->ctx, done, x->s.packed_bytes) != 0)
             rc = err_set(e, WATT_ECANCEL, "stopped while preparing weights");
+    }
+    return rc;
+}
+
+int exec_weights_open(struct cpu_exec *x, const struct cpu_exec_opts *o, struct err *e)
+{
+    struct weights_key key;
+    bool cache = o->cache && o->cache->dir;
+    int rc = load_vectors(x, e);
+
+    if (rc < 0)
+        return rc;
+    if (x->s.packed_bytes == 0) {
+        place_weights(x, NULL);
+    } else {
+        cache = cache && weights_cache_key(&key, o->cache, layout_of_region(x), x->s.packed_bytes);
+        if (!cache || !use_cached(x, o->cache, &key)) {
+            rc = pack_all(x, o, e);
+            if (rc == 0 && cache)
+                (void)weights_cache_store(&key, o->cache, x->packed_region, x->team);
+        }
     }
     return rc == 0 && o->lock ? lock_weights(x, e) : rc;
 }
@@ -153,6 +281,7 @@ int exec_weights_open(struct cpu_exec *x, const struct cpu_exec_opts *o, struct 
 void exec_weights_close(struct cpu_exec *x)
 {
     mem_unmap(x->packed_region, (size_t)x->s.packed_bytes);
+    weights_cache_unmap(&x->cached);
     mem_free(x->vector);
     mem_unmap(x->vectors, (size_t)x->s.vector_bytes);
 }

@@ -5,6 +5,8 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include <xxhash.h>
+
 #include "base/mem.h"
 #include "chips/cpu/layout.h"
 #include "chips/cpu/pack_types.h"
@@ -126,6 +128,18 @@ int pack_describe(struct packed *p, const struct tensor *t, struct err *e)
 uint64_t pack_bytes(const struct packed *p)
 {
     return p->mat_bytes * p->n_mats;
+}
+
+uint64_t pack_fingerprint(const struct packed *p, uint64_t seed)
+{
+    const struct layout *l = layout_of(p->dtype);
+    const uint64_t v[] = { PACK_VERSION, PACK_ROWS, p->dtype, p->n_out, p->n_in, p->n_mats,
+                           p->n_panels, p->panel_bytes, p->mat_bytes, p->raw, l->group,
+                           l->group_bytes, l->file_bytes, l->n_pieces };
+
+    seed = XXH3_64bits_withSeed(v, sizeof v, seed);
+    return l->n_pieces ? XXH3_64bits_withSeed(l->pieces, l->n_pieces * sizeof *l->pieces, seed)
+                       : seed;
 }
 
 static void pack_pieces(const struct layout *l, uint8_t *dst, const uint8_t *src, size_t stride)

@@ -48,6 +48,11 @@ struct packed {
 /* Fills everything but data. WATT_ENOTSUP: a type or shape that can't be multiplied. */
 int      pack_describe(struct packed *p, const struct tensor *t, struct err *e) MUST_CHECK;
 uint64_t pack_bytes(const struct packed *p);
+/* A number for how the bytes of p lie: element type, shape and layout; another one when the
+ * layout changes. seed chains several. For files of prepared weights. */
+uint64_t pack_fingerprint(const struct packed *p, uint64_t seed);
+/* Raise it when packed bytes mean something else though all sizes in layout.h stayed. */
+#define PACK_VERSION 1u
 /* Packs panels [first, last) of matrix `mat` from the tensor's rows into p->data.
  * Thread-safe for disjoint ranges; callers split by ranges, never by threads. */
 void     pack_panels(const struct packed *p, const struct tensor *t, uint32_t mat,
