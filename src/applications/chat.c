@@ -23,6 +23,11 @@ int chat_apply(struct chat *c, struct err *e)
         spec.piece_ctx = c->model->tok;
     }
     rc = sampler_open(&s, &spec, &c->set.sampler, e);
+    if (rc == 0 && diffusion_fits(c->model->model)) {
+        rc = generator_diffusion(c->gen, &c->set.diffusion, e);
+        if (rc < 0)
+            sampler_close(s);
+    }
     if (rc < 0)
         return rc;
     sampler_close(c->sampler);
@@ -214,6 +219,7 @@ static void count(struct chat *c, const struct generate_result *r, size_t n_cach
         both[i]->decode_ns += r->decode_ns;
         both[i]->n_decode += r->n_generated > 0 ? r->n_generated - 1 : 0;
         both[i]->first_token_ns = r->first_token_ns;
+        both[i]->n_steps += r->n_steps;
     }
 }
 

@@ -26,6 +26,7 @@ struct chat_settings {
     size_t   n_stops;
     bool     ignore_end;
     enum chat_think think;              /* enable_thinking of the template; AUTO: not set */
+    struct diffusion_opts diffusion;    /* read for diffusion language models alone */
 };
 
 /* Where an answer goes while it is made. All may be NULL. */
@@ -45,6 +46,7 @@ struct chat_stats {
     uint64_t prefill_ns, decode_ns;
     uint64_t n_decode;          /* tokens that decode_ns counts: all but each answer's first */
     uint64_t first_token_ns;    /* of the last answer */
+    uint64_t n_steps;           /* of diffusion language models */
 };
 
 struct chat {

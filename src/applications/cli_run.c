@@ -46,6 +46,11 @@ const struct cli_opt run_option_table[] = {
     { "mirostat-eta", 0, CLI_REAL, AT(mirostat_eta), "X", "its learning rate (default 0.1)", 0, 1000 },
     { "samplers", 0, CLI_TEXT, AT(samplers), "LIST", "order of the stages: penalties;dry;top_k;typical_p;top_p;min_p;xtc;temperature", 0, 0 },
     { "logit-bias", 0, CLI_LIST, AT(logit_bias), "ID=X", "add X to a token's logit, may be given often; -inf bans it", 0, 0 },
+    { "diffusion-steps", 0, CLI_INT, AT(diffusion_steps), "N", "diffusion models: steps per block (default: its length, one token a step)", 0, 65536 },
+    { "diffusion-block", 0, CLI_INT, AT(diffusion_block), "N", "diffusion models: tokens of a block (default 32)", 0, 128 },
+    { "diffusion-threshold", 0, CLI_REAL, AT(diffusion_threshold), "P", "diffusion models: fix every token of at least this probability at once; 0: off (default 0)", 0, 1 },
+    { "diffusion-algorithm", 0, CLI_CHOICE, AT(diffusion_algorithm), DIFFUSION_ALGORITHMS, "diffusion models: which tokens are fixed first (default confidence)", 0, 0 },
+    { "diffusion-cache", 0, CLI_CHOICE, AT(diffusion_cache), DIFFUSION_CACHES, "diffusion models: what is kept between steps: finished blocks, what is in front of the block, nothing (default block)", 0, 0 },
     { "stop", 0, CLI_LIST, AT(stop), "TEXT", "end the answer before this text, may be given often", 0, 0 },
     { "ignore-end", 0, CLI_FLAG, AT(ignore_end), NULL, "go on after the model's end token", 0, 0 },
     { "seed", 0, CLI_INT, AT(seed), "N", "same seed, same text (default: another one each time)", 0, 9.3e18 },
@@ -122,6 +127,29 @@ static int parse_bias(const char *text, uint32_t n_vocab, struct logit_bias *out
     return 0;
 }
 
+/* These models are used without a temperature unless one is asked for. */
+static int diffusion_settings(const struct run *r, struct chat_settings *set, struct err *e)
+{
+    const struct run_options *o = &r->o;
+
+    set->diffusion = (struct diffusion_opts){
+        .block = (uint32_t)o->diffusion_block, .steps = (uint32_t)o->diffusion_steps,
+        .threshold = (float)o->diffusion_threshold, .seed = r->seed,
+        .algorithm = (enum diffusion_algorithm)o->diffusion_algorithm,
+        .cache = (enum diffusion_cache)o->diffusion_cache,
+    };
+    if (diffusion_fits(r->model->model)) {
+        if (isnan(o->temp))
+            set->sampler.temp = 0;
+        return 0;
+    }
+    if (o->diffusion_block || o->diffusion_steps || o->diffusion_threshold > 0 ||
+        o->diffusion_algorithm || o->diffusion_cache)
+        return err_set(e, WATT_EINVAL, "%s: %s is no diffusion language model: no --diffusion option "
+                       "applies", r->path, model_facts(r->model->model)->arch);
+    return 0;
+}
+
 int run_settings(struct run *r, struct chat_settings *set, struct err *e)
 {
     const struct run_options *o = &r->o;
@@ -158,6 +186,9 @@ int run_settings(struct run *r, struct chat_settings *set, struct err *e)
     if (o->seed != NOT_GIVEN)
         r->seed = (uint64_t)o->seed;
     s->seed = r->seed;
+    rc = diffusion_settings(r, set, e);
+    if (rc < 0)
+        return rc;
     for (size_t i = 0; i < o->logit_bias.n; i++) {
         rc = parse_bias(o->logit_bias.v[i], model_facts(r->model->model)->n_vocab, &r->bias[i], e);
         if (rc < 0)

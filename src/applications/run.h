@@ -20,6 +20,10 @@ struct run_options {
     int64_t top_k, repeat_last_n, dry_allowed_length, dry_last_n, mirostat, seed;
     struct cli_list dry_breakers, logit_bias, stop;
     const char *samplers;
+    /* diffusion language models */
+    int64_t diffusion_steps, diffusion_block;
+    double  diffusion_threshold;
+    int     diffusion_algorithm, diffusion_cache;
     /* the answer */
     int64_t n;
     bool    ignore_end, raw, json, quiet, verbose, hide_reasoning, history, color;

@@ -161,6 +161,10 @@ const char *run_stats_text(char buf[256], const struct chat_stats *s)
                        (unsigned long long)s->n_prompt, rate(s->n_prompt, s->prefill_ns),
                        (unsigned long long)s->n_generated, rate(s->n_decode, s->decode_ns),
                        format_seconds(first, clock_seconds(s->first_token_ns)));
+    if (s->n_steps > 0)
+        (void)snprintf(buf + strlen(buf), 256 - strlen(buf), "; %llu steps, %.2f tokens each",
+                       (unsigned long long)s->n_steps,
+                       (double)s->n_generated / (double)s->n_steps);
     return buf;
 }
 
@@ -179,10 +183,13 @@ void run_view_done(struct run_view *v, const char *model, uint64_t seed,
     json_text(&line, "text", &v->answer);
     str_printf(&line, ", \"timings\": {\"cache_n\": %llu, \"prompt_n\": %u, \"prompt_ms\": %.3f, "
                "\"prompt_per_second\": %.3f, \"predicted_n\": %u, \"predicted_ms\": %.3f, "
-               "\"predicted_per_second\": %.3f, \"first_token_ms\": %.3f}}",
+               "\"predicted_per_second\": %.3f, \"first_token_ms\": %.3f",
                (unsigned long long)s->n_cached, r->n_prompt, (double)r->prefill_ns * 1e-6,
                rate(r->n_prompt, r->prefill_ns), r->n_generated, (double)r->decode_ns * 1e-6,
                rate(s->n_decode, r->decode_ns), (double)r->first_token_ns * 1e-6);
+    if (r->n_steps > 0)
+        str_printf(&line, ", \"steps\": %u", r->n_steps);
+    str_puts(&line, "}}");
     put_line(v, &line);
     (void)fflush(v->out);
 }

@@ -12,7 +12,12 @@ struct generator {
     const struct tokenizer *tok;
     uint32_t seq, n_vocab;
     int32_t  waiting;       /* drawn, not yet appended; NONE */
-    float   *logits;        /* [session_width] of the last appended token */
+    float   *logits;        /* [session_width] of the last appended token; NULL with blocks */
+    /* Diffusion language models: the tokens wait here until an answer is asked for. */
+    struct diffusion *blocks;       /* NULL: tokens follow each other */
+    const struct model *model;
+    int32_t *held;          /* [n_ctx] */
+    uint32_t n_held;
 };
 
 /* What one run carries along. */
@@ -24,26 +29,59 @@ struct run {
     struct str                  piece, text;
 };
 
+static int open_logits(struct generator *g, struct err *e)
+{
+    g->logits = mem_calloc(session_width(g->session), sizeof *g->logits);
+    return g->logits ? 0 : err_set(e, WATT_ENOMEM, "generator: logits");
+}
+
+static int open_blocks(struct generator *g, struct err *e)
+{
+    const uint32_t most = session_max_out(g->session);
+    const struct diffusion_opts o = { .block = most < DIFFUSION_BLOCK ? most : DIFFUSION_BLOCK };
+
+    g->held = mem_array(session_n_ctx(g->session), sizeof *g->held);
+    if (!g->held)
+        return err_set(e, WATT_ENOMEM, "generator: tokens");
+    return diffusion_open(&g->blocks, g->session, g->seq, g->model, g->tok, &o, e);
+}
+
 int generator_open(struct generator **out, struct session *s, uint32_t seq, const struct model *m,
                    const struct tokenizer *tok, struct err *e)
 {
     const struct model_facts *f = model_facts(m);
     struct generator *g;
+    int rc;
 
-    if (!f->causal || f->embeds || f->n_out != f->n_vocab)
+    if (f->embeds || f->n_out != f->n_vocab)
         return err_set(e, WATT_ENOTSUP, "%s: %s is an encoder, it does not generate text",
                        gguf_path(model_gguf(m)), f->arch);
     g = mem_calloc(1, sizeof *g);
     if (!g)
         return err_set(e, WATT_ENOMEM, "generator");
     *g = (struct generator){ .session = s, .tok = tok, .seq = seq, .n_vocab = f->n_vocab,
-                             .waiting = NONE };
-    g->logits = mem_calloc(session_width(s), sizeof *g->logits);
-    if (!g->logits) {
+                             .waiting = NONE, .model = m };
+    rc = diffusion_fits(m) ? open_blocks(g, e) : open_logits(g, e);
+    if (rc < 0)
         generator_close(g);
-        return err_set(e, WATT_ENOMEM, "generator: logits");
-    }
-    *out = g;
+    else
+        *out = g;
+    return rc;
+}
+
+int generator_diffusion(struct generator *g, const struct diffusion_opts *opts, struct err *e)
+{
+    struct diffusion *d = NULL;
+    int rc;
+
+    if (!g->blocks)
+        return err_set(e, WATT_ENOTSUP, "%s: %s is no diffusion language model",
+                       gguf_path(model_gguf(g->model)), model_facts(g->model)->arch);
+    rc = diffusion_open(&d, g->session, g->seq, g->model, g->tok, opts, e);
+    if (rc < 0)
+        return rc;
+    diffusion_close(g->blocks);
+    g->blocks = d;
     return 0;
 }
 
@@ -51,23 +89,28 @@ void generator_close(struct generator *g)
 {
     if (!g)
         return;
+    diffusion_close(g->blocks);
+    mem_free(g->held);
     mem_free(g->logits);
     mem_free(g);
 }
 
 uint32_t generator_len(const struct generator *g)
 {
-    return session_len(g->session, g->seq) + (g->waiting != NONE);
+    return g->blocks ? g->n_held : session_len(g->session, g->seq) + (g->waiting != NONE);
 }
 
 void generator_reset(struct generator *g)
 {
     session_reset(g->session, g->seq);
     g->waiting = NONE;
+    g->n_held = 0;
 }
 
 uint32_t generator_reach(const struct generator *g, uint32_t n)
 {
+    if (g->blocks)      /* every answer runs everything anew */
+        return 0;
     return n > session_len(g->session, g->seq) ? generator_len(g)
                                                : session_reach(g->session, g->seq, n);
 }
@@ -79,6 +122,10 @@ int generator_truncate(struct generator *g, uint32_t n, struct err *e)
 
     if (n > generator_len(g))
         return err_set(e, WATT_EINVAL, "session: %u tokens cannot be kept of %u", n, generator_len(g));
+    if (g->blocks) {
+        g->n_held = n;
+        return 0;
+    }
     if (n > len)
         return 0;
     if (n < len) {
@@ -134,6 +181,11 @@ int generator_append(struct generator *g, const int32_t *ids, size_t n,
     for (size_t i = 0; i < n; i++)
         if (ids[i] < 0 || (uint32_t)ids[i] >= g->n_vocab)
             return err_set(e, WATT_EINVAL, "token %d is not in the vocabulary of %u", ids[i], g->n_vocab);
+    if (g->blocks) {        /* all of it is one input of the model, once the answer begins */
+        for (; at < n; at++)
+            g->held[g->n_held++] = ids[at];
+        return 0;
+    }
     rc = append_waiting(g, n == 0, e);
     if (rc < 0)
         return rc;
@@ -263,6 +315,66 @@ static int answer(struct run *r, struct sampler *sampler, uint64_t start_ns,
     }
 }
 
+/* The tokens of a finished block, until something ends the answer. */
+static int emit_block(struct run *r, const struct diffusion_step *step, bool *over,
+                      struct generate_result *result, struct err *e)
+{
+    struct generator *g = r->g;
+
+    for (uint32_t i = 0; i < step->n_block && !*over; i++) {
+        const int32_t id = step->block[i];
+        bool hit = false, ended = false;
+
+        if (g->tok && !r->o->ignore_end && tokenizer_is_eog(g->tok, id)) {
+            result->reason = GENERATE_END;
+            *over = true;
+            break;
+        }
+        g->held[g->n_held++] = id;
+        result->n_generated++;
+        if (emit(r, id, &hit, &ended) < 0)
+            return err_set(e, WATT_ENOMEM, "answer: out of memory");
+        if (hit || ended || result->n_generated == r->o->n_max) {
+            result->reason = hit ? GENERATE_STOP : ended ? GENERATE_CANCELLED : GENERATE_LENGTH;
+            *over = true;
+        }
+    }
+    return 0;
+}
+
+/* The same for models that make blocks: steps until each is done. */
+static int answer_blocks(struct run *r, struct sampler *sampler, uint64_t start_ns,
+                         struct generate_result *result, struct err *e)
+{
+    struct generator *g = r->g;
+    struct diffusion_step step = { 0 };
+    uint64_t begun_ns;
+    bool over = false;
+    int rc = diffusion_start(g->blocks, g->held, g->n_held, r->o->n_max, sampler, e);
+
+    begun_ns = clock_mono_ns();
+    result->prefill_ns = begun_ns - start_ns;
+    while (rc == 0 && !over) {
+        if (is_cancelled(r->o)) {
+            result->reason = GENERATE_CANCELLED;
+            return 0;
+        }
+        rc = diffusion_step(g->blocks, &step, e);
+        if (rc < 0 || !step.block_done)
+            continue;
+        if (result->n_generated == 0)
+            result->first_token_ns = clock_mono_ns() - start_ns;
+        result->decode_ns = clock_mono_ns() - begun_ns;
+        rc = emit_block(r, &step, &over, result, e);
+        if (rc == 0 && !over && step.done) {
+            result->reason = GENERATE_CONTEXT;
+            over = true;
+        }
+    }
+    result->n_steps = (uint32_t)diffusion_n_steps(g->blocks);
+    return rc;
+}
+
 int generator_run(struct generator *g, struct sampler *sampler, const int32_t *prompt, size_t n,
                   const struct generate_opts *opts, struct generate_result *result, struct err *e)
 {
@@ -273,7 +385,7 @@ int generator_run(struct generator *g, struct sampler *sampler, const int32_t *p
     struct run r;
     int rc;
 
-    if (n == 0 && g->waiting == NONE)
+    if (n == 0 && g->waiting == NONE && g->n_held == 0)
         return err_set(e, WATT_EINVAL, "prompt: no tokens");
     rc = run_open(&r, g, o, e);
     if (rc < 0)
@@ -286,7 +398,8 @@ int generator_run(struct generator *g, struct sampler *sampler, const int32_t *p
         for (size_t i = 0; i < n; i++)
             sampler_accept(sampler, (uint32_t)prompt[i]);
         res.prefill_ns = clock_mono_ns() - start_ns;
-        rc = answer(&r, sampler, start_ns, &res, e);
+        rc = g->blocks ? answer_blocks(&r, sampler, start_ns, &res, e)
+                       : answer(&r, sampler, start_ns, &res, e);
     }
     if (rc == 0 && res.reason != GENERATE_STOP && emit_rest(&r) < 0)
         rc = err_set(e, WATT_ENOMEM, "answer: out of memory");

@@ -12,6 +12,7 @@
 
 #include "base/err.h"
 #include "base/str.h"
+#include "models/diffusion.h"
 #include "models/sampler.h"
 #include "models/session.h"
 #include "models/tokenizer.h"
@@ -30,7 +31,7 @@ enum generate_reason {
 struct generated {
     int32_t      id;        /* -1: text that had been held back, at the end */
     struct sv    text;      /* whole UTF-8 characters; often empty; valid during the call */
-    const float *logits;    /* [width] that id was drawn from; NULL for id -1 */
+    const float *logits;    /* [width] that id was drawn from; NULL for id -1 and in blocks */
 };
 
 struct generate_opts {
@@ -53,11 +54,16 @@ struct generate_result {
     uint32_t n_prompt, n_generated; /* tokens; the end token is not counted */
     uint64_t prefill_ns;            /* running the prompt */
     uint64_t first_token_ns;        /* from the call to the first token; 0: none came */
-    uint64_t decode_ns;             /* from the first token to the last */
+    uint64_t decode_ns;             /* from the first token to the last; of blocks: all steps */
+    uint32_t n_steps;               /* of a diffusion language model; else 0 */
 };
 
-/* Borrows the session and the tokenizer (NULL: no text). WATT_ENOTSUP when the
- * model gives no next-token logits (encoders), WATT_ENOMEM. */
+/* Borrows session, model and tokenizer (NULL: no text). WATT_ENOTSUP when the model gives no
+ * logits (encoders), WATT_ENOMEM.
+ *
+ * Diffusion language models (models/diffusion.h) answer in blocks, by the same calls: tokens that
+ * are appended wait until an answer is asked for and are run anew for each, on_token is called for
+ * the tokens of a block when it is done, and there are no logits to look at. */
 int  generator_open(struct generator **out, struct session *s, uint32_t seq,
                     const struct model *m, const struct tokenizer *tok, struct err *e) MUST_CHECK;
 void generator_close(struct generator *g);      /* NULL is fine */
@@ -73,6 +79,11 @@ int  generator_truncate(struct generator *g, uint32_t n, struct err *e) MUST_CHE
  * said so. cancelled and on_prefill as above, or opts NULL. */
 int  generator_append(struct generator *g, const int32_t *ids, size_t n,
                       const struct generate_opts *opts, struct err *e) MUST_CHECK;
+/* How a diffusion language model makes its blocks. WATT_ENOTSUP of others; on failure the old
+ * options stay. */
+int  generator_diffusion(struct generator *g, const struct diffusion_opts *opts,
+                         struct err *e) MUST_CHECK;
+/* NULL for diffusion language models. */
 const float *generator_logits(const struct generator *g);
 uint32_t generator_width(const struct generator *g);    /* floats of logits */
 

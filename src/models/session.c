@@ -12,6 +12,7 @@
 
 #define DEFAULT_CTX 4096u
 #define DEFAULT_ROWS 512u
+#define BLOCK_OUT 128u
 #define MAX_SEQS 4096u
 #define MAX_CTX (1u << 26)
 
@@ -79,7 +80,7 @@ static int fill_opts(const struct model *m, const struct session_opts *in,
     if (o->max_rows < o->n_seqs)
         o->max_rows = o->n_seqs;
     if (o->max_out == 0)
-        o->max_out = o->n_seqs;
+        o->max_out = !f->causal && !f->embeds && o->n_seqs < BLOCK_OUT ? BLOCK_OUT : o->n_seqs;
     if (o->max_out > o->max_rows)
         o->max_out = o->max_rows;
     if (o->share) {
@@ -399,6 +400,7 @@ void session_memory(const struct session *s, struct session_memory *mem) { *mem 
 uint32_t session_n_ctx(const struct session *s) { return s->opts.n_ctx; }
 uint32_t session_n_seqs(const struct session *s) { return s->opts.n_seqs; }
 uint32_t session_max_rows(const struct session *s) { return s->limits.max_rows; }
+uint32_t session_max_out(const struct session *s) { return s->limits.max_out; }
 uint32_t session_width(const struct session *s) { return model_facts(s->m)->n_out; }
 struct exec *session_exec(const struct session *s) { return s->engine->exec; }
 const struct kv_layout *session_layout(const struct session *s) { return &s->engine->layout; }
@@ -421,6 +423,8 @@ static uint32_t n_wanted(const struct session *s, const struct session_input *in
 {
     if (in->want == SESSION_NONE || is_pooled(s))
         return 0;
+    if (in->want == SESSION_SOME)
+        return in->n_wanted;
     return in->want == SESSION_ALL ? in->n_tokens : 1;
 }
 
@@ -440,6 +444,10 @@ static int check_input(const struct session *s, const struct session_input *in, 
     if (in->n_tokens > s->opts.n_ctx - q->len)
         return err_set(e, WATT_ELIMIT, "context full: %u positions used, %u more asked for, %u in "
                        "all", q->len, in->n_tokens, s->opts.n_ctx);
+    if (in->want == SESSION_SOME && (in->n_wanted == 0 || in->n_wanted > in->n_tokens ||
+                                     in->first_wanted > in->n_tokens - in->n_wanted))
+        return err_set(e, WATT_EINVAL, "session: results of %u rows from %u on wanted, of %u",
+                       in->n_wanted, in->first_wanted, in->n_tokens);
     if (model_facts(s->m)->whole_inputs &&
         (in->n_tokens > s->limits.max_rows || n_wanted(s, in) > s->limits.max_out))
         return err_set(e, WATT_ELIMIT, "session: %u tokens with %u results, but this model takes "
@@ -479,7 +487,9 @@ static bool is_wanted(const struct session *s, const struct session_input *in, u
     if (is_pooled(s))
         return false;
     return in->want == SESSION_ALL || (in->want == SESSION_LAST && i + 1 == in->n_tokens) ||
-           (in->want == SESSION_FIRST && i == 0);
+           (in->want == SESSION_FIRST && i == 0) ||
+           (in->want == SESSION_SOME && i >= in->first_wanted &&
+            i - in->first_wanted < in->n_wanted);
 }
 
 /* Adds rows of one input to the batch from its token `at` on; returns how many fitted. */

@@ -33,7 +33,8 @@ struct session_opts {       /* zero means the default everywhere */
                              * does not change a bit; default 512, or n_ctx for models that take
                              * an input in one step */
     uint32_t max_out;       /* wanted rows of one step; SESSION_ALL inputs are cut so that no
-                             * step wants more; default n_seqs, as generation needs */
+                             * step wants more; default n_seqs, as generation needs, or 128 for
+                             * diffusion models, whose blocks want more */
     uint64_t kv_bytes;      /* budget of KV pages; default: n_seqs * n_ctx positions */
     uint32_t n_marks;       /* positions of each sequence that session_mark can keep for
                              * session_truncate; each costs a fixed state; default 0 */
@@ -77,7 +78,7 @@ struct session_memory {     /* bytes, all had at open */
 /* Enough for a conversation whose last turn is rendered anew: the ends of two prompts. */
 #define SESSION_CHAT_MARKS 2u
 
-enum session_want { SESSION_NONE, SESSION_FIRST, SESSION_LAST, SESSION_ALL };
+enum session_want { SESSION_NONE, SESSION_FIRST, SESSION_LAST, SESSION_SOME, SESSION_ALL };
 
 /* Tokens to append to one sequence. */
 struct session_input {
@@ -87,6 +88,7 @@ struct session_input {
     enum session_want want;     /* which rows' results; models that pool give one row per input,
                                  * whatever is wanted */
     const int32_t *types;       /* [n_tokens] token types (segments); NULL: all 0 */
+    uint32_t       first_wanted, n_wanted;  /* SESSION_SOME: rows of the input, n_wanted > 0 */
 };
 
 /* How many threads a session of these options runs, without its team. */
@@ -112,6 +114,7 @@ void     session_memory(const struct session *s, struct session_memory *mem);
 uint32_t session_n_ctx(const struct session *s);
 uint32_t session_n_seqs(const struct session *s);
 uint32_t session_max_rows(const struct session *s);
+uint32_t session_max_out(const struct session *s);
 uint32_t session_width(const struct session *s);            /* floats per row of results */
 const char *session_exec_name(const struct session *s);
 /* What a session runs on, for whoever fills batches itself over pages of its own (service.h) and

@@ -74,6 +74,17 @@ static const struct shape builtin[] = {
     { .name = "tiny-qwen3", .arch = "qwen3", .pre = "qwen2", .n_layers = 2, .n_embd = 256,
       .n_ff = 512, .n_heads = 4, .n_kv_heads = 2, .head_dim = 128, .n_vocab = 512, .n_ctx = 512,
       .tied = true, .norm_eps = 1e-6f, .rope_base = 1000000.0f, .features = SHAPE_QK_NORM },
+    { .name = "llada-1b", .arch = "llada", .pre = "llama-bpe", .n_layers = 16, .n_embd = 2048,
+      .n_ff = 8192, .n_heads = 32, .n_kv_heads = 8, .head_dim = 64, .n_vocab = 128256,
+      .n_ctx = 4096, .tied = true, .norm_eps = 1e-5f, .rope_base = 500000.0f,
+      .features = SHAPE_DIFFUSION },
+    { .name = "tiny-llada", .arch = "llada", .pre = "llama-bpe", .n_layers = 2, .n_embd = 256,
+      .n_ff = 512, .n_heads = 4, .n_kv_heads = 2, .head_dim = 64, .n_vocab = 512, .n_ctx = 512,
+      .norm_eps = 1e-5f, .rope_base = 10000.0f, .features = SHAPE_DIFFUSION },
+    { .name = "tiny-dream", .arch = "dream", .pre = "qwen2", .n_layers = 2, .n_embd = 256,
+      .n_ff = 512, .n_heads = 4, .n_kv_heads = 2, .head_dim = 64, .n_vocab = 512, .n_ctx = 512,
+      .norm_eps = 1e-6f, .rope_base = 10000.0f,
+      .features = SHAPE_QKV_BIAS | SHAPE_DIFFUSION | SHAPE_SHIFTED },
     { .name = "tiny-gpt2", .arch = "gpt2", .pre = "gpt-2", .n_layers = 2, .n_embd = 256,
       .n_ff = 1024, .n_heads = 4, .n_kv_heads = 4, .head_dim = 64, .n_vocab = 512, .n_ctx = 128,
       .tied = true, .norm_eps = 1e-5f, .features = SHAPE_GPT2 },
@@ -85,7 +96,8 @@ static const struct {
     unsigned    features;
 } archs[] = {
     { "llama", 0 }, { "mistral3", 0 }, { "qwen2", SHAPE_QKV_BIAS }, { "qwen3", SHAPE_QK_NORM },
-    { "qwen3moe", SHAPE_QK_NORM }, { "gpt2", SHAPE_GPT2 },
+    { "qwen3moe", SHAPE_QK_NORM }, { "gpt2", SHAPE_GPT2 }, { "llada", SHAPE_DIFFUSION },
+    { "dream", SHAPE_QKV_BIAS | SHAPE_DIFFUSION | SHAPE_SHIFTED },
 };
 
 size_t shape_n_builtin(void)

@@ -30,7 +30,9 @@ enum {
     SHAPE_GPT2 = 4,             /* layer norms and biases, fused qkv, learned positions,
                                    ungated feed-forward */
     SHAPE_OUT_BIAS = 8,         /* attn_output has a bias */
-    SHAPE_FFN_BIAS = 16         /* the feed-forward matrices have biases */
+    SHAPE_FFN_BIAS = 16,        /* the feed-forward matrices have biases */
+    SHAPE_DIFFUSION = 32,       /* a diffusion language model: has a mask token */
+    SHAPE_SHIFTED = 64          /* whose logits are of the next position */
 };
 
 enum shape_rope { SHAPE_ROPE_PLAIN, SHAPE_ROPE_LINEAR, SHAPE_ROPE_YARN, SHAPE_ROPE_LLAMA3 };

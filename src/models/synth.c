@@ -191,6 +191,16 @@ static int write_general(struct gguf_writer *w, const struct shape *s, const str
     return rc == 0 ? gguf_writer_u32(w, "general.quantization_version", 2, e) : rc;
 }
 
+/* The last of the reserved tokens is the mask. */
+static int write_diffusion(struct gguf_writer *w, const struct shape *s, struct err *e)
+{
+    const int rc = gguf_writer_bool(w, "diffusion.shift_logits", s->features & SHAPE_SHIFTED, e);
+
+    if (rc < 0 || s->n_vocab < SYNTH_VOCAB_MIN)
+        return rc;
+    return gguf_writer_u32(w, "tokenizer.ggml.mask_token_id", s->n_vocab - 1, e);
+}
+
 static int write_keys(struct gguf_writer *w, const struct shape *s, const struct synth_opts *o,
                       struct err *e)
 {
@@ -219,6 +229,8 @@ static int write_keys(struct gguf_writer *w, const struct shape *s, const struct
         put_u32(&k, "expert_feed_forward_length", s->n_ff);
     }
     put_rope(&k, s);
+    if (k.rc == 0 && (s->features & SHAPE_DIFFUSION))
+        k.rc = write_diffusion(w, s, e);
     return k.rc == 0 ? synth_vocab_write(w, s->n_vocab, s->pre, e) : k.rc;
 }
 

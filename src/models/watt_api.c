@@ -421,6 +421,9 @@ int watt_session_eval(struct watt_session *s, const int32_t *ids, size_t n, cons
 
     if (!s || !ids || n == 0)
         return refuse(e, WATT_EINVAL, "watt_session_eval: an argument is NULL, or no tokens");
+    if (logits && !generator_logits(s->g))
+        return refuse(e, WATT_ENOTSUP, "watt_session_eval: a diffusion language model has no logits "
+                      "of a next token");
     rc = generator_append(s->g, ids, n, &o, &why);
     if (rc == 0 && logits)
         *logits = generator_logits(s->g);
