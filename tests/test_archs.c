@@ -330,9 +330,8 @@ static struct model *open_repaired(struct spec *s)
 
 static void run(struct model *m, enum session_exec exec, uint32_t chunk, float *out)
 {
-    const struct session_opts o = { .exec = exec, .n_threads = chunk < N_TOKENS ? 1 : 2,
-                                    .n_ctx = N_TOKENS, .max_rows = N_TOKENS,
-                                    .max_out = N_TOKENS };
+    const struct session_opts o = { .exec = exec, .n_threads = 1, .n_ctx = N_TOKENS,
+                                    .max_rows = N_TOKENS, .max_out = N_TOKENS };
     const size_t width = model_facts(m)->n_out;
     struct session *s = NULL;
     int32_t tokens[N_TOKENS];
