@@ -35,74 +35,120 @@ static inline const uint8_t *page_at(const struct attn_task *t, uint32_t pos)
            (size_t)t->pages[pos / KV_PAGE_TOKENS] * t->layout->page_bytes;
 }
 
-/* Scores of nq queries against the KV_LANES keys of one tile. tile: the head's K part. */
-INLINE void tile_scores(float *const *out, const float *const *q, int nq, const uint8_t *head,
-                        uint32_t tile, uint32_t dim, enum dtype dtype)
+/* Tiles of keys that nq queries take at once, so that there are eight independent sums. */
+#define TILES_OF(nq) (8 / ((nq) * (int)NV) >= 4 ? 4 : 8 / ((nq) * (int)NV) >= 2 ? 2 : 1)
+
+/* Asks for what will be read a page later; the parts of a head in successive pages lie far apart,
+ * which no hardware foresees. */
+INLINE void fetch_line(const uint8_t *ahead, size_t at)
+{
+    __builtin_prefetch(ahead + at, 0, 3);
+}
+
+/* Scores of nq queries against the keys of nt tiles; k: the first of them, ahead: where the
+ * same tile of the next page begins. out[i]: nt * KV_LANES floats. */
+INLINE void tile_scores(float *const *out, const float *const *q, int nq, int nt,
+                        const uint8_t *head, const uint8_t *ahead, uint32_t tile, uint32_t dim,
+                        enum dtype dtype)
 {
     const uint32_t pad = kv_pad(dtype, dim);
-    vf acc[QB][NV];
+    const size_t step = (size_t)pad * KV_LANES, first = tile * step;
+    const unsigned n = NV * (unsigned)nt;       /* vectors: NV of each tile */
+    vf acc[QB][4 * NV];
 
     for (int i = 0; i < nq; i++)
-        for (unsigned v = 0; v < NV; v++)
+        for (unsigned v = 0; v < n; v++)
             acc[i][v] = v_zero();
     if (dtype == DTYPE_F32) {
-        const float *k = (const float *)(const void *)head + (size_t)tile * pad * KV_LANES;
+        const float *k = (const float *)(const void *)head + first;
 
         for (uint32_t d = 0; d < dim; d++)
-            for (unsigned v = 0; v < NV; v++) {
-                vf kv = v_load(k + d * KV_LANES + v * VN);
+            for (unsigned v = 0; v < n; v++) {
+                vf kv = v_load(k + v / NV * step + d * KV_LANES + v % NV * VN);
 
+                if (v % NV == 0)
+                    fetch_line(ahead, (first + v / NV * step + d * KV_LANES) * sizeof *k);
                 for (int i = 0; i < nq; i++)
                     acc[i][v] = v_fma(v_set1(q[i][d]), kv, acc[i][v]);
             }
     } else if (dtype == DTYPE_F16) {
-        const uint16_t *k = (const uint16_t *)(const void *)head + (size_t)tile * pad * KV_LANES;
+        const uint16_t *k = (const uint16_t *)(const void *)head + first;
 
         for (uint32_t d = 0; d < dim; d++)
-            for (unsigned v = 0; v < NV; v++) {
-                vf kv = v_load_f16(k + d * KV_LANES + v * VN);
+            for (unsigned v = 0; v < n; v++) {
+                vf kv = v_load_f16(k + v / NV * step + d * KV_LANES + v % NV * VN);
 
+                if (v % NV == 0 && (d & 1) == 0)
+                    fetch_line(ahead, (first + v / NV * step + d * KV_LANES) * sizeof *k);
                 for (int i = 0; i < nq; i++)
                     acc[i][v] = v_fma(v_set1(q[i][d]), kv, acc[i][v]);
             }
     } else if (dtype == DTYPE_BF16) {
-        const uint16_t *k = (const uint16_t *)(const void *)head + (size_t)tile * pad * KV_LANES;
+        const uint16_t *k = (const uint16_t *)(const void *)head + first;
 
         for (uint32_t d = 0; d < pad; d += 2)
-            for (unsigned v = 0; v < NV; v++) {
+            for (unsigned v = 0; v < n; v++) {
                 vf even, odd;
 
-                v_load_bf16_pairs(k + d * KV_LANES + v * VN * 2, &even, &odd);
+                v_load_bf16_pairs(k + v / NV * step + d * KV_LANES + v % NV * VN * 2, &even, &odd);
+                if (v % NV == 0)
+                    fetch_line(ahead, (first + v / NV * step + d * KV_LANES) * sizeof *k);
                 for (int i = 0; i < nq; i++) {
                     acc[i][v] = v_fma(v_set1(q[i][d]), even, acc[i][v]);
                     acc[i][v] = v_fma(v_set1(q[i][d + 1]), odd, acc[i][v]);
                 }
             }
     } else {
-        const int8_t *k = (const int8_t *)head + (size_t)tile * pad * KV_LANES;
+        const int8_t *k = (const int8_t *)head + first;
         const float *scale = (const float *)(const void *)(head + kv_scales_at(dim)) +
                              (size_t)tile * (pad / 32) * KV_LANES;
 
         for (uint32_t b = 0; b < pad; b += 32)
-            for (unsigned v = 0; v < NV; v++) {
-                vf block[QB], s = v_load(scale + b / 32 * KV_LANES + v * VN);
+            for (unsigned v = 0; v < n; v++) {
+                vf block[QB], s = v_load(scale + (v / NV * (pad / 32) + b / 32) * KV_LANES +
+                                         v % NV * VN);
 
                 for (int i = 0; i < nq; i++)
                     block[i] = v_zero();
-                for (uint32_t d = b; d < b + 32; d += 4)
+                for (uint32_t d = b; d < b + 32; d += 4) {
+                    if (v % NV == 0)
+                        fetch_line(ahead, first + v / NV * step + d * KV_LANES);
                     for (int w = 0; w < 4; w++) {
-                        vf kv = v_load_i8_of4(k + d * KV_LANES + v * VN * 4, w);
+                        vf kv = v_load_i8_of4(k + v / NV * step + d * KV_LANES + v % NV * VN * 4,
+                                              w);
 
                         for (int i = 0; i < nq; i++)
                             block[i] = v_fma(v_set1(q[i][d + (uint32_t)w]), kv, block[i]);
                     }
+                }
                 for (int i = 0; i < nq; i++)
                     acc[i][v] = v_fma(block[i], s, acc[i][v]);
             }
     }
     for (int i = 0; i < nq; i++)
-        for (unsigned v = 0; v < NV; v++)
+        for (unsigned v = 0; v < n; v++)
             v_store(out[i] + v * VN, acc[i][v]);
+}
+
+/* The same for n tiles, as many at once as pay. */
+INLINE void tiles_scores(float *const *out, const float *const *q, int nq, uint32_t n,
+                         const uint8_t *head, const uint8_t *ahead, uint32_t tile, uint32_t dim,
+                         enum dtype dtype)
+{
+    const int nt = TILES_OF(nq);
+
+    for (uint32_t at = 0; at < n;) {
+        float *to[QB];
+        const bool whole = n - at >= (uint32_t)nt;
+
+        for (int i = 0; i < nq; i++)
+            to[i] = out[i] + at * KV_LANES;
+        if (whole)
+            tile_scores(to, q, nq, nt, head, ahead, tile + at, dim, dtype);
+        else
+            tile_scores(to, q, nq, 1, head, ahead, tile + at, dim, dtype);
+        at += whole ? (uint32_t)nt : 1;
+    }
 }
 
 /* Scale, cap, bias and mask of one query's tile that begins at key `base`; head is the
@@ -167,6 +213,8 @@ INLINE void value_sums(const struct attn_task *t, float *const *o, const float *
 {
     const struct kv_part *part = &t->layout->parts[t->state - 1];
     const uint32_t dim = part->v_dim, pad = kv_pad(dtype, dim);
+    const size_t width = dtype == DTYPE_F32 ? 4 : dtype == DTYPE_Q8_0 ? 1 : 2;
+    const size_t bytes = (size_t)nd * VN * width;       /* of a token's columns */
     vf acc[QB][DB];
 
     for (int i = 0; i < nq; i++)
@@ -175,16 +223,21 @@ INLINE void value_sums(const struct attn_task *t, float *const *o, const float *
     for (uint32_t j = first; j < last;) {
         const uint8_t *head = page_at(t, j) + part->v_offset + t->kv_head * part->v_head_bytes;
         uint32_t end = (j / KV_PAGE_TOKENS + 1) * KV_PAGE_TOKENS;
+        const uint8_t *ahead = end < last ? page_at(t, end) + part->v_offset +
+                                            t->kv_head * part->v_head_bytes : head;
 
         if (end > last)
             end = last;
-        for (; j < end; j++)
+        for (; j < end; j++) {
+            for (size_t at = 0; at < bytes; at += 64)
+                fetch_line(ahead, ((size_t)(j % KV_PAGE_TOKENS) * pad + d) * width + at);
             for (int c = 0; c < nd; c++) {
                 vf v = value_vector(head, j % KV_PAGE_TOKENS, dim, pad, d + (uint32_t)c * VN, dtype);
 
                 for (int i = 0; i < nq; i++)
                     acc[i][c] = v_fma(v_set1(p[i][j - base]), v, acc[i][c]);
             }
+        }
     }
     for (int i = 0; i < nq; i++)
         for (int c = 0; c < nd; c++)
@@ -226,12 +279,16 @@ INLINE void chunk_values(const struct attn_task *t, struct attn_work *w, uint32_
         for (uint32_t d = 0; d < whole;) {
             const int nd = whole - d >= DB * VN ? DB : 1;
 
-            if (n == QB && nd == DB)
-                value_sums(t, o, p, QB, DB, d, base, first, last, dtype);
-            else if (nd == DB)
-                value_sums(t, o, p, n, DB, d, base, first, last, dtype);
-            else
+            if (nd != DB)
                 value_sums(t, o, p, n, 1, d, base, first, last, dtype);
+            else if (n == QB)
+                value_sums(t, o, p, QB, DB, d, base, first, last, dtype);
+            else if (n == 3)
+                value_sums(t, o, p, 3, DB, d, base, first, last, dtype);
+            else if (n == 2)
+                value_sums(t, o, p, 2, DB, d, base, first, last, dtype);
+            else
+                value_sums(t, o, p, 1, DB, d, base, first, last, dtype);
             d += (uint32_t)nd * VN;
         }
         if (whole < part->v_dim)
@@ -246,9 +303,16 @@ INLINE void chunk_scores(const struct attn_task *t, struct attn_work *w, uint32_
     const struct kv_part *part = &t->layout->parts[t->state - 1];
     const uint32_t k_pad = (part->k_dim + 31) & ~31u;
 
-    for (uint32_t at = first; at < last; at += KV_LANES) {
+    for (uint32_t at = first; at < last;) {         /* what is wanted of a page */
         const uint8_t *head = page_at(t, at) + part->k_offset + t->kv_head * part->k_head_bytes;
         const uint32_t tile = at % KV_PAGE_TOKENS / KV_LANES;
+        const uint32_t next = (at / KV_PAGE_TOKENS + 1) * KV_PAGE_TOKENS;
+        const uint32_t end = next < last ? next : last;
+        const uint32_t n_tiles = (end - at + KV_LANES - 1) / KV_LANES;
+        const uint8_t *ahead = next < last ? page_at(t, next) + part->k_offset +
+                                             t->kv_head * part->k_head_bytes
+                                           : page_at(t, first) + part->v_offset +
+                                             t->kv_head * part->v_head_bytes;
 
         for (uint32_t i = 0; i < nq; i += QB) {
             const int n = nq - i < QB ? (int)(nq - i) : QB;
@@ -259,11 +323,15 @@ INLINE void chunk_scores(const struct attn_task *t, struct attn_work *w, uint32_
                 s[k] = w->score + (size_t)(i + (uint32_t)k) * KV_CHUNK_TOKENS + (at - base);
                 q[k] = w->q + (size_t)(i + (uint32_t)k) * k_pad;
             }
-            if (n == QB)
-                tile_scores(s, q, QB, head, tile, part->k_dim, dtype);
-            else
-                tile_scores(s, q, n, head, tile, part->k_dim, dtype);
+            switch (n) {
+            case 1:  tiles_scores(s, q, 1, n_tiles, head, ahead, tile, part->k_dim, dtype); break;
+            case 2:  tiles_scores(s, q, 2, n_tiles, head, ahead, tile, part->k_dim, dtype); break;
+            case 3:  tiles_scores(s, q, 3, n_tiles, head, ahead, tile, part->k_dim, dtype); break;
+            default: tiles_scores(s, q, QB, n_tiles, head, ahead, tile, part->k_dim, dtype); break;
+            }
+            ahead = head;               /* asked for once */
         }
+        at = end;
     }
 }
 
