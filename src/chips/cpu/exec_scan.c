@@ -1,25 +1,48 @@
 /* exec_scan.c: recurrences of the CPU executor: short convolutions, selective state spaces, delta
- * rule, linear attention, RWKV-7, token shift, LSTM and GRU (see program.h). A task is a block of columns or heads of one stream
- * and walks its rows in order; the state is in f32 after every row and all sums are in LANES
- * partial sums, so neither the cut into steps nor the number of workers changes a bit. */
+ * rule, linear attention, RWKV-7, token shift, LSTM and GRU (see program.h). A task is a block of
+ * columns or heads of one stream. It takes the stream's rows in runs: what all columns of a head
+ * share (decays, exponentials) is made once per run, then each column of state goes over the rows
+ * of the run in registers (scan.h). The state is f32 after every row and sums have a fixed
+ * order, so neither the cut into steps and runs nor the number of workers changes a bit. */
 #include <math.h>
 #include <string.h>
 
 #include "chips/cpu/exec_internal.h"
+#include "chips/cpu/features.h"
+#include "chips/cpu/scan.h"
 
-#define LANES 16u
-#define BLOCK_COLUMNS 64u   /* of a task: about as many columns of state */
+#define BLOCK_COLUMNS 64u       /* of a task: about as many columns of state */
+#define RUN 64u                 /* rows of a run, fewer where decays are wide */
+#define KEEP_FLOATS 32768u      /* of a run's decays */
 
-_Static_assert(MATMUL_SCRATCH >= 65536 * sizeof(float), "decays of one head fit the scratch");
+const struct scan_kernels *scan_kernels_of(uint32_t mask)
+{
+#if defined(__x86_64__)
+    if (mask & CPU_AVX512)
+        return &scan_avx512;
+    if (mask & CPU_AVX2)
+        return &scan_avx2;
+#endif
+    (void)mask;
+    return &scan_ref;
+}
 
 /* One task. */
 struct scan {
     struct cpu_exec *x;
+    const struct scan_kernels *k;
     const struct item *it;
     const struct stream *s;
     float   *state;         /* of the whole instruction */
     float   *scratch;
     uint32_t first, last;   /* columns or heads */
+};
+
+/* Work space of a run, in the worker's scratch. */
+struct run {
+    float *v, *beta, *y;    /* [RUN] */
+    float *keep;            /* [rows] or [rows][n] */
+    uint32_t row, n;        /* its first row and how many */
 };
 
 static const float *src_row(const struct scan *t, int i, uint32_t row)
@@ -32,15 +55,26 @@ static float *dst_row(const struct scan *t, uint32_t row)
     return t->it->dst + (size_t)(t->s->first_row + row) * t->it->dst_stride;
 }
 
-static float sum_lanes(const float acc[LANES])
+/* The next run of at most RUN rows whose decays of `width` each fit; false after the last. */
+static bool next_run(const struct scan *t, struct run *r, uint32_t width)
 {
-    float a[LANES];
+    const uint32_t fit = KEEP_FLOATS / width, most = fit < 1 ? 1 : fit < RUN ? fit : RUN;
 
-    memcpy(a, acc, sizeof a);
-    for (uint32_t n = LANES / 2; n > 0; n /= 2)
-        for (uint32_t l = 0; l < n; l++)
-            a[l] += a[l + n];
-    return a[0];
+    if (!r->v) {
+        r->v = t->scratch;
+        r->beta = r->v + RUN;
+        r->y = r->beta + RUN;
+        r->keep = r->y + RUN;
+    } else {
+        r->row += r->n;
+    }
+    r->n = t->s->n_rows - r->row < most ? t->s->n_rows - r->row : most;
+    return r->n > 0;
+}
+
+static void activate(const struct scan *t, float *x, size_t n, enum act act)
+{
+    t->x->k.unary(x, x, n, &(struct act_args){ .act = act });
 }
 
 /* ---- short convolution ---- */
@@ -57,198 +91,162 @@ static void scan_conv(const struct scan *t)
 {
     const struct instr *in = t->it->in;
     const uint32_t width = prog_value(t->x->p, in->dst[0])->width, taps = in->a.conv.n_taps;
-    const float *kernel = t->x->vector[in->w[0]], *bias = t->x->vector[in->w[1]];
-    const size_t bytes = (t->last - t->first) * sizeof(float);
+    const uint32_t n = t->last - t->first;
+    const float *kernel = t->x->vector[in->w[0]], *bias = t->x->vector[in->w[1]], *u[256];
 
+    for (uint32_t j = 0; j < taps; j++)         /* taps outermost, so that columns lie together */
+        for (uint32_t c = 0; c < n; c++)
+            t->scratch[(size_t)j * n + c] = kernel[(size_t)(t->first + c) * taps + j];
     for (uint32_t row = 0; row < t->s->n_rows; row++) {
-        float *y = dst_row(t, row);
-
-        if (bias)
-            memcpy(y + t->first, bias + t->first, bytes);
-        else
-            memset(y + t->first, 0, bytes);
-        for (uint32_t j = 0; j < taps; j++) {
-            const float *u = conv_row(t, (int64_t)row + j - (taps - 1), width);
-
-            for (uint32_t c = t->first; c < t->last; c++)
-                y[c] += kernel[(size_t)c * taps + j] * u[c];
-        }
+        for (uint32_t j = 0; j < taps; j++)
+            u[j] = conv_row(t, (int64_t)row + j - (taps - 1), width) + t->first;
+        t->k->conv(dst_row(t, row) + t->first, bias ? bias + t->first : NULL, t->scratch, u, taps,
+                   n);
     }
     for (uint32_t j = 0; j + 1 < taps; j++)     /* ascending: reads stay ahead of writes */
         memmove(t->state + (size_t)j * width + t->first,
-                conv_row(t, (int64_t)t->s->n_rows + j - (taps - 1), width) + t->first, bytes);
+                conv_row(t, (int64_t)t->s->n_rows + j - (taps - 1), width) + t->first,
+                n * sizeof(float));
 }
 
 /* ---- selective state space ---- */
 
-/* S = keep S + b u; the sum of c S. keep: one number, or one per state. */
-static float ssm_column(float *s, const float *keep, bool per_state, const float *b, float u,
-                        const float *c, uint32_t n)
+/* beta: softplus of dt; keep: exp(dt A), one number a row or one per state. */
+static void ssm_decays(const struct scan *t, const struct run *r, uint32_t h, bool per_state)
 {
-    float acc[LANES] = { 0 };
-    uint32_t k = 0;
+    const uint32_t n = per_state ? t->it->in->a.ssm.d_state : 1;
+    const float *a = t->x->vector[t->it->in->w[0]] + (size_t)h * n;
 
-    for (; k + LANES <= n; k += LANES)
-        for (uint32_t l = 0; l < LANES; l++) {
-            const float v = s[k + l] * keep[per_state ? k + l : 0] + b[k + l] * u;
+    for (uint32_t i = 0; i < r->n; i++) {
+        const float dt = src_row(t, 1, r->row + i)[h];
 
-            s[k + l] = v;
-            acc[l] += v * c[k + l];
-        }
-    for (uint32_t l = 0; k < n; k++, l++) {
-        s[k] = s[k] * keep[per_state ? k : 0] + b[k] * u;
-        acc[l] += s[k] * c[k];
+        r->beta[i] = dt > 20 ? dt : log1pf(expf(dt));
+        t->x->k.affine(r->keep + (size_t)i * n, a, r->beta[i], 0.0f, n);
     }
-    return sum_lanes(acc);
+    activate(t, r->keep, (size_t)r->n * n, ACT_EXP);
 }
 
-static void ssm_head(const struct scan *t, uint32_t row, uint32_t h)
+static void ssm_head(const struct scan *t, uint32_t h)
 {
     const struct instr *in = t->it->in;
     const struct ssm_args *a = &in->a.ssm;
-    const float *decay = t->x->vector[in->w[0]], *skip = t->x->vector[in->w[1]];
+    const float *skip = t->x->vector[in->w[1]];
     const bool per_state =
         tensor_elems(&prog_weight_at(t->x->p, in->w[0])->t) != (int64_t)a->n_heads;
     const size_t group = (size_t)(h / (a->n_heads / a->n_groups)) * a->d_state;
-    const float *u = src_row(t, 0, row), dt = src_row(t, 1, row)[h];
-    const float d = dt > 20 ? dt : log1pf(expf(dt));
-    float *y = dst_row(t, row), *keep = t->scratch;
+    struct run r = { 0 };
 
-    if (per_state) {
-        t->x->k.affine(keep, decay + (size_t)h * a->d_state, d, 0.0f, a->d_state);
-        t->x->k.unary(keep, keep, a->d_state, &(struct act_args){ .act = ACT_EXP });
-    } else {
-        keep[0] = expf(d * decay[h]);
-    }
-    for (uint32_t i = h * a->head_dim; i < (h + 1) * a->head_dim; i++) {
-        y[i] = ssm_column(t->state + (size_t)i * a->d_state, keep, per_state,
-                          src_row(t, 2, row) + group, d * u[i], src_row(t, 3, row) + group,
-                          a->d_state);
-        if (skip)
-            y[i] += skip[h] * u[i];
+    while (next_run(t, &r, per_state ? a->d_state : 1)) {
+        const struct scan_rows rows = {
+            .n_rows = r.n, .n = a->d_state, .k = src_row(t, 2, r.row) + group,
+            .q = src_row(t, 3, r.row) + group, .k_stride = t->it->src_stride[2],
+            .q_stride = t->it->src_stride[3], .keep = r.keep,
+            .keep_stride = per_state ? a->d_state : 1, .v = r.v, .y = r.y,
+        };
+
+        ssm_decays(t, &r, h, per_state);
+        for (uint32_t i = h * a->head_dim; i < (h + 1) * a->head_dim; i++) {
+            for (uint32_t k = 0; k < r.n; k++)
+                r.v[k] = r.beta[k] * src_row(t, 0, r.row + k)[i];
+            (per_state ? t->k->linear_each : t->k->linear)(t->state + (size_t)i * a->d_state, &rows);
+            for (uint32_t k = 0; k < r.n; k++)
+                dst_row(t, r.row + k)[i] =
+                    r.y[k] + (skip ? skip[h] * src_row(t, 0, r.row + k)[i] : 0.0f);
+        }
     }
 }
 
 /* ---- gated delta rule ---- */
 
-/* S = keep S, and the sum of k S. */
-static float delta_decay(float *s, const float *keep, bool per_key, const float *k, uint32_t n)
-{
-    float acc[LANES] = { 0 };
-    uint32_t j = 0;
-
-    for (; j + LANES <= n; j += LANES)
-        for (uint32_t l = 0; l < LANES; l++) {
-            s[j + l] *= keep[per_key ? j + l : 0];
-            acc[l] += s[j + l] * k[j + l];
-        }
-    for (uint32_t l = 0; j < n; j++, l++) {
-        s[j] *= keep[per_key ? j : 0];
-        acc[l] += s[j] * k[j];
-    }
-    return sum_lanes(acc);
-}
-
-/* S += k change, and the sum of q S. */
-static float delta_write(float *s, const float *k, float change, const float *q, uint32_t n)
-{
-    float acc[LANES] = { 0 };
-    uint32_t j = 0;
-
-    for (; j + LANES <= n; j += LANES)
-        for (uint32_t l = 0; l < LANES; l++) {
-            s[j + l] += k[j + l] * change;
-            acc[l] += s[j + l] * q[j + l];
-        }
-    for (uint32_t l = 0; j < n; j++, l++) {
-        s[j] += k[j] * change;
-        acc[l] += s[j] * q[j];
-    }
-    return sum_lanes(acc);
-}
-
-static void delta_head(const struct scan *t, uint32_t row, uint32_t h)
+static void delta_head(const struct scan *t, uint32_t h)
 {
     const struct instr *in = t->it->in;
     const struct delta_args *a = &in->a.delta;
     const bool per_key = prog_value(t->x->p, in->src[3])->width != a->n_heads;
+    const uint32_t n_keep = per_key ? a->k_dim : 1;
     const size_t key = (size_t)(a->tiled ? h % a->n_k_heads : h / (a->n_heads / a->n_k_heads)) *
                        a->k_dim;
-    const float *q = src_row(t, 0, row) + key, *k = src_row(t, 1, row) + key;
-    const float *v = src_row(t, 2, row), beta = src_row(t, 4, row)[h];
-    float *y = dst_row(t, row), *keep = t->scratch;
+    struct run r = { 0 };
 
-    for (uint32_t j = 0; j < (per_key ? a->k_dim : 1); j++)
-        keep[j] = expf(src_row(t, 3, row)[(per_key ? (size_t)h * a->k_dim : h) + j]);
-    for (uint32_t i = h * a->v_dim; i < (h + 1) * a->v_dim; i++) {
-        float *s = t->state + (size_t)i * a->k_dim;
-        const float change = beta * (v[i] - delta_decay(s, keep, per_key, k, a->k_dim));
+    while (next_run(t, &r, n_keep)) {
+        const struct scan_rows rows = {
+            .n_rows = r.n, .n = a->k_dim, .k = src_row(t, 1, r.row) + key,
+            .q = src_row(t, 0, r.row) + key, .k_stride = t->it->src_stride[1],
+            .q_stride = t->it->src_stride[0], .keep = r.keep, .keep_stride = n_keep, .v = r.v,
+            .beta = r.beta, .y = r.y,
+        };
 
-        y[i] = a->scale * delta_write(s, k, change, q, a->k_dim);
+        for (uint32_t k = 0; k < r.n; k++) {
+            r.beta[k] = src_row(t, 4, r.row + k)[h];
+            memcpy(r.keep + (size_t)k * n_keep, src_row(t, 3, r.row + k) + (size_t)h * n_keep,
+                   n_keep * sizeof *r.keep);
+        }
+        activate(t, r.keep, (size_t)r.n * n_keep, ACT_EXP);
+        for (uint32_t i = h * a->v_dim; i < (h + 1) * a->v_dim; i++) {
+            for (uint32_t k = 0; k < r.n; k++)
+                r.v[k] = src_row(t, 2, r.row + k)[i];
+            (per_key ? t->k->delta_each : t->k->delta)(t->state + (size_t)i * a->k_dim, &rows);
+            for (uint32_t k = 0; k < r.n; k++)
+                dst_row(t, r.row + k)[i] = a->scale * r.y[k];
+        }
     }
 }
 
 /* ---- linear attention, RWKV-7, token shift ---- */
 
-static void linear_attention_head(const struct scan *t, uint32_t row, uint32_t h)
+static void linear_attention_head(const struct scan *t, uint32_t h)
 {
     const struct linear_attn_args *a = &t->it->in->a.linattn;
     const float keep = (float)exp(-a->decay * prog_linear_slope(h, a->n_heads));
-    const float *q = src_row(t, 0, row) + (size_t)h * a->k_dim;
-    const float *k = src_row(t, 1, row) + (size_t)h * a->k_dim, *v = src_row(t, 2, row);
-    float *y = dst_row(t, row);
+    const size_t key = (size_t)h * a->k_dim;
+    struct run r = { 0 };
 
-    for (uint32_t i = h * a->v_dim; i < (h + 1) * a->v_dim; i++)
-        y[i] = a->scale * ssm_column(t->state + (size_t)i * a->k_dim, &keep, false, k, v[i], q,
-                                     a->k_dim);
-}
+    while (next_run(t, &r, 1)) {
+        const struct scan_rows rows = {
+            .n_rows = r.n, .n = a->k_dim, .k = src_row(t, 1, r.row) + key,
+            .q = src_row(t, 0, r.row) + key, .k_stride = t->it->src_stride[1],
+            .q_stride = t->it->src_stride[0], .keep = &keep, .v = r.v, .y = r.y,
+        };
 
-/* S = keep S + b held + k v; the sum of r S. */
-static float wkv_column(float *s, const float *keep, const float *b, float held, const float *k,
-                        float v, const float *r, uint32_t n)
-{
-    float acc[LANES] = { 0 };
-    uint32_t j = 0;
-
-    for (; j + LANES <= n; j += LANES)
-        for (uint32_t l = 0; l < LANES; l++) {
-            s[j + l] = s[j + l] * keep[j + l] + b[j + l] * held + k[j + l] * v;
-            acc[l] += s[j + l] * r[j + l];
+        for (uint32_t i = h * a->v_dim; i < (h + 1) * a->v_dim; i++) {
+            for (uint32_t k = 0; k < r.n; k++)
+                r.v[k] = src_row(t, 2, r.row + k)[i];
+            t->k->linear(t->state + (size_t)i * a->k_dim, &rows);
+            for (uint32_t k = 0; k < r.n; k++)
+                dst_row(t, r.row + k)[i] = a->scale * r.y[k];
         }
-    for (uint32_t l = 0; j < n; j++, l++) {
-        s[j] = s[j] * keep[j] + b[j] * held + k[j] * v;
-        acc[l] += s[j] * r[j];
     }
-    return sum_lanes(acc);
 }
 
-static float dot_lanes(const float *x, const float *y, uint32_t n)
-{
-    float acc[LANES] = { 0 };
-    uint32_t j = 0;
-
-    for (; j + LANES <= n; j += LANES)
-        for (uint32_t l = 0; l < LANES; l++)
-            acc[l] += x[j + l] * y[j + l];
-    for (uint32_t l = 0; j < n; j++, l++)
-        acc[l] += x[j] * y[j];
-    return sum_lanes(acc);
-}
-
-static void wkv_head(const struct scan *t, uint32_t row, uint32_t h)
+/* k, a and b of a row in one piece each, so that they share a stride. */
+static void wkv_head(const struct scan *t, uint32_t h)
 {
     const uint32_t n = t->it->in->a.wkv.head_dim;
     const size_t at = (size_t)h * n;
-    const float *r = src_row(t, 0, row) + at, *k = src_row(t, 2, row) + at;
-    const float *v = src_row(t, 3, row) + at, *a = src_row(t, 4, row) + at;
-    const float *b = src_row(t, 5, row) + at;
-    float *y = dst_row(t, row) + at, *keep = t->scratch;
+    struct run r = { 0 };
 
-    t->x->k.unary(keep, src_row(t, 1, row) + at, n, &(struct act_args){ .act = ACT_EXP });
-    for (uint32_t i = 0; i < n; i++) {
-        float *s = t->state + (at + i) * n;
+    while (next_run(t, &r, 4 * n)) {
+        float *k = r.keep + (size_t)r.n * n, *a = k + (size_t)r.n * n, *b = a + (size_t)r.n * n;
+        const struct scan_rows rows = {
+            .n_rows = r.n, .n = n, .k = k, .a = a, .b = b, .k_stride = n,
+            .q = src_row(t, 0, r.row) + at, .q_stride = t->it->src_stride[0], .keep = r.keep,
+            .keep_stride = n, .v = r.v, .y = r.y,
+        };
 
-        y[i] = wkv_column(s, keep, b, dot_lanes(s, a, n), k, v[i], r, n);
+        for (uint32_t i = 0; i < r.n; i++) {
+            memcpy(r.keep + (size_t)i * n, src_row(t, 1, r.row + i) + at, n * sizeof(float));
+            memcpy(k + (size_t)i * n, src_row(t, 2, r.row + i) + at, n * sizeof(float));
+            memcpy(a + (size_t)i * n, src_row(t, 4, r.row + i) + at, n * sizeof(float));
+            memcpy(b + (size_t)i * n, src_row(t, 5, r.row + i) + at, n * sizeof(float));
+        }
+        activate(t, r.keep, (size_t)r.n * n, ACT_EXP);
+        for (uint32_t i = 0; i < n; i++) {
+            for (uint32_t m = 0; m < r.n; m++)
+                r.v[m] = src_row(t, 3, r.row + m)[at + i];
+            t->k->wkv(t->state + (at + i) * n, &rows);
+            for (uint32_t m = 0; m < r.n; m++)
+                dst_row(t, r.row + m)[at + i] = r.y[m];
+        }
     }
 }
 
@@ -270,13 +268,9 @@ static void cell_gates(const struct scan *t, float *gate, const float *h)
     const uint32_t n = in->a.cell.n_hidden, gates = in->a.cell.kind == CELL_LSTM ? 4 : 3;
     const float *w = t->x->vector[in->w[0]], *bias = t->x->vector[in->w[1]];
 
-    for (uint32_t i = 0; i < gates * n; i++)
-        gate[i] = dot_lanes(w + (size_t)i * n, h, n) + (bias ? bias[i] : 0);
-}
-
-static void activate(const struct scan *t, float *x, uint32_t n, enum act act)
-{
-    t->x->k.unary(x, x, n, &(struct act_args){ .act = act });
+    t->k->dots(gate, w, h, gates * n, n);
+    for (uint32_t i = 0; bias && i < gates * n; i++)
+        gate[i] += bias[i];
 }
 
 /* gate: [4][n] sums of both parts; c: [n]. */
@@ -364,11 +358,10 @@ static uint32_t scan_units(const struct program *p, const struct instr *in, uint
     return units;
 }
 
-static void each_head(const struct scan *t, void (*fn)(const struct scan *, uint32_t, uint32_t))
+static void each_head(const struct scan *t, void (*fn)(const struct scan *, uint32_t))
 {
-    for (uint32_t row = 0; row < t->s->n_rows; row++)
-        for (uint32_t h = t->first; h < t->last; h++)
-            fn(t, row, h);
+    for (uint32_t h = t->first; h < t->last; h++)
+        fn(t, h);
 }
 
 static void run_task(const struct scan *t)
@@ -385,16 +378,25 @@ static void run_task(const struct scan *t)
     }
 }
 
-/* Bytes of a worker's scratch that a scan wants. */
+/* Bytes of a worker's scratch that a scan wants: a run's work space, a block's kernel, or gates. */
 uint64_t exec_scan_scratch(const struct instr *in)
 {
-    return in->op == OP_CELL ? 4 * (uint64_t)in->a.cell.n_hidden * sizeof(float) : 0;
+    uint64_t wide = KEEP_FLOATS;
+
+    if (in->op == OP_CELL)
+        return 4 * (uint64_t)in->a.cell.n_hidden * sizeof(float);
+    if (in->op == OP_SHORT_CONV)
+        return (uint64_t)in->a.conv.n_taps * BLOCK_COLUMNS * sizeof(float);
+    if (in->op == OP_SSM_SCAN && in->a.ssm.d_state > wide)
+        wide = in->a.ssm.d_state;
+    return (wide + 3 * RUN) * sizeof(float);
 }
 
 void exec_scan(struct cpu_exec *x, const struct phase *ph, void *scratch)
 {
     const struct item *it = &x->s.items[ph->first];
     const uint64_t first = prog_state_at(x->p, it->in->state)->first;
+    const struct scan_kernels *kernels = scan_kernels_of(x->k.mask);
     uint32_t per_task;
     const uint32_t units = scan_units(x->p, it->in, &per_task);
     const size_t blocks = (units + per_task - 1) / per_task;
@@ -404,7 +406,7 @@ void exec_scan(struct cpu_exec *x, const struct phase *ph, void *scratch)
         const struct stream *s = &x->b->streams[task / blocks];
         const uint32_t at = (uint32_t)(task % blocks) * per_task;
         const struct scan t = {
-            .x = x, .it = it, .s = s, .state = s->fixed + first, .scratch = scratch,
+            .x = x, .k = kernels, .it = it, .s = s, .state = s->fixed + first, .scratch = scratch,
             .first = at, .last = units - at < per_task ? units : at + per_task,
         };
 
