@@ -57,6 +57,24 @@ static const struct shape builtin[] = {
     { .name = "gpt2-124m", .arch = "gpt2", .pre = "gpt-2", .n_layers = 12, .n_embd = 768,
       .n_ff = 3072, .n_heads = 12, .n_kv_heads = 12, .head_dim = 64, .n_vocab = 50257,
       .n_ctx = 1024, .tied = true, .norm_eps = 1e-5f, .features = SHAPE_GPT2 },
+    { .name = "mamba2-1.3b", .arch = "mamba2", .pre = "gpt-2", .n_layers = 48, .n_embd = 2048,
+      .n_ff = 1, .n_heads = 1, .n_kv_heads = 1, .head_dim = 2, .n_vocab = 50288, .n_ctx = 1048576,
+      .tied = true, .norm_eps = 1e-5f, .rope_base = 10000.0f, .ssm_inner = 4096,
+      .ssm_state = 128, .ssm_heads = 64, .ssm_groups = 1, .ssm_conv = 4,
+      .features = SHAPE_MAMBA2 | SHAPE_BARE },
+    { .name = "falcon-h1-1.5b", .arch = "falcon-h1", .pre = "llama-bpe", .n_layers = 24,
+      .n_embd = 2048, .n_ff = 4096, .n_heads = 8, .n_kv_heads = 2, .head_dim = 128,
+      .n_vocab = 65536, .n_ctx = 131072, .norm_eps = 1e-5f, .rope_base = 1e11f, .ssm_inner = 3072,
+      .ssm_state = 256, .ssm_heads = 48, .ssm_groups = 1, .ssm_conv = 4,
+      .features = SHAPE_MAMBA2 },
+    { .name = "tiny-mamba2", .arch = "mamba2", .pre = "gpt-2", .n_layers = 2, .n_embd = 256,
+      .n_ff = 1, .n_heads = 1, .n_kv_heads = 1, .head_dim = 2, .n_vocab = 512, .n_ctx = 4096,
+      .tied = true, .norm_eps = 1e-5f, .rope_base = 10000.0f, .ssm_inner = 512, .ssm_state = 32,
+      .ssm_heads = 8, .ssm_groups = 2, .ssm_conv = 4, .features = SHAPE_MAMBA2 | SHAPE_BARE },
+    { .name = "tiny-falcon-h1", .arch = "falcon-h1", .pre = "llama-bpe", .n_layers = 2,
+      .n_embd = 256, .n_ff = 512, .n_heads = 4, .n_kv_heads = 2, .head_dim = 64, .n_vocab = 512,
+      .n_ctx = 512, .norm_eps = 1e-5f, .rope_base = 500000.0f, .ssm_inner = 512, .ssm_state = 32,
+      .ssm_heads = 8, .ssm_groups = 1, .ssm_conv = 4, .features = SHAPE_MAMBA2 },
     { .name = "tiny-llama", .arch = "llama", .pre = "llama-bpe", .n_layers = 2, .n_embd = 256,
       .n_ff = 512, .n_heads = 4, .n_kv_heads = 2, .head_dim = 64, .n_vocab = 512, .n_ctx = 512,
       .norm_eps = 1e-5f, .rope_base = 500000.0f, .rope = SHAPE_ROPE_LLAMA3, .rope_factor = 8.0f,
@@ -98,6 +116,7 @@ static const struct {
     { "llama", 0 }, { "mistral3", 0 }, { "qwen2", SHAPE_QKV_BIAS }, { "qwen3", SHAPE_QK_NORM },
     { "qwen3moe", SHAPE_QK_NORM }, { "gpt2", SHAPE_GPT2 }, { "llada", SHAPE_DIFFUSION },
     { "dream", SHAPE_QKV_BIAS | SHAPE_DIFFUSION | SHAPE_SHIFTED },
+    { "mamba2", SHAPE_MAMBA2 | SHAPE_BARE }, { "falcon-h1", SHAPE_MAMBA2 },
 };
 
 size_t shape_n_builtin(void)
@@ -170,6 +189,23 @@ static int check_heads(const struct shape *s, struct err *e)
     return 0;
 }
 
+static int check_ssm(const struct shape *s, struct err *e)
+{
+    if (!(s->features & SHAPE_MAMBA2))
+        return 0;
+    if (s->ssm_heads == 0 || s->ssm_groups == 0 || s->ssm_conv < 2 || s->ssm_conv > 256 ||
+        s->ssm_state == 0 || s->ssm_inner == 0 || s->ssm_inner > SHAPE_MAX_WIDTH ||
+        s->ssm_inner % s->ssm_heads != 0 || s->ssm_heads % s->ssm_groups != 0 ||
+        s->ssm_inner % s->ssm_groups != 0 ||
+        (uint64_t)s->ssm_groups * s->ssm_state > SHAPE_MAX_WIDTH ||
+        (uint64_t)s->ssm_inner * s->ssm_state > (1u << 28))
+        return err_set(e, WATT_EINVAL, "%s: a state space of %" PRIu32 " columns in %" PRIu32
+                       " heads and %" PRIu32 " groups with %" PRIu32 " numbers each and a "
+                       "convolution of %" PRIu32, s->name, s->ssm_inner, s->ssm_heads,
+                       s->ssm_groups, s->ssm_state, s->ssm_conv);
+    return 0;
+}
+
 static bool sane(float f, float min, float max)
 {
     return f >= min && f <= max;    /* false for NaN */
@@ -203,7 +239,8 @@ static int check_total(const struct shape *s, struct err *e)
     const double width = (double)s->n_embd, layers = (double)s->n_layers;
     const double ffn = 3.0 * width * s->n_ff * (s->n_experts ? s->n_experts : 1);
     const double attention = 4.0 * width * s->n_heads * s->head_dim;
-    const double total = 2.0 * width * s->n_vocab + layers * (ffn + attention) +
+    const double ssm = 5.0 * width * s->ssm_inner;
+    const double total = 2.0 * width * s->n_vocab + layers * (ffn + attention + ssm) +
                          width * s->n_ctx;
 
     if (total > SHAPE_MAX_PARAMS)
@@ -240,18 +277,21 @@ int shape_check(const struct shape *s, struct err *e)
     if (rc == 0)
         rc = check_heads(s, e);
     if (rc == 0)
+        rc = check_ssm(s, e);
+    if (rc == 0)
         rc = check_floats(s, e);
     return rc == 0 ? check_total(s, e) : rc;
 }
 
 /* ---- tensors ---- */
 
-enum extent { NONE, EMBD, VOCAB, CTX, Q, KV, QKV, HEAD, HALF_HEAD, FF, EXPERTS };
+enum extent { NONE, EMBD, VOCAB, CTX, Q, KV, QKV, HEAD, HALF_HEAD, FF, EXPERTS, SSM_IN, SSM_INNER,
+              SSM_CONV, SSM_TAPS, SSM_HEADS, SSM_GROUPS, SSM_GROUP, ONE };
 
 /* Conditions, all of which must hold. */
 enum {
     UNTIED = 1, DENSE = 2, MOE = 4, GATED = 8, PLAIN_QKV = 16, GPT2 = 32, QKV_BIAS = 64,
-    QK_NORM = 128, FACTORS = 256, OUT_BIAS = 512, FFN_BIAS = 1024
+    QK_NORM = 128, FACTORS = 256, OUT_BIAS = 512, FFN_BIAS = 1024, BLOCKS = 2048, MAMBA2 = 4096
 };
 
 static const struct row {
@@ -278,9 +318,17 @@ static const struct row {
     { "blk.%u.attn_v.bias", { KV }, SHAPE_BIAS, QKV_BIAS },
     { "blk.%u.attn_qkv.weight", { QKV, EMBD }, SHAPE_MATRIX, GPT2 },
     { "blk.%u.attn_qkv.bias", { QKV }, SHAPE_BIAS, GPT2 },
-    { "blk.%u.attn_output.weight", { EMBD, Q }, SHAPE_RESIDUAL, 0 },
+    { "blk.%u.attn_output.weight", { EMBD, Q }, SHAPE_RESIDUAL, BLOCKS },
     { "blk.%u.attn_output.bias", { EMBD }, SHAPE_BIAS, OUT_BIAS },
-    { "blk.%u.ffn_norm.weight", { EMBD }, SHAPE_GAIN, 0 },
+    { "blk.%u.ssm_in.weight", { SSM_IN, EMBD }, SHAPE_MATRIX, MAMBA2 },
+    { "blk.%u.ssm_conv1d.weight", { SSM_CONV, SSM_TAPS }, SHAPE_GAIN, MAMBA2 },
+    { "blk.%u.ssm_conv1d.bias", { SSM_CONV }, SHAPE_BIAS, MAMBA2 },
+    { "blk.%u.ssm_dt.bias", { SSM_HEADS }, SHAPE_BIAS, MAMBA2 },
+    { "blk.%u.ssm_a", { SSM_HEADS, ONE }, SHAPE_DECAY, MAMBA2 },
+    { "blk.%u.ssm_d", { SSM_HEADS, ONE }, SHAPE_GAIN, MAMBA2 },
+    { "blk.%u.ssm_norm.weight", { SSM_GROUPS, SSM_GROUP }, SHAPE_GAIN, MAMBA2 },
+    { "blk.%u.ssm_out.weight", { EMBD, SSM_INNER }, SHAPE_RESIDUAL, MAMBA2 },
+    { "blk.%u.ffn_norm.weight", { EMBD }, SHAPE_GAIN, BLOCKS },
     { "blk.%u.ffn_norm.bias", { EMBD }, SHAPE_BIAS, GPT2 },
     { "blk.%u.ffn_gate.weight", { FF, EMBD }, SHAPE_MATRIX, DENSE | GATED },
     { "blk.%u.ffn_gate.bias", { FF }, SHAPE_BIAS, DENSE | GATED | FFN_BIAS },
@@ -301,9 +349,13 @@ static unsigned conditions(const struct shape *s)
     const bool gpt2 = s->features & SHAPE_GPT2;
     unsigned c = gpt2 ? GPT2 | OUT_BIAS | FFN_BIAS : GATED | PLAIN_QKV;
 
+    if (s->features & SHAPE_MAMBA2)
+        c |= MAMBA2;
     if (!s->tied)
         c |= UNTIED;
-    c |= s->n_experts ? MOE : DENSE;
+    if (s->features & SHAPE_BARE)
+        return c & ~(unsigned)(GATED | PLAIN_QKV);
+    c |= BLOCKS | (s->n_experts ? MOE : DENSE);
     if (s->features & SHAPE_QKV_BIAS)
         c |= QKV_BIAS;
     if (s->features & SHAPE_OUT_BIAS)
@@ -320,6 +372,7 @@ static unsigned conditions(const struct shape *s)
 static int64_t extent_of(const struct shape *s, enum extent extent)
 {
     const int64_t q = (int64_t)s->n_heads * s->head_dim, kv = (int64_t)s->n_kv_heads * s->head_dim;
+    const int64_t conv = s->ssm_inner + 2 * (int64_t)s->ssm_groups * s->ssm_state;
 
     switch (extent) {
     case EMBD:      return s->n_embd;
@@ -332,6 +385,14 @@ static int64_t extent_of(const struct shape *s, enum extent extent)
     case HALF_HEAD: return s->head_dim / 2;
     case FF:        return s->n_ff;
     case EXPERTS:   return s->n_experts;
+    case SSM_IN:    return s->ssm_inner + conv + s->ssm_heads;
+    case SSM_INNER: return s->ssm_inner;
+    case SSM_CONV:  return conv;
+    case SSM_TAPS:  return s->ssm_conv;
+    case SSM_HEADS: return s->ssm_heads;
+    case SSM_GROUPS: return s->ssm_groups;
+    case SSM_GROUP: return s->ssm_inner / s->ssm_groups;
+    case ONE:       return 1;
     case NONE:      break;
     }
     return 0;

@@ -32,7 +32,9 @@ enum {
     SHAPE_OUT_BIAS = 8,         /* attn_output has a bias */
     SHAPE_FFN_BIAS = 16,        /* the feed-forward matrices have biases */
     SHAPE_DIFFUSION = 32,       /* a diffusion language model: has a mask token */
-    SHAPE_SHIFTED = 64          /* whose logits are of the next position */
+    SHAPE_SHIFTED = 64,         /* whose logits are of the next position */
+    SHAPE_MAMBA2 = 128,         /* every layer has a Mamba-2 block */
+    SHAPE_BARE = 256            /* and neither attention nor feed-forward */
 };
 
 enum shape_rope { SHAPE_ROPE_PLAIN, SHAPE_ROPE_LINEAR, SHAPE_ROPE_YARN, SHAPE_ROPE_LLAMA3 };
@@ -46,6 +48,7 @@ struct shape {
     uint32_t n_vocab, n_ctx;
     uint32_t n_experts, n_experts_used; /* 0: dense */
     uint32_t window;                    /* sliding window, 0: none */
+    uint32_t ssm_inner, ssm_state, ssm_heads, ssm_groups, ssm_conv;     /* of Mamba-2 */
     unsigned features;                  /* SHAPE_… */
     bool     tied;                      /* the embedding is the output matrix too */
     float    norm_eps;
@@ -71,6 +74,7 @@ enum shape_init {
     SHAPE_RESIDUAL,     /* the same / sqrt(2 n_layers): adds to the residual stream */
     SHAPE_GAIN,         /* near 1 */
     SHAPE_BIAS,         /* near 0 */
+    SHAPE_DECAY,        /* near -1 */
     SHAPE_ROPE_FACTORS  /* computed from rope_… */
 };
 

@@ -164,7 +164,7 @@ static void put_str(struct keys *k, const char *name, const char *v)
 
 static void put_rope(struct keys *k, const struct shape *s)
 {
-    if (s->features & SHAPE_GPT2)
+    if (s->features & (SHAPE_GPT2 | SHAPE_BARE))
         return;
     put_u32(k, "rope.dimension_count", s->head_dim);
     put_f32(k, "rope.freq_base", s->rope_base);
@@ -173,6 +173,17 @@ static void put_rope(struct keys *k, const struct shape *s)
         put_f32(k, "rope.scaling.factor", s->rope_factor);
         put_u32(k, "rope.scaling.original_context_length", s->rope_ctx);
     }
+}
+
+static void put_mamba2(struct keys *k, const struct shape *s)
+{
+    if (!(s->features & SHAPE_MAMBA2))
+        return;
+    put_u32(k, "ssm.inner_size", s->ssm_inner);
+    put_u32(k, "ssm.state_size", s->ssm_state);
+    put_u32(k, "ssm.time_step_rank", s->ssm_heads);
+    put_u32(k, "ssm.group_count", s->ssm_groups);
+    put_u32(k, "ssm.conv_kernel", s->ssm_conv);
 }
 
 static int write_general(struct gguf_writer *w, const struct shape *s, const struct synth_opts *o,
@@ -211,10 +222,15 @@ static int write_keys(struct gguf_writer *w, const struct shape *s, const struct
     put_u32(&k, "context_length", s->n_ctx);
     put_u32(&k, "embedding_length", s->n_embd);
     put_u32(&k, "block_count", s->n_layers);
-    put_u32(&k, "feed_forward_length", s->n_ff);
-    put_u32(&k, "attention.head_count", s->n_heads);
-    put_u32(&k, "attention.head_count_kv", s->n_kv_heads);
-    if (s->features & SHAPE_GPT2) {
+    if (!(s->features & SHAPE_BARE)) {
+        put_u32(&k, "feed_forward_length", s->n_ff);
+        put_u32(&k, "attention.head_count", s->n_heads);
+        put_u32(&k, "attention.head_count_kv", s->n_kv_heads);
+    }
+    put_mamba2(&k, s);
+    if (s->features & SHAPE_BARE) {
+        put_f32(&k, "attention.layer_norm_rms_epsilon", s->norm_eps);
+    } else if (s->features & SHAPE_GPT2) {
         put_f32(&k, "attention.layer_norm_epsilon", s->norm_eps);
     } else {
         put_u32(&k, "attention.key_length", s->head_dim);
@@ -239,7 +255,7 @@ static int write_keys(struct gguf_writer *w, const struct shape *s, const struct
 static void fill_plain(const struct plan *p, const struct item *it, float *out, size_t n,
                        struct rng *r)
 {
-    const float mean = it->init == SHAPE_GAIN ? 1.0f : 0.0f;
+    const float mean = it->init == SHAPE_GAIN ? 1.0f : it->init == SHAPE_DECAY ? -1.0f : 0.0f;
 
     if (it->init == SHAPE_ROPE_FACTORS) {
         shape_rope_factors(p->shape, out);
