@@ -3,6 +3,7 @@
 #include "applications/cli.h"
 
 extern const struct cli_verb verb_run;
+extern const struct cli_verb verb_serve;
 extern const struct cli_verb verb_bench;
 extern const struct cli_verb verb_eval;
 extern const struct cli_verb verb_inspect;
@@ -19,6 +20,7 @@ extern const struct cli_verb verb_completion;
 
 const struct cli_verb *const cli_verbs[] = {
     &verb_run,
+    &verb_serve,
     &verb_bench,
     &verb_eval,
     &verb_inspect,

@@ -171,6 +171,8 @@ static int32_t draw(void *ctx, const float *row)
         a->n_notes--;
         return SCHED_DRAW_FAILED;
     }
+    a->notes[a->n_notes - 1].complete =
+        a->mask && a->mask->ops->complete && a->mask->ops->complete(a->mask);
     a->n_drawn++;
     return (int32_t)id;
 }
@@ -253,7 +255,7 @@ static bool took(void *ctx, int32_t id)
     ev.top = note->top;
     ev.n_top = note->n_top;
     send(a, &ev);
-    return hit || (a->mask && a->mask->ops->complete && a->mask->ops->complete(a->mask));
+    return hit || note->complete;
 }
 
 static void prompt_token(struct answer *a, uint32_t index, const float *row)

@@ -20,6 +20,8 @@ struct draw_note {
     float  logprob;
     size_t n_top;
     struct token_logprob *top;      /* [n_top wanted] */
+    bool   complete;                /* the grammar's text ended with this token; it may be ahead
+                                     * by now */
 };
 
 /* One choice of a request: everything that is its own. */

@@ -66,7 +66,8 @@ int text_model_open(struct text_model **out, const char *path, const struct text
     rc = open_template(t, o, e);
     if (rc < 0)
         goto fail;
-    rc = session_open(&t->session, t->model, &o->session, e);
+    if (rc == 0 && !o->no_session)
+        rc = session_open(&t->session, t->model, &o->session, e);
     if (rc < 0)
         goto fail;
     *out = t;

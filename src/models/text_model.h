@@ -31,6 +31,7 @@ struct text_model_opts {
     struct session_opts session;
     const char         *template_source;    /* in place of the file's template; NULL: the file's */
     const char         *template_name;      /* of that source, for messages */
+    bool                no_session;         /* session stays NULL: somebody else runs the model */
 };
 
 /* A file without vocabulary or with a template that doesn't parse opens all the

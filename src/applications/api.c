@@ -1,0 +1,214 @@
+/* api.c: from an HTTP request to the function of its route, and its errors. */
+#include "applications/api.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "applications/api_keys.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/rng.h"
+#include "base/utf8.h"
+
+#define JSON_TYPE "application/json"
+
+void api_new_id(struct api_server *s, const char *prefix, char out[API_ID_BYTES])
+{
+    const uint64_t n = atomic_fetch_add(&s->next_id, 1);
+
+    snprintf(out, API_ID_BYTES, "%s%016" PRIx64, prefix,
+             rng_mix(n ^ (uint64_t)s->started << 20));
+}
+
+void api_json(struct api_call *c, int status, json_t *body)
+{
+    const size_t flags = JSON_COMPACT | JSON_ENCODE_ANY;
+    const size_t n = body ? json_dumpb(body, NULL, 0, flags) : 0;
+    char *text = n ? mem_alloc(n) : NULL;
+
+    if (text && json_dumpb(body, text, n, flags) == n)
+        http_reply(c->x, status, JSON_TYPE, text, n);
+    else
+        http_reply(c->x, 500, JSON_TYPE, "{\"error\":{\"message\":\"out of memory\"}}", 37);
+    mem_free(text);
+    json_decref(body);
+}
+
+void api_error(struct api_call *c, int status, const char *type, const char *code,
+               const char *param, const char *fmt, ...)
+{
+    char message[ERR_MSG_MAX];
+    va_list args;
+
+    va_start(args, fmt);
+    vsnprintf(message, sizeof message, fmt, args);
+    va_end(args);
+    if (!utf8_valid(message, strlen(message)))
+        strcpy(message, "invalid request");
+    api_json(c, status, json_pack("{s:{s:s,s:s,s:s?,s:s?}}", "error", "message", message, "type",
+                                  type, "param", param, "code", code));
+}
+
+void api_fail(struct api_call *c, const char *param, const struct err *e)
+{
+    switch (e->code) {
+    case WATT_EINVAL: case WATT_EFORMAT: case WATT_ENOTSUP:
+        api_error(c, 400, "invalid_request_error", NULL, param, "%s", e->msg);
+        return;
+    case WATT_ENOENT:
+        api_error(c, 404, "invalid_request_error", NULL, param, "%s", e->msg);
+        return;
+    case WATT_ELIMIT:
+        api_error(c, 400, "invalid_request_error", "limit_exceeded", param, "%s", e->msg);
+        return;
+    default:
+        api_error(c, 500, "server_error", NULL, param, "%s", e->msg);
+    }
+}
+
+bool api_model_is_ours(struct api_call *c)
+{
+    const json_t *v = json_object_get(c->body, "model");
+    const char *name = json_string_value(v);
+
+    if (!v || json_is_null(v) || (name && (*name == '\0' || strcmp(name, c->s->name) == 0)))
+        return true;
+    for (size_t i = 0; name && i < c->s->n_aliases; i++)
+        if (strcmp(name, c->s->aliases[i]) == 0)
+            return true;
+    if (!name)
+        api_error(c, 400, "invalid_request_error", NULL, "model", "model must be a string");
+    else
+        api_error(c, 404, "invalid_request_error", "model_not_found", "model",
+                  "The model '%.100s' does not exist; this server has '%s'.", name, c->s->name);
+    return false;
+}
+
+/* ---- routing ---- */
+
+static const struct api_route *find_route(const char *method, const char *path, bool *other_method)
+{
+    *other_method = false;
+    for (size_t t = 0; api_routes[t]; t++)
+        for (const struct api_route *r = api_routes[t]; r->path; r++) {
+            const size_t n = strlen(r->path);
+            const bool hit = r->path[n - 1] == '/' && n > 1 ? strncmp(path, r->path, n) == 0
+                                                            : strcmp(path, r->path) == 0;
+
+            if (!hit)
+                continue;
+            if (strcmp(r->method, method) == 0 ||
+                (strcmp(method, "HEAD") == 0 && strcmp(r->method, "GET") == 0))
+                return r;
+            *other_method = true;
+        }
+    return NULL;
+}
+
+static void common_headers(struct api_call *c)
+{
+    const char *given = http_header(c->x, "X-Request-Id");
+    bool ok = given && *given && strlen(given) < sizeof c->request_id;
+
+    for (const char *p = given; ok && *p; p++)
+        ok = *p > ' ' && *p < 127;
+    if (ok) {
+        strcpy(c->request_id, given);
+    } else {
+        char id[API_ID_BYTES];
+
+        api_new_id(c->s, "req_", id);
+        strcpy(c->request_id, id);
+    }
+    http_add_header(c->x, "X-Request-Id", c->request_id);
+    if (c->s->cors) {
+        http_add_header(c->x, "Access-Control-Allow-Origin", c->s->cors);
+        http_add_header(c->x, "Access-Control-Allow-Headers",
+                        "Authorization, Content-Type, X-Request-Id, x-api-key");
+        http_add_header(c->x, "Access-Control-Allow-Methods", "GET, POST, OPTIONS");
+    }
+}
+
+static bool may_enter(struct api_call *c, const struct api_route *r)
+{
+    const char *header = http_header(c->x, "Authorization"), *key = NULL;
+
+    if (r->open || c->s->n_keys == 0)
+        return true;
+    if (header && strncasecmp(header, "Bearer ", 7) == 0)
+        key = header + 7;
+    if (!key)
+        key = http_header(c->x, "x-api-key");
+    if (key && api_key_known(c->s->keys, c->s->n_keys, key))
+        return true;
+    http_add_header(c->x, "WWW-Authenticate", "Bearer");
+    api_error(c, 401, "authentication_error", "invalid_api_key", NULL,
+              key ? "Incorrect API key provided." : "You didn't provide an API key.");
+    return false;
+}
+
+static bool read_body(struct api_call *c)
+{
+    static const struct json_limits limits = { .max_bytes = (size_t)64 << 20, .max_depth = 128 };
+    const struct sv body = http_body(c->x);
+    struct err e = { 0 };
+
+    if (json_parse(&c->body, "request body", body.data, body.len, &limits, &e) < 0) {
+        api_fail(c, NULL, &e);
+        return false;
+    }
+    c->at = json_root(c->body, "request body");
+    if (!json_is_object(c->body)) {
+        api_error(c, 400, "invalid_request_error", NULL, NULL,
+                  "request body: a JSON object was expected");
+        return false;
+    }
+    return true;
+}
+
+void api_request(void *server, struct http_exchange *x)
+{
+    struct api_call c = { .s = server, .x = x };
+    const char *method = http_method(x);
+    const struct api_route *r;
+    bool other;
+
+    common_headers(&c);
+    r = find_route(method, http_path(x), &other);
+    if (strcmp(method, "OPTIONS") == 0 && (r || other))
+        http_reply(x, 204, "text/plain", "", 0);
+    else if (!r && other)
+        api_error(&c, 405, "invalid_request_error", NULL, NULL, "Method %.20s is not allowed here.",
+                  method);
+    else if (!r)
+        api_error(&c, 404, "invalid_request_error", "not_found", NULL, "Unknown path %.200s.",
+                  http_path(x));
+    else if (may_enter(&c, r) && (!r->wants_body || read_body(&c)))
+        r->fn(&c);
+    json_close(c.body);
+    http_release(x);
+}
+
+void api_refused(void *server, struct http_exchange *x, int status, const char *why)
+{
+    struct api_call c = { .s = server, .x = x };
+
+    common_headers(&c);
+    api_error(&c, status, "invalid_request_error", NULL, NULL, "%s", why);
+}
+
+void api_ended(void *server, const struct http_exchange *x, int status, uint64_t n_bytes,
+               uint64_t ns)
+{
+    const struct api_server *s = server;
+
+    if (s->access_log)
+        log_fields(LOG_INFO, "access", "request",
+                   LOG_FIELDS(log_str("method", http_method(x)), log_str("path", http_path(x)),
+                              log_str("peer", http_peer(x)), log_u64("status", (uint64_t)status),
+                              log_u64("bytes", n_bytes), log_f64("ms", (double)ns / 1e6)));
+}

@@ -1,0 +1,162 @@
+/* api.h: what the surfaces of the server share: a call, its errors, the options of a generation,
+ * and the run of one.
+ *
+ * A surface is a file api_NAME.c with rows in the table of routes: it reads its own request into
+ * struct api_options and a prompt, and frames what the run tells it through struct api_frame. */
+#ifndef APPLICATIONS_API_H
+#define APPLICATIONS_API_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "applications/api_grammar.h"
+#include "applications/think.h"
+#include "base/err.h"
+#include "base/json.h"
+#include "base/metric.h"
+#include "base/str.h"
+#include "infrastructure/http.h"
+#include "models/service.h"
+#include "models/text_model.h"
+
+#define API_MAX_STOPS   STOPS_MAX
+#define API_MAX_BIAS    1024u
+#define API_MAX_CHOICES 16u
+#define API_ID_BYTES    40u
+
+struct api_server {             /* immutable while it serves, but for what says otherwise */
+    struct text_model  *tm;
+    struct service     *svc;
+    struct metrics     *metrics;
+    struct api_grammars *grammars;      /* its own lock */
+    struct http_server *http;
+    const char         *name;           /* of the model, as clients call it */
+    const char *const  *aliases;
+    size_t              n_aliases;
+    const char *const  *keys;           /* SHA-256 of accepted keys in hexadecimal; none: open */
+    size_t              n_keys;
+    const char         *cors;           /* allowed origin, NULL: none */
+    int64_t             started;        /* seconds since 1970 */
+    bool                access_log;
+    atomic_bool         draining;
+    atomic_ulong        next_id;
+};
+
+struct api_call {
+    struct api_server    *s;
+    struct http_exchange *x;
+    json_t               *body;         /* NULL without one */
+    struct json_place     at;           /* of the body */
+    char                  request_id[64];
+};
+
+typedef void api_fn(struct api_call *c);
+
+struct api_route {
+    const char *method, *path;          /* a path ending in '/' takes everything below */
+    api_fn     *fn;
+    bool        open;                   /* no key is asked for */
+    bool        wants_body;             /* a JSON object */
+    const char *summary;                /* for the OpenAPI document */
+};
+extern const struct api_route *const api_routes[];      /* tables, each NULL-ended; then NULL */
+extern const struct api_route api_openai_routes[], api_ops_routes[];
+
+/* The server's door. */
+void api_request(void *server, struct http_exchange *x);
+void api_refused(void *server, struct http_exchange *x, int status, const char *why);
+void api_ended(void *server, const struct http_exchange *x, int status, uint64_t n_bytes,
+               uint64_t ns);
+
+/* ---- answers ---- */
+
+/* Takes the reference over. */
+void api_json(struct api_call *c, int status, json_t *body);
+/* An error in OpenAI's shape; param may be NULL. */
+void api_error(struct api_call *c, int status, const char *type, const char *code,
+               const char *param, const char *fmt, ...) PRINTF_LIKE(6, 7);
+/* A failure of ours or of the request, by its code: 400, 404, 429, 500, 501, 503. */
+void api_fail(struct api_call *c, const char *param, const struct err *e);
+/* "chatcmpl-" and so on. */
+void api_new_id(struct api_server *s, const char *prefix, char out[API_ID_BYTES]);
+/* Is this a name of the model? A missing one is. Answers 404 itself. */
+bool api_model_is_ours(struct api_call *c);
+
+/* ---- options of a generation ---- */
+
+struct api_options {
+    struct sampler_options sampling;
+    uint32_t max_tokens, min_tokens, n;
+    const char *stops[API_MAX_STOPS];
+    size_t   n_stops;
+    int32_t  stop_ids[API_MAX_STOPS];
+    size_t   n_stop_ids;
+    struct logit_bias bias[API_MAX_BIAS];
+    bool     stream, include_usage, include_stop, ignore_eos, special, logprobs, echo, no_cache;
+    uint32_t n_top;
+    int32_t  priority;
+    struct sv salt;
+    enum service_speculate speculate;
+    struct token_mask *mask;            /* grammar; the run takes it over */
+};
+
+/* Reads the fields that all surfaces have in common, under any of their names. On a failure it
+ * has answered. `defaults` are the surface's. */
+bool api_read_options(struct api_call *c, struct api_options *o);
+void api_options_init(struct api_options *o);
+void api_options_deinit(struct api_options *o);
+
+/* ---- a run ---- */
+
+struct api_run;
+
+struct api_choice {
+    struct think think;
+    struct str   reasoning, answer;     /* whole, also when streamed */
+    json_t      *logprobs;              /* list of the surface's entries, NULL: none wanted */
+    enum service_finish finish;
+    bool         done, begun;
+    struct service_usage usage;
+    struct service_times times;
+};
+
+struct api_frame {
+    bool split;                         /* tell reasoning from the answer */
+    /* A piece of a streamed choice; either may be empty. */
+    void (*delta)(struct api_run *r, uint32_t choice, struct sv reasoning, struct sv answer);
+    void (*choice_done)(struct api_run *r, uint32_t choice);    /* streamed */
+    void (*stream_done)(struct api_run *r);                     /* the stream's last words */
+    json_t *(*whole)(struct api_run *r);                        /* the answer, not streamed */
+    json_t *(*logprob)(struct api_run *r, const struct service_event *ev);
+    const char *stream_type;
+};
+
+struct api_run {
+    struct api_server    *s;
+    struct http_exchange *x;
+    const struct api_frame *frame;
+    char        id[API_ID_BYTES];
+    char        request_id[64];
+    int64_t     created;
+    bool        stream, include_usage, logprobs, failed;
+    bool        begun;                  /* the stream */
+    uint32_t    n, n_top, n_prompt;
+    struct str  prompt;                 /* as text: echo, and whether it opens reasoning */
+    bool        echo;
+    atomic_uint refs;
+    atomic_bool over;
+    atomic_ulong ticket;                /* of the service; 0 until accepted */
+    struct err  error;                  /* the first failure of a choice */
+    struct api_choice choices[API_MAX_CHOICES];
+};
+
+/* Runs ids as a prompt; `prompt` is its text. Answers, now or later, whatever happens. */
+void api_generate(struct api_call *c, struct api_options *o, const struct api_frame *frame,
+                  const char *id_prefix, const struct tokens *ids, struct sv prompt);
+/* Writes one event of a stream: "data: " and JSON; takes the reference. */
+void api_event(struct api_run *r, json_t *j);
+struct service_usage api_usage(const struct api_run *r);        /* of all choices */
+json_t *api_openai_usage(const struct api_run *r);
+
+#endif

@@ -1,0 +1,385 @@
+/* api_openai.c: the OpenAI API: models, chat completions, completions. */
+#include <stdio.h>
+#include <string.h>
+
+#include "applications/api_prompt.h"
+#include "base/mem.h"
+
+/* ---- models ---- */
+
+static json_t *model_object(const struct api_server *s)
+{
+    return json_pack("{s:s,s:s,s:I,s:s,s:i}", "id", s->name, "object", "model", "created",
+                     (json_int_t)s->started, "owned_by", "watt", "max_model_len",
+                     (int)service_n_ctx(s->svc));
+}
+
+static void list_models(struct api_call *c)
+{
+    api_json(c, 200, json_pack("{s:s,s:[o]}", "object", "list", "data", model_object(c->s)));
+}
+
+static void one_model(struct api_call *c)
+{
+    const char *name = http_path(c->x) + strlen("/v1/models/");
+
+    c->body = json_pack("{s:s}", "model", name);
+    if (!c->body)
+        api_error(c, 400, "invalid_request_error", NULL, "model", "bad name");
+    else if (api_model_is_ours(c))
+        api_json(c, 200, model_object(c->s));
+}
+
+/* ---- shared ---- */
+
+static const char *finish_reason(const struct api_choice *x)
+{
+    return x->finish == SERVICE_LENGTH ? "length" : x->finish == SERVICE_STOP ? "stop" : "abort";
+}
+
+static json_t *text_of(struct sv s)
+{
+    return json_stringn(s.len ? s.data : "", s.len);
+}
+
+/* JSON has no infinities. */
+static double bounded(float logprob)
+{
+    return logprob < -9999 ? -9999 : logprob;
+}
+
+static json_t *token_entry(const struct api_run *r, int32_t id, float logprob)
+{
+    const struct sv piece = tokenizer_piece(r->s->tm->tok, id);
+    json_t *bytes = json_array(), *text = json_stringn(piece.len ? piece.data : "", piece.len);
+
+    for (size_t i = 0; i < piece.len; i++)
+        json_array_append_new(bytes, json_integer((unsigned char)piece.data[i]));
+    if (!text)                          /* half of a character */
+        text = json_string("\xEF\xBF\xBD");
+    return json_pack("{s:o,s:f,s:o}", "token", text, "logprob", bounded(logprob), "bytes", bytes);
+}
+
+static json_t *chat_logprob(struct api_run *r, const struct service_event *ev)
+{
+    json_t *entry = token_entry(r, ev->id, ev->logprob), *top = json_array();
+
+    for (size_t i = 0; i < ev->n_top; i++)
+        json_array_append_new(top, token_entry(r, (int32_t)ev->top[i].id, ev->top[i].logprob));
+    json_object_set_new(entry, "top_logprobs", top);
+    return entry;
+}
+
+/* ---- chat completions ---- */
+
+static json_t *chat_chunk(const struct api_run *r, uint32_t i, json_t *delta, const char *reason,
+                          json_t *logprobs)
+{
+    return json_pack("{s:s,s:s,s:I,s:s,s:[{s:i,s:o,s:o,s:o}]}", "id", r->id, "object",
+                     "chat.completion.chunk", "created", (json_int_t)r->created, "model",
+                     r->s->name, "choices", "index", (int)i, "delta", delta, "logprobs",
+                     logprobs ? logprobs : json_null(), "finish_reason",
+                     reason ? json_string(reason) : json_null());
+}
+
+/* The role comes once, in front. */
+static void chat_begin(struct api_run *r, uint32_t i)
+{
+    if (r->choices[i].begun)
+        return;
+    r->choices[i].begun = true;
+    api_event(r, chat_chunk(r, i, json_pack("{s:s,s:n}", "role", "assistant", "content"), NULL,
+                            NULL));
+}
+
+static void chat_delta(struct api_run *r, uint32_t i, struct sv reasoning, struct sv answer)
+{
+    struct api_choice *x = &r->choices[i];
+    json_t *delta = json_object(), *logprobs = NULL;
+
+    chat_begin(r, i);
+    if (reasoning.len) {
+        json_object_set_new(delta, "reasoning_content", text_of(reasoning));
+        json_object_set_new(delta, "reasoning", text_of(reasoning));
+    }
+    if (answer.len)
+        json_object_set_new(delta, "content", text_of(answer));
+    if (x->logprobs && json_array_size(x->logprobs)) {
+        logprobs = json_pack("{s:o}", "content", x->logprobs);
+        x->logprobs = json_array();
+    }
+    api_event(r, chat_chunk(r, i, delta, NULL, logprobs));
+}
+
+static void chat_choice_done(struct api_run *r, uint32_t i)
+{
+    chat_begin(r, i);
+    api_event(r, chat_chunk(r, i, json_object(), finish_reason(&r->choices[i]), NULL));
+}
+
+static void chat_stream_done(struct api_run *r)
+{
+    if (r->include_usage)
+        api_event(r, json_pack("{s:s,s:s,s:I,s:s,s:[],s:o}", "id", r->id, "object",
+                               "chat.completion.chunk", "created", (json_int_t)r->created, "model",
+                               r->s->name, "choices", "usage", api_openai_usage(r)));
+    (void)http_write(r->x, "data: [DONE]\n\n", 14);
+}
+
+static json_t *chat_whole(struct api_run *r)
+{
+    json_t *choices = json_array();
+
+    for (uint32_t i = 0; i < r->n; i++) {
+        struct api_choice *x = &r->choices[i];
+        json_t *message = json_pack("{s:s,s:o}", "role", "assistant", "content",
+                                    text_of(sv_of(&x->answer)));
+
+        if (x->reasoning.len) {
+            json_object_set_new(message, "reasoning_content", text_of(sv_of(&x->reasoning)));
+            json_object_set_new(message, "reasoning", text_of(sv_of(&x->reasoning)));
+        }
+        json_array_append_new(choices, json_pack("{s:i,s:o,s:o,s:s}", "index", (int)i, "message",
+            message, "logprobs", x->logprobs ? json_pack("{s:O}", "content", x->logprobs)
+                                             : json_null(), "finish_reason", finish_reason(x)));
+    }
+    return json_pack("{s:s,s:s,s:I,s:s,s:o,s:o}", "id", r->id, "object", "chat.completion",
+                     "created", (json_int_t)r->created, "model", r->s->name, "choices", choices,
+                     "usage", api_openai_usage(r));
+}
+
+static const struct api_frame chat_frame = {
+    .split = true, .delta = chat_delta, .choice_done = chat_choice_done,
+    .stream_done = chat_stream_done, .whole = chat_whole, .logprob = chat_logprob,
+    .stream_type = "text/event-stream",
+};
+
+static void chat_completions(struct api_call *c)
+{
+    struct api_options *o = mem_alloc(sizeof *o);
+    struct tokens ids = { 0 };
+    struct json_place at;
+    struct str text;
+    struct err e = { 0 };
+    json_t *messages;
+    int rc;
+
+    if (!o) {
+        api_error(c, 503, "server_error", "out_of_memory", NULL, "out of memory");
+        return;
+    }
+    api_options_init(o);
+    str_init(&text, 0);
+    if (!api_model_is_ours(c) || !api_read_options(c, o))
+        goto done;
+    rc = json_need(&c->at, "messages", &at, &e);
+    if (rc == 0)
+        rc = api_messages(&at, &messages, &e);
+    if (rc == 0)
+        rc = api_prompt(c, json_pack("{s:o}", "messages", messages), &text, &ids, &e);
+    if (rc < 0)
+        api_fail(c, "messages", &e);
+    else
+        api_generate(c, o, &chat_frame, "chatcmpl-", &ids, sv_of(&text));
+done:
+    str_deinit(&text);
+    tokens_deinit(&ids);
+    api_options_deinit(o);
+    mem_free(o);
+}
+
+/* ---- completions ---- */
+
+static json_t *text_chunk(const struct api_run *r, uint32_t i, struct sv text, const char *reason)
+{
+    return json_pack("{s:s,s:s,s:I,s:s,s:[{s:i,s:o,s:n,s:o}]}", "id", r->id, "object",
+                     "text_completion", "created", (json_int_t)r->created, "model", r->s->name,
+                     "choices", "index", (int)i, "text", text_of(text), "logprobs",
+                     "finish_reason", reason ? json_string(reason) : json_null());
+}
+
+static void text_delta(struct api_run *r, uint32_t i, struct sv reasoning, struct sv answer)
+{
+    (void)reasoning;
+    if (r->echo && !r->choices[i].begun)
+        api_event(r, text_chunk(r, i, sv_of(&r->prompt), NULL));
+    r->choices[i].begun = true;
+    api_event(r, text_chunk(r, i, answer, NULL));
+}
+
+static void text_choice_done(struct api_run *r, uint32_t i)
+{
+    api_event(r, text_chunk(r, i, (struct sv){ "", 0 }, finish_reason(&r->choices[i])));
+}
+
+static void text_stream_done(struct api_run *r)
+{
+    if (r->include_usage)
+        api_event(r, json_pack("{s:s,s:s,s:I,s:s,s:[],s:o}", "id", r->id, "object",
+                               "text_completion", "created", (json_int_t)r->created, "model",
+                               r->s->name, "choices", "usage", api_openai_usage(r)));
+    (void)http_write(r->x, "data: [DONE]\n\n", 14);
+}
+
+/* The old shape: parallel lists. */
+static json_t *text_logprobs(struct api_run *r, const json_t *entries)
+{
+    json_t *tokens = json_array(), *values = json_array(), *tops = json_array(), *entry;
+    size_t i;
+
+    (void)r;
+    json_array_foreach(entries, i, entry) {
+        const json_t *list = json_object_get(entry, "top_logprobs");
+        json_t *top = json_object(), *t;
+        size_t k;
+
+        json_array_append(tokens, json_object_get(entry, "token"));
+        json_array_append(values, json_object_get(entry, "logprob"));
+        json_array_foreach(list, k, t)
+            json_object_set(top, json_string_value(json_object_get(t, "token")),
+                            json_object_get(t, "logprob"));
+        json_array_append_new(tops, top);
+    }
+    return json_pack("{s:o,s:o,s:o}", "tokens", tokens, "token_logprobs", values, "top_logprobs",
+                     tops);
+}
+
+static json_t *text_whole(struct api_run *r)
+{
+    json_t *choices = json_array();
+
+    for (uint32_t i = 0; i < r->n; i++) {
+        struct api_choice *x = &r->choices[i];
+        struct str text;
+
+        str_init(&text, 0);
+        if (r->echo)
+            str_append(&text, r->prompt.data, r->prompt.len);
+        str_append(&text, x->answer.data, x->answer.len);
+        json_array_append_new(choices, json_pack("{s:i,s:o,s:o,s:s}", "index", (int)i, "text",
+            text_of(sv_of(&text)), "logprobs", x->logprobs ? text_logprobs(r, x->logprobs)
+                                                           : json_null(),
+            "finish_reason", finish_reason(x)));
+        str_deinit(&text);
+    }
+    return json_pack("{s:s,s:s,s:I,s:s,s:o,s:o}", "id", r->id, "object", "text_completion",
+                     "created", (json_int_t)r->created, "model", r->s->name, "choices", choices,
+                     "usage", api_openai_usage(r));
+}
+
+static const struct api_frame text_frame = {
+    .delta = text_delta, .choice_done = text_choice_done, .stream_done = text_stream_done,
+    .whole = text_whole, .logprob = chat_logprob, .stream_type = "text/event-stream",
+};
+
+/* A text, a list of one text, or token ids. */
+static int read_prompt(struct api_call *c, struct str *text, struct tokens *ids, struct err *e)
+{
+    struct json_place p;
+    struct sv s;
+    size_t n;
+    int rc = json_need(&c->at, "prompt", &p, e);
+
+    if (rc < 0)
+        return rc;
+    if (json_is_array(p.value) && json_array_size(p.value) == 1 &&
+        !json_is_number(json_array_get(p.value, 0))) {
+        const struct json_place item = json_item(&p, 0);
+
+        p.value = item.value;
+    }
+    if (json_is_array(p.value) && json_is_number(json_array_get(p.value, 0))) {
+        rc = json_read_array(&p, (size_t)1 << 24, &n, e);
+        for (size_t i = 0; rc == 0 && i < n; i++) {
+            const struct json_place item = json_item(&p, i);
+            uint64_t id;
+
+            rc = json_read_u64(&item, 0, tokenizer_n_vocab(c->s->tm->tok) - 1, &id, e);
+            if (rc == 0 && !tokens_push(ids, (int32_t)id))
+                rc = err_set(e, WATT_ENOMEM, "prompt");
+        }
+        return rc == 0 ? tokenizer_decode(c->s->tm->tok, ids->ids, ids->n, 0, text, e) : rc;
+    }
+    if (json_is_array(p.value))
+        return json_refuse(&p, e, WATT_ENOTSUP, "several prompts in one request are not supported");
+    rc = json_read_str(&p, &s, e);
+    if (rc < 0)
+        return rc;
+    str_append(text, s.data, s.len);
+    return tokenizer_encode(c->s->tm->tok, NULL, s.data, s.len,
+                            TOKENIZE_ADD_SPECIAL | TOKENIZE_PARSE_SPECIAL, ids, e);
+}
+
+/* Fill in the middle, for vocabularies that were trained for it. */
+static int add_suffix(struct api_call *c, const struct str *prefix, struct tokens *ids,
+                      struct err *e)
+{
+    static const enum token_role roles[] = { TOKEN_FIM_PRE, TOKEN_FIM_SUF, TOKEN_FIM_MID };
+    const struct tokenizer *t = c->s->tm->tok;
+    struct json_place p;
+    struct sv s;
+    int rc = json_find(&c->at, "suffix", &p, e);
+
+    if (rc < 0 || !p.value || json_string_length(p.value) == 0)
+        return rc;
+    for (size_t i = 0; i < 3; i++)
+        if (tokenizer_role(t, roles[i]) < 0)
+            return json_refuse(&p, e, WATT_ENOTSUP, "this model has no tokens to fill in a middle");
+    rc = json_read_str(&p, &s, e);
+    if (rc < 0)
+        return rc;
+    ids->n = 0;
+    if (!tokens_push(ids, tokenizer_role(t, TOKEN_FIM_PRE)))
+        return err_set(e, WATT_ENOMEM, "prompt");
+    rc = tokenizer_encode(t, NULL, str_cstr(prefix), prefix->len, 0, ids, e);
+    if (rc == 0 && !tokens_push(ids, tokenizer_role(t, TOKEN_FIM_SUF)))
+        rc = err_set(e, WATT_ENOMEM, "prompt");
+    if (rc == 0)
+        rc = tokenizer_encode(t, NULL, s.data, s.len, 0, ids, e);
+    if (rc == 0 && !tokens_push(ids, tokenizer_role(t, TOKEN_FIM_MID)))
+        rc = err_set(e, WATT_ENOMEM, "prompt");
+    return rc;
+}
+
+static void completions(struct api_call *c)
+{
+    struct api_options *o = mem_alloc(sizeof *o);
+    struct tokens ids = { 0 };
+    struct str text;
+    struct err e = { 0 };
+    int rc;
+
+    if (!o) {
+        api_error(c, 503, "server_error", "out_of_memory", NULL, "out of memory");
+        return;
+    }
+    api_options_init(o);
+    o->max_tokens = 16;                 /* the API's default */
+    str_init(&text, 0);
+    if (!api_model_is_ours(c) || !api_read_options(c, o))
+        goto done;
+    rc = read_prompt(c, &text, &ids, &e);
+    if (rc == 0)
+        rc = add_suffix(c, &text, &ids, &e);
+    if (rc < 0)
+        api_fail(c, "prompt", &e);
+    else if (ids.n == 0)
+        api_error(c, 400, "invalid_request_error", NULL, "prompt", "the prompt is empty");
+    else
+        api_generate(c, o, &text_frame, "cmpl-", &ids, sv_of(&text));
+done:
+    str_deinit(&text);
+    tokens_deinit(&ids);
+    api_options_deinit(o);
+    mem_free(o);
+}
+
+const struct api_route api_openai_routes[] = {
+    { "GET", "/v1/models", list_models, false, false, "Models that this server runs" },
+    { "GET", "/models", list_models, false, false, "The same" },
+    { "GET", "/v1/models/", one_model, false, false, "One model" },
+    { "POST", "/v1/chat/completions", chat_completions, false, true, "The answer to a conversation" },
+    { "POST", "/chat/completions", chat_completions, false, true, "The same" },
+    { "POST", "/v1/completions", completions, false, true, "The continuation of a text" },
+    { 0 }
+};

@@ -1,0 +1,219 @@
+/* api_prompt.c: messages of the APIs into the variables of chat templates. */
+#include "applications/api_prompt.h"
+
+#include <string.h>
+
+#include "base/mem.h"
+
+#define MAX_MESSAGES 100000u
+#define BILLING_MARK "x-anthropic-billing-header"
+
+/* A list of parts becomes one text when all of them are text. */
+static int join_parts(const struct json_place *at, json_t **out, struct err *e)
+{
+    struct str text;
+    size_t n;
+    int rc = json_read_array(at, MAX_MESSAGES, &n, e);
+
+    str_init(&text, 0);
+    for (size_t i = 0; i < n && rc == 0; i++) {
+        const struct json_place part = json_item(at, i);
+        struct json_place p;
+        const char *type;
+        struct sv s;
+
+        rc = json_get_cstr(&part, "type", "text", &type, e);
+        if (rc == 0 && strcmp(type, "text") != 0 && strcmp(type, "input_text") != 0 &&
+            strcmp(type, "output_text") != 0)
+            rc = json_refuse(&part, e, WATT_ENOTSUP, "type '%.40s' is not supported: this model "
+                             "reads text", type);
+        if (rc == 0)
+            rc = json_need(&part, "text", &p, e);
+        if (rc == 0)
+            rc = json_read_str(&p, &s, e);
+        if (rc == 0) {
+            if (text.len && i > 0)
+                str_putc(&text, '\n');
+            str_append(&text, s.data, s.len);
+        }
+    }
+    if (rc == 0) {
+        *out = json_stringn(text.len ? text.data : "", text.len);
+        rc = *out ? 0 : err_set(e, WATT_ENOMEM, "messages");
+    }
+    str_deinit(&text);
+    return rc;
+}
+
+/* Coding assistants put a line that differs in every request at the front of the system prompt;
+ * no cache would ever hold. */
+static json_t *without_mark(const json_t *content)
+{
+    const char *z = json_string_value(content);
+    const size_t n = json_string_length(content);
+    const char *line;
+
+    if (!z || strncmp(z, BILLING_MARK, strlen(BILLING_MARK)) != 0)
+        return json_incref((json_t *)(uintptr_t)content);
+    line = memchr(z, '\n', n);
+    return line ? json_stringn(line + 1, n - (size_t)(line + 1 - z)) : json_string("");
+}
+
+/* Arguments come as text; templates print objects. */
+static int arguments_as_objects(json_t *message, struct err *e)
+{
+    json_t *calls = json_object_get(message, "tool_calls"), *call;
+    size_t i;
+
+    json_array_foreach(calls, i, call) {
+        json_t *fn = json_object_get(call, "function");
+        const json_t *args = json_object_get(fn, "arguments");
+        json_t *object;
+
+        if (!json_is_string(args))
+            continue;
+        object = json_loadb(json_string_value(args), json_string_length(args), 0, NULL);
+        if (json_is_object(object)) {
+            if (json_object_set_new(fn, "arguments", object) < 0)
+                return err_set(e, WATT_ENOMEM, "messages");
+        } else {
+            json_decref(object);        /* as it is: the template may cope */
+        }
+    }
+    return 0;
+}
+
+static int one_message(const struct json_place *at, json_t **out, struct err *e)
+{
+    struct json_place p;
+    json_t *m, *content = NULL;
+    const char *role;
+    int rc = json_need(at, "role", &p, e);
+
+    if (rc == 0)
+        rc = json_read_cstr(&p, &role, e);
+    if (rc == 0)
+        rc = json_find(at, "content", &p, e);
+    if (rc < 0)
+        return rc;
+    if (p.value && !json_is_string(p.value) && !json_is_array(p.value))
+        return json_refuse(&p, e, WATT_EFORMAT, "expected a string or a list of parts");
+    if (json_is_array(p.value))
+        rc = join_parts(&p, &content, e);
+    else if (p.value)
+        content = json_incref((json_t *)(uintptr_t)p.value);
+    if (rc < 0)
+        return rc;
+    m = json_deep_copy(at->value);
+    if (!m) {
+        json_decref(content);
+        return err_set(e, WATT_ENOMEM, "messages");
+    }
+    if (strcmp(role, "developer") == 0) {
+        role = "system";
+        rc = json_object_set_new(m, "role", json_string(role));
+    }
+    if (rc == 0 && content && strcmp(role, "system") == 0) {
+        json_t *plain = without_mark(content);
+
+        json_decref(content);
+        content = plain;
+    }
+    if (rc == 0 && content)
+        rc = json_object_set_new(m, "content", content);
+    else if (rc == 0 && !json_object_get(m, "tool_calls"))
+        rc = json_object_set_new(m, "content", json_string(""));
+    if (rc == 0 && json_object_get(m, "reasoning") && !json_object_get(m, "reasoning_content"))
+        rc = json_object_set(m, "reasoning_content", json_object_get(m, "reasoning"));
+    rc = rc < 0 ? err_set(e, WATT_ENOMEM, "messages") : arguments_as_objects(m, e);
+    if (rc < 0) {
+        json_decref(m);
+        return rc;
+    }
+    *out = m;
+    return 0;
+}
+
+int api_messages(const struct json_place *at, json_t **out, struct err *e)
+{
+    json_t *list = json_array();
+    size_t n;
+    int rc = json_read_array(at, MAX_MESSAGES, &n, e);
+
+    if (rc == 0 && n == 0)
+        rc = json_refuse(at, e, WATT_EINVAL, "at least one message is needed");
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        const struct json_place item = json_item(at, i);
+        json_t *m = NULL;
+
+        rc = one_message(&item, &m, e);
+        if (rc == 0 && json_array_append_new(list, m) < 0)
+            rc = err_set(e, WATT_ENOMEM, "messages");
+    }
+    if (rc < 0) {
+        json_decref(list);
+        return rc;
+    }
+    *out = list;
+    return 0;
+}
+
+/* What else the template may look at. */
+static int add_variables(const struct api_call *c, json_t *vars, struct err *e)
+{
+    struct json_place p;
+    const char *key;
+    json_t *v;
+    bool add = true;
+    int rc = json_get_bool(&c->at, "add_generation_prompt", true, &add, e);
+
+    if (rc == 0 && json_object_set_new(vars, "add_generation_prompt", json_boolean(add)) < 0)
+        rc = err_set(e, WATT_ENOMEM, "template variables");
+    if (rc == 0)
+        rc = json_find(&c->at, "tools", &p, e);
+    if (rc == 0 && p.value && json_array_size(p.value) > 0) {
+        if (!json_is_array(p.value))
+            return json_refuse(&p, e, WATT_EFORMAT, "expected a list");
+        if (c->s->tm->tmpl && !template_mentions(c->s->tm->tmpl, "tools"))
+            return json_refuse(&p, e, WATT_ENOTSUP, "this model's template knows no tools");
+        rc = json_object_set(vars, "tools", (json_t *)(uintptr_t)p.value);
+    }
+    if (rc == 0)
+        rc = json_find(&c->at, "reasoning_effort", &p, e);
+    if (rc == 0 && p.value) {
+        const char *effort;
+
+        rc = json_read_cstr(&p, &effort, e);
+        if (rc == 0)
+            rc = json_object_set(vars, "reasoning_effort", (json_t *)(uintptr_t)p.value);
+        if (rc == 0 && strcmp(effort, "none") == 0)
+            rc = json_object_set_new(vars, "enable_thinking", json_false());
+    }
+    if (rc == 0)
+        rc = json_find(&c->at, "enable_thinking", &p, e);
+    if (rc == 0 && p.value)
+        rc = json_object_set(vars, "enable_thinking", (json_t *)(uintptr_t)p.value);
+    if (rc == 0)
+        rc = json_find(&c->at, "chat_template_kwargs", &p, e);
+    if (rc == 0 && p.value && !json_is_object(p.value))
+        return json_refuse(&p, e, WATT_EFORMAT, "expected an object");
+    if (rc == 0 && p.value)
+        json_object_foreach((json_t *)(uintptr_t)p.value, key, v) {
+            if (rc == 0)
+                rc = json_object_set(vars, key, v);
+        }
+    return rc;
+}
+
+int api_prompt(struct api_call *c, json_t *vars, struct str *text, struct tokens *ids,
+               struct err *e)
+{
+    int rc = vars ? add_variables(c, vars, e) : err_set(e, WATT_ENOMEM, "template variables");
+
+    if (rc == 0)
+        rc = text_model_render(c->s->tm, vars, text, e);
+    if (rc == 0)
+        rc = text_model_encode_chat(c->s->tm, str_cstr(text), text->len, ids, e);
+    json_decref(vars);
+    return rc;
+}

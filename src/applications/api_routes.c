@@ -1,0 +1,8 @@
+/* api_routes.c: the surfaces. A new one is a file and a line here. */
+#include "applications/api.h"
+
+const struct api_route *const api_routes[] = {
+    api_openai_routes,
+    api_ops_routes,
+    NULL
+};

@@ -1,0 +1,279 @@
+/* api_run.c: one request at the service: its events into choices, streamed or whole. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "applications/api.h"
+#include "base/mem.h"
+
+#define JSON_FLAGS (JSON_COMPACT | JSON_ENCODE_ANY)
+
+static void run_unref(struct api_run *r)
+{
+    if (atomic_fetch_sub(&r->refs, 1) != 1)
+        return;
+    for (uint32_t i = 0; i < r->n; i++) {
+        think_deinit(&r->choices[i].think);
+        str_deinit(&r->choices[i].reasoning);
+        str_deinit(&r->choices[i].answer);
+        json_decref(r->choices[i].logprobs);
+    }
+    str_deinit(&r->prompt);
+    mem_free(r);
+}
+
+/* The client is gone: nothing of it is computed any more. */
+static void on_abort(void *ctx)
+{
+    struct api_run *r = ctx;
+
+    service_cancel(r->s->svc, atomic_load(&r->ticket), SERVICE_ALL);
+}
+
+void api_event(struct api_run *r, json_t *j)
+{
+    const bool sse = strncmp(r->frame->stream_type, "text/event-stream", 17) == 0;
+    const size_t n = j ? json_dumpb(j, NULL, 0, JSON_FLAGS) : 0;
+    char *text = n ? mem_alloc(n + 16) : NULL;
+    size_t at = 0;
+
+    if (text) {
+        if (sse) {
+            memcpy(text, "data: ", 6);
+            at = 6;
+        }
+        at += json_dumpb(j, text + at, n, JSON_FLAGS);
+        memcpy(text + at, "\n\n", 2);
+        (void)http_write(r->x, text, at + (sse ? 2 : 1));    /* who is gone was told: on_abort */
+    }
+    mem_free(text);
+    json_decref(j);
+}
+
+struct service_usage api_usage(const struct api_run *r)
+{
+    struct service_usage u = r->choices[0].usage;
+
+    for (uint32_t i = 1; i < r->n; i++) {
+        u.n_answer += r->choices[i].usage.n_answer;
+        u.n_drafted += r->choices[i].usage.n_drafted;
+        u.n_accepted += r->choices[i].usage.n_accepted;
+    }
+    return u;
+}
+
+json_t *api_openai_usage(const struct api_run *r)
+{
+    const struct service_usage u = api_usage(r);
+
+    return json_pack("{s:i,s:i,s:i,s:{s:i},s:{s:i,s:i}}", "prompt_tokens", (int)r->n_prompt,
+                     "completion_tokens", (int)u.n_answer, "total_tokens",
+                     (int)(r->n_prompt + u.n_answer), "prompt_tokens_details", "cached_tokens",
+                     (int)u.n_cached, "completion_tokens_details", "accepted_prediction_tokens",
+                     (int)u.n_accepted, "rejected_prediction_tokens",
+                     (int)(u.n_drafted - u.n_accepted));
+}
+
+/* ---- events ---- */
+
+static struct sv tail(const struct str *s, size_t from)
+{
+    return (struct sv){ s->len ? s->data + from : "", s->len - from };
+}
+
+static void add_text(struct api_run *r, uint32_t i, struct sv text, bool end)
+{
+    struct api_choice *c = &r->choices[i];
+    const size_t reasoned = c->reasoning.len, answered = c->answer.len;
+
+    if (r->frame->split) {
+        think_push(&c->think, text.data, text.len, &c->reasoning, &c->answer);
+        if (end)
+            think_finish(&c->think, &c->reasoning, &c->answer);
+    } else {
+        str_append(&c->answer, text.data, text.len);
+    }
+    if (r->stream && !r->failed &&
+        (c->reasoning.len > reasoned || c->answer.len > answered))
+        r->frame->delta(r, i, tail(&c->reasoning, reasoned), tail(&c->answer, answered));
+}
+
+static void finish(struct api_run *r)
+{
+    if (r->failed) {
+        json_t *j = json_pack("{s:{s:s,s:s,s:n,s:n}}", "error", "message", r->error.msg, "type",
+                              "server_error", "param", "code");
+
+        if (r->begun) {
+            api_event(r, j);
+            http_end(r->x);
+        } else {
+            struct api_call c = { .s = r->s, .x = r->x };
+
+            api_json(&c, 500, j);
+        }
+    } else if (r->stream) {
+        r->frame->stream_done(r);
+        http_end(r->x);
+    } else {
+        struct api_call c = { .s = r->s, .x = r->x };
+
+        api_json(&c, 200, r->frame->whole(r));
+    }
+    atomic_store(&r->over, true);
+    http_on_abort(r->x, NULL, NULL);
+    http_release(r->x);
+    run_unref(r);
+}
+
+static void on_event(void *ctx, const struct service_event *ev)
+{
+    struct api_run *r = ctx;
+    struct api_choice *c = &r->choices[ev->choice];
+
+    if (r->stream && !r->begun && (ev->kind == SERVICE_TOKEN || ev->finish != SERVICE_ERROR)) {
+        r->begun = true;
+        http_stream(r->x, 200, r->frame->stream_type);
+    }
+    if (ev->kind == SERVICE_TOKEN) {
+        if (ev->has_logprob && c->logprobs && r->frame->logprob)
+            json_array_append_new(c->logprobs, r->frame->logprob(r, ev));
+        add_text(r, ev->choice, ev->text, false);
+        return;
+    }
+    if (ev->kind != SERVICE_DONE)
+        return;
+    add_text(r, ev->choice, ev->text, true);
+    c->done = true;
+    c->finish = ev->finish;
+    c->usage = ev->usage;
+    c->times = ev->times;
+    if (ev->finish == SERVICE_ERROR && !r->failed) {
+        r->failed = true;
+        r->error = *ev->error;
+    }
+    if (r->stream && !r->failed)
+        r->frame->choice_done(r, ev->choice);
+    if (ev->last)
+        finish(r);
+}
+
+/* ---- submission ---- */
+
+static void refused(struct api_call *c, const struct service_ticket *t, const struct err *e)
+{
+    char seconds[24];
+
+    switch (t->refusal) {
+    case SERVICE_REFUSED_CONTEXT:
+        api_error(c, 400, "invalid_request_error", "context_length_exceeded", "messages", "%s",
+                  e->msg);
+        return;
+    case SERVICE_REFUSED_QUEUE:
+        snprintf(seconds, sizeof seconds, "%llu",
+                 (unsigned long long)(t->retry_after_ms / 1000 + 1));
+        http_add_header(c->x, "Retry-After", seconds);
+        api_error(c, 429, "rate_limit_error", "queue_full", NULL, "%s", e->msg);
+        return;
+    case SERVICE_REFUSED_CLOSING:
+        http_add_header(c->x, "Retry-After", "5");
+        api_error(c, 503, "server_error", "shutting_down", NULL, "%s", e->msg);
+        return;
+    case SERVICE_REFUSED_NOMEM:
+        api_error(c, 503, "server_error", "out_of_memory", NULL, "%s", e->msg);
+        return;
+    case SERVICE_REFUSED_MEMORY:
+        api_error(c, 400, "invalid_request_error", "request_too_large", NULL, "%s", e->msg);
+        return;
+    case SERVICE_REFUSED_INVALID:
+        break;
+    }
+    api_fail(c, NULL, e);
+}
+
+static struct api_run *run_open(struct api_call *c, const struct api_options *o,
+                                const struct api_frame *frame, const char *id_prefix,
+                                struct sv prompt)
+{
+    struct api_run *r = mem_calloc(1, sizeof *r);
+
+    if (!r)
+        return NULL;
+    r->s = c->s;
+    r->x = c->x;
+    r->frame = frame;
+    r->stream = o->stream;
+    r->include_usage = o->include_usage;
+    r->logprobs = o->logprobs;
+    r->n_top = o->n_top;
+    r->echo = o->echo;
+    r->created = (int64_t)time(NULL);
+    strcpy(r->request_id, c->request_id);
+    api_new_id(c->s, id_prefix, r->id);
+    str_init(&r->prompt, 0);
+    str_append(&r->prompt, prompt.data, prompt.len);
+    for (; r->n < o->n; r->n++) {
+        struct api_choice *x = &r->choices[r->n];
+
+        think_init(&x->think);
+        think_begin(&x->think, prompt.len ? prompt.data : "", prompt.len);
+        str_init(&x->reasoning, 0);
+        str_init(&x->answer, 0);
+        x->logprobs = o->logprobs ? json_array() : NULL;
+    }
+    atomic_init(&r->refs, 2);           /* this call's, and the service's until its last event */
+    return r;
+}
+
+void api_generate(struct api_call *c, struct api_options *o, const struct api_frame *frame,
+                  const char *id_prefix, const struct tokens *ids, struct sv prompt)
+{
+    struct api_run *r = run_open(c, o, frame, id_prefix, prompt);
+    struct service_request q;
+    struct service_ticket t = { 0 };
+    struct err e = { 0 };
+
+    if (!r) {
+        api_error(c, 503, "server_error", "out_of_memory", NULL, "out of memory");
+        return;
+    }
+    http_hold(c->x);            /* until the service's last event */
+    service_request_init(&q);
+    q.tokens = ids->ids;
+    q.n_tokens = (uint32_t)ids->n;
+    q.max_tokens = o->max_tokens;
+    q.clip_max = true;
+    q.min_tokens = o->min_tokens;
+    q.n_choices = o->n;
+    q.sampling = o->sampling;
+    q.stops = o->stops;
+    q.n_stops = o->n_stops;
+    q.include_stop = o->include_stop;
+    q.stop_ids = o->stop_ids;
+    q.n_stop_ids = o->n_stop_ids;
+    q.ignore_end = o->ignore_eos;
+    q.special = o->special;
+    q.mask = o->mask;
+    o->mask = NULL;
+    q.logprobs = o->logprobs;
+    q.n_top = o->n_top;
+    q.priority = o->priority;
+    q.salt = o->salt;
+    q.no_cache = o->no_cache;
+    q.speculate = o->speculate;
+    q.on_event = on_event;
+    q.ctx = r;
+    r->n_prompt = q.n_tokens;
+    if (service_submit(c->s->svc, &q, &t, &e) < 0) {
+        refused(c, &t, &e);
+        http_release(c->x);
+        run_unref(r);           /* the service's: no event will come */
+    } else {
+        atomic_store(&r->ticket, t.id);
+        http_on_abort(c->x, on_abort, r);
+        if (atomic_load(&r->over))      /* it was over before anybody could ask */
+            http_on_abort(c->x, NULL, NULL);
+    }
+    run_unref(r);
+}

@@ -1,0 +1,383 @@
+/* cli_serve.c: `watt serve`: a model behind HTTP. */
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "applications/api.h"
+#include "applications/api_keys.h"
+#include "applications/model_args.h"
+#include "applications/progress.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+#define MAX_KEY_FILE ((size_t)16 << 20)
+
+struct serve_opts {
+    const char *host, *name, *key_file, *tls_cert, *tls_key, *cors, *template_file, *spill, *draft, *isa;
+    struct cli_list aliases, keys;
+    int64_t  port, ctx, parallel, max_rows, mixed_rows, queue, drain_s, http_threads, connections;
+    uint64_t kv_bytes, spill_bytes, body_bytes;
+    struct machine_args machine;
+    int      kv, exec;
+    bool     no_cache, access_log, quiet;
+};
+
+#define AT(f) offsetof(struct serve_opts, f)
+static const struct cli_opt options[] = {
+    { "host", 0, CLI_TEXT, AT(host), "ADDRESS", "address to listen on; 0.0.0.0 for all (default 127.0.0.1)", 0, 0 },
+    { "port", 'p', CLI_INT, AT(port), "N", "port; 0: any free one, which is printed (default 8080)", 0, 65535 },
+    { "name", 0, CLI_TEXT, AT(name), "NAME", "the model's name for clients (default: the file's)", 0, 0 },
+    { "alias", 0, CLI_LIST, AT(aliases), "NAME", "another name, may be given often", 0, 0 },
+    { "api-key", 0, CLI_LIST, AT(keys), "KEY", "ask for this key, may be given often; WATT_API_KEY in the environment is one too", 0, 0 },
+    { "api-keys", 0, CLI_FILE, AT(key_file), "FILE", "ask for one of these keys: a SHA-256 in hexadecimal on each line", 0, 0 },
+    { "tls-cert", 0, CLI_FILE, AT(tls_cert), "FILE", "certificate chain in PEM; with --tls-key the server speaks HTTPS only", 0, 0 },
+    { "tls-key", 0, CLI_FILE, AT(tls_key), "FILE", "its private key in PEM", 0, 0 },
+    { "cors", 0, CLI_TEXT, AT(cors), "ORIGIN", "let pages of this origin call the server; * for any (default: none)", 0, 0 },
+    { "ctx", 'c', CLI_INT, AT(ctx), "N", "positions of one answer with its prompt (default: as trained, at most 4096)", 1, 4294967295.0 },
+    { "parallel", 0, CLI_INT, AT(parallel), "N", "answers that run together (default 16)", 1, 4096 },
+    { "max-rows", 0, CLI_INT, AT(max_rows), "N", "tokens of one step (default 256)", 1, 65536 },
+    { "mixed-rows", 0, CLI_INT, AT(mixed_rows), "N", "of those, prompt tokens while answers are running (default 64)", 1, 65536 },
+    { "queue", 0, CLI_INT, AT(queue), "N", "requests that may wait; more get 429 (default 1024)", 1, 1e6 },
+    { "kv", 0, CLI_CHOICE, AT(kv), KV_CHOICES, "element type of the key/value cache (default auto)", 0, 0 },
+    { "kv-bytes", 0, CLI_BYTES, AT(kv_bytes), "SIZE", "memory of the key/value cache (default: all answers at full length)", 0, 0 },
+    { "no-prefix-cache", 0, CLI_FLAG, AT(no_cache), NULL, "compute every prompt anew", 0, 0 },
+    { "cache-dir", 0, CLI_FILE, AT(spill), "DIR", "cache pages that memory has no room for go here", 0, 0 },
+    { "cache-dir-bytes", 0, CLI_BYTES, AT(spill_bytes), "SIZE", "bound of that folder (default 4G)", 0, 0 },
+    { "draft", 0, CLI_FILE, AT(draft), "MODEL", "a small model that proposes tokens; answers are the same, sooner", 0, 0 },
+    { "template", 0, CLI_FILE, AT(template_file), "FILE", "chat template in place of the model's", 0, 0 },
+    { "max-body", 0, CLI_BYTES, AT(body_bytes), "SIZE", "largest request (default 32M)", 0, 0 },
+    { "connections", 0, CLI_INT, AT(connections), "N", "most open connections (default 4096)", 1, 1e6 },
+    { "http-threads", 0, CLI_INT, AT(http_threads), "N", "threads that talk to clients (default 2)", 1, 64 },
+    { "drain", 0, CLI_INT, AT(drain_s), "SECONDS", "how long answers may go on after SIGTERM (default 30)", 0, 86400 },
+    MACHINE_OPTIONS(struct serve_opts, machine),
+    { "exec", 0, CLI_CHOICE, AT(exec), EXEC_CHOICES, "executor: the fast one, or the slow and exact reference (default cpu)", 0, 0 },
+    { "isa", 0, CLI_TEXT, AT(isa), "NAMES", "use no other kernels than these: ref, avx2, avx512, … joined by +", 0, 0 },
+    { "access-log", 0, CLI_FLAG, AT(access_log), NULL, "a line of JSON per request on standard error", 0, 0 },
+    { "quiet", 'q', CLI_FLAG, AT(quiet), NULL, "no notes on standard error", 0, 0 },
+    { 0 }
+};
+#undef AT
+
+static const struct serve_opts defaults = { .port = 8080, .drain_s = 30 };
+
+struct serving {
+    const struct cli        *c;
+    const struct serve_opts *o;
+    struct api_server s;
+    struct model     *draft;
+    char             *template_text, *cert, *key, *name;
+    char            (*hashes)[API_KEY_HASH_BYTES];
+    const char      **key_list;
+    struct machine_args machine;
+    struct progress   bar;
+};
+
+/* ---- keys ---- */
+
+static int add_key(struct serving *v, const char *hash, struct err *e)
+{
+    const size_t n = v->s.n_keys;
+
+    if (n == API_MAX_KEYS)
+        return err_set(e, WATT_ELIMIT, "over %u API keys", API_MAX_KEYS);
+    if (!v->hashes) {
+        v->hashes = mem_calloc(API_MAX_KEYS, sizeof *v->hashes);
+        v->key_list = mem_calloc(API_MAX_KEYS, sizeof *v->key_list);
+        if (!v->hashes || !v->key_list)
+            return err_set(e, WATT_ENOMEM, "API keys");
+    }
+    memcpy(v->hashes[n], hash, API_KEY_HASH_BYTES);
+    v->key_list[n] = v->hashes[n];
+    v->s.keys = v->key_list;
+    v->s.n_keys = n + 1;
+    return 0;
+}
+
+static int read_key_file(struct serving *v, struct err *e)
+{
+    const char *path = v->o->key_file;
+    char *text, hash[API_KEY_HASH_BYTES];
+    size_t n, line = 0;
+    int rc = path ? file_read(path, MAX_KEY_FILE, &text, &n, e) : 0;
+
+    if (rc < 0 || !path)
+        return rc;
+    for (char *p = text; rc == 0 && *p;) {
+        const size_t len = strcspn(p, "\r\n"), word = strcspn(p, " \t\r\n");
+
+        line++;
+        if (word > 0 && *p != '#') {
+            if (word != API_KEY_HASH_BYTES - 1 ||
+                strspn(p, "0123456789abcdefABCDEF") < API_KEY_HASH_BYTES - 1) {
+                rc = err_set(e, WATT_EFORMAT, "%s: line %zu: expected a SHA-256 in hexadecimal",
+                             path, line);
+                break;
+            }
+            for (size_t i = 0; i < word; i++)
+                hash[i] = (char)(p[i] >= 'A' && p[i] <= 'F' ? p[i] | 32 : p[i]);
+            hash[word] = '\0';
+            rc = add_key(v, hash, e);
+        }
+        p += len;
+        p += *p != '\0';
+    }
+    if (rc == 0 && v->s.n_keys == 0)
+        rc = err_set(e, WATT_EFORMAT, "%s: no keys", path);
+    mem_free(text);
+    return rc;
+}
+
+static int read_keys(struct serving *v, struct err *e)
+{
+    const char *env = getenv("WATT_API_KEY");
+    char hash[API_KEY_HASH_BYTES];
+    int rc = read_key_file(v, e);
+
+    for (size_t i = 0; rc == 0 && i < v->o->keys.n; i++) {
+        api_key_hash(v->o->keys.v[i], hash);
+        rc = add_key(v, hash, e);
+    }
+    if (rc == 0 && env && *env) {
+        api_key_hash(env, hash);
+        rc = add_key(v, hash, e);
+    }
+    return rc;
+}
+
+/* ---- opening ---- */
+
+static void on_warning(void *ctx, const char *text)
+{
+    const struct serving *v = ctx;
+
+    if (!v->o->quiet)
+        cli_note(v->c, "%s", text);
+}
+
+static int on_loading(void *bar, uint64_t done, uint64_t total)
+{
+    progress_update(bar, done, total);
+    return cli_interrupted();
+}
+
+static int name_model(struct serving *v, struct err *e)
+{
+    const char *path = v->c->args[0], *base = strrchr(path, '/');
+    size_t n;
+
+    base = base && base[1] ? base + 1 : path;
+    v->name = mem_strdup(v->o->name ? v->o->name : base);
+    if (!v->name)
+        return err_set(e, WATT_ENOMEM, "name");
+    n = strlen(v->name);
+    if (!v->o->name && n > 5 && strcmp(v->name + n - 5, ".gguf") == 0)
+        v->name[n - 5] = '\0';
+    v->s.name = v->name;
+    v->s.aliases = v->o->aliases.v;
+    v->s.n_aliases = v->o->aliases.n;
+    return 0;
+}
+
+static int open_text_model(struct serving *v, struct err *e)
+{
+    struct text_model_opts to = {
+        .model = { .warn = on_warning, .ctx = v, .n_ctx = (uint32_t)v->o->ctx },
+        .template_source = v->template_text, .template_name = v->o->template_file,
+        .no_session = true,
+    };
+    int rc = text_model_open(&v->s.tm, v->c->args[0], &to, e);
+
+    if (rc < 0)
+        return rc;
+    if (!v->s.tm->tok)
+        return err_set(e, WATT_ENOTSUP, "%s", v->s.tm->tok_why);
+    if (!v->s.tm->tmpl && v->s.tm->tmpl_why[0])
+        on_warning(v, v->s.tm->tmpl_why);
+    if (v->o->draft)
+        rc = model_open(&v->draft, v->o->draft, &to.model, e);
+    return rc;
+}
+
+/* A model without a chat template gets ChatML, and its operator is told. */
+static int default_template(struct serving *v, struct err *e)
+{
+    const char *source = template_default();
+
+    if (v->s.tm->tmpl)
+        return 0;
+    on_warning(v, "no chat template: conversations are written as ChatML; see --template");
+    return template_open(&v->s.tm->tmpl, source, strlen(source), "ChatML", e);
+}
+
+static int open_service(struct serving *v, struct err *e)
+{
+    const struct serve_opts *o = v->o;
+    struct service_opts so = {
+        .n_ctx = (uint32_t)o->ctx, .max_seqs = (uint32_t)o->parallel,
+        .max_rows = (uint32_t)o->max_rows, .mixed_rows = (uint32_t)o->mixed_rows,
+        .max_queued = (uint32_t)o->queue, .kv_bytes = o->kv_bytes,
+        .no_prefix_cache = o->no_cache, .spill_dir = o->spill, .spill_bytes = o->spill_bytes,
+        .draft = v->draft, .metrics = v->s.metrics, .name = v->s.name,
+    };
+    int rc = session_opts_exec(&so.session, o->exec, o->isa, e);
+
+    v->machine = o->machine;
+    if (rc == 0)
+        rc = session_opts_machine(&so.session, &v->machine, e);
+    if (rc < 0)
+        return rc;
+    session_opts_kv(&so.session, o->kv);
+    so.session.progress = on_loading;
+    so.session.ctx = &v->bar;
+    progress_init(&v->bar, "loading", "B");
+    rc = service_open(&v->s.svc, v->s.tm->model, v->s.tm->tok, &so, e);
+    progress_finish(&v->bar);
+    return rc;
+}
+
+static int open_http(struct serving *v, struct err *e)
+{
+    const struct serve_opts *o = v->o;
+    const struct http_opts ho = {
+        .host = o->host, .port = (uint16_t)o->port, .n_threads = (unsigned)o->http_threads,
+        .max_connections = (unsigned)o->connections, .max_body_bytes = o->body_bytes,
+        .tls_cert = v->cert, .tls_key = v->key,
+        .handler = { &v->s, api_request, api_refused, api_ended },
+    };
+
+    return http_open(&v->s.http, &ho, e);
+}
+
+static int read_files(struct serving *v, struct err *e)
+{
+    const struct serve_opts *o = v->o;
+    size_t n;
+    int rc = 0;
+
+    if (o->template_file)
+        rc = file_read(o->template_file, TEMPLATE_SOURCE_MAX, &v->template_text, &n, e);
+    if (rc == 0 && o->tls_cert)
+        rc = file_read(o->tls_cert, (size_t)1 << 20, &v->cert, &n, e);
+    if (rc == 0 && o->tls_key)
+        rc = file_read(o->tls_key, (size_t)1 << 20, &v->key, &n, e);
+    return rc;
+}
+
+static int open_all(struct serving *v, struct err *e)
+{
+    int rc = read_files(v, e);
+
+    v->s.started = (int64_t)time(NULL);
+    v->s.cors = v->o->cors;
+    v->s.access_log = v->o->access_log;
+    if (rc == 0)
+        rc = read_keys(v, e);
+    if (rc == 0)
+        rc = name_model(v, e);
+    if (rc == 0)
+        rc = metrics_open(&v->s.metrics, e);
+    if (rc == 0)
+        rc = open_text_model(v, e);
+    if (rc == 0)
+        rc = default_template(v, e);
+    if (rc == 0)
+        rc = api_grammars_open(&v->s.grammars, v->s.tm->tok, e);
+    if (rc == 0)
+        rc = open_service(v, e);
+    if (rc == 0)
+        rc = open_http(v, e);
+    return rc;
+}
+
+static void close_all(struct serving *v)
+{
+    service_close(v->s.svc);            /* last events answer what was still open */
+    http_close(v->s.http);
+    api_grammars_close(v->s.grammars);
+    text_model_close(v->s.tm);
+    model_close(v->draft);
+    metrics_close(v->s.metrics);
+    mem_free(v->template_text);
+    mem_free(v->cert);
+    mem_free(v->key);
+    mem_free(v->name);
+    mem_free(v->hashes);
+    mem_free(v->key_list);
+}
+
+/* ---- serving ---- */
+
+static void drain(struct serving *v)
+{
+    atomic_store(&v->s.draining, true);
+    http_quiesce(v->s.http);
+    cli_clear_interrupt();
+    if (!v->o->quiet)
+        cli_note(v->c, "finishing what runs; again to leave at once");
+    for (int64_t i = 0; i < v->o->drain_s * 10 && !cli_interrupted(); i++)
+        if (service_drain(v->s.svc, UINT64_C(100000000)))
+            break;
+    for (int i = 0; i < 20 && http_n_exchanges(v->s.http) > 0; i++)
+        (void)poll(NULL, 0, 50);            /* the last bytes */
+}
+
+static int serve(const struct cli *c, const void *options_)
+{
+    static struct log_sink sink = { .write = log_write_fd, .level = LOG_INFO, .format = LOG_JSON };
+    const struct serve_opts *o = options_;
+    struct serving v = { .c = c, .o = o };
+    struct err e = { 0 };
+    int rc;
+
+    if (!o->tls_cert != !o->tls_key)
+        return cli_usage(c, "--tls-cert and --tls-key belong together");
+    sink.ctx = (void *)(intptr_t)STDERR_FILENO;
+    if (o->access_log)
+        log_install(&sink);
+    signal(SIGPIPE, SIG_IGN);
+    cli_catch_interrupt();
+    rc = open_all(&v, &e);
+    if (rc == 0) {
+        printf("%s://%s:%u\n", o->tls_cert ? "https" : "http", o->host ? o->host : "127.0.0.1",
+               http_port(v.s.http));
+        fflush(stdout);
+        if (!o->quiet && v.s.n_keys == 0 && o->host && strcmp(o->host, "127.0.0.1") != 0)
+            cli_note(c, "anybody who reaches this address may use it; see --api-key");
+        while (!cli_interrupted())
+            (void)poll(NULL, 0, 250);
+        drain(&v);
+    }
+    close_all(&v);
+    return rc < 0 ? cli_fail(c, &e) : CLI_OK;
+}
+
+const struct cli_verb verb_serve = {
+    .name = "serve",
+    .summary = "serve a model over HTTP to OpenAI's clients",
+    .usage = "MODEL",
+    .about = "Answers requests of many clients at once: /v1/chat/completions, /v1/completions,\n"
+             "/v1/models, with streams, tools in the prompt, grammars (response_format,\n"
+             "structured_outputs), log probabilities; /health, /metrics, /openapi.json.\n"
+             "\n"
+             "Prompts that begin alike are computed once. Answers are the same bits alone and\n"
+             "under load. What can't fit is refused: 400 if never, 429 if not now.\n"
+             "\n"
+             "The address is printed once requests are taken. SIGTERM and Ctrl-C let running\n"
+             "answers finish.",
+    .examples = "watt serve model.gguf\n"
+                "watt serve model.gguf --host 0.0.0.0 --api-key secret --parallel 32\n"
+                "watt serve model.gguf --port 8443 --tls-cert cert.pem --tls-key key.pem",
+    .options = options,
+    .defaults = &defaults,
+    .options_size = sizeof(struct serve_opts),
+    .min_args = 1,
+    .max_args = 1,
+    .run = serve,
+};

@@ -1,0 +1,756 @@
+/* http.c: libmicrohttpd's callbacks, and exchanges between its threads and the handler's.
+ *
+ * An exchange waits suspended while it has nothing to send. libmicrohttpd does not look at a
+ * suspended connection, so a thread of our own watches those sockets for the other side's close. */
+#include "infrastructure/http.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <microhttpd.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+
+#define FIRST_BODY_BYTES 4096u
+
+struct http_server {
+    struct MHD_Daemon  *daemon;
+    struct http_handler handler;
+    size_t   max_body, max_queued;
+    int      listen_fd, epoll_fd, wake_fd;
+    uint16_t port;
+    pthread_t watcher;
+    bool      watching;
+    atomic_uint n_exchanges;
+    atomic_bool stop;
+    pthread_mutex_t         watch_mu;
+    struct http_exchange   *watched;    /* under watch_mu: list of those whose socket is watched */
+};
+
+enum answer { ANSWER_NONE, ANSWER_WHOLE, ANSWER_STREAM };
+
+struct http_exchange {
+    struct http_server    *s;
+    struct MHD_Connection *conn;
+    atomic_uint refs;           /* the connection's and the handler's */
+    char    *path, *method;
+    char     peer[64];
+    struct str body;
+    uint64_t started;
+    void    *user;
+    int      refused;           /* status of a refusal found while reading */
+    bool     asked;             /* the handler was called */
+    bool     queued;            /* the response was given to libmicrohttpd */
+    struct http_exchange *next, *previous;  /* under watch_mu */
+    bool     is_watched;
+    int      fd;
+
+    atomic_uint holds;          /* the handler's references */
+    pthread_mutex_t abort_mu;   /* held while on_abort runs */
+    pthread_mutex_t mu;         /* all below */
+    enum answer answer;
+    bool     suspended, ended, gone, aborted;
+    int      status;
+    char    *type;
+    char    *names[HTTP_MAX_HEADERS_OUT], *values[HTTP_MAX_HEADERS_OUT];
+    unsigned n_headers;
+    struct str out;             /* what was written and not sent; sent: bytes at its front */
+    size_t   sent;
+    uint64_t n_bytes;
+    void   (*on_abort)(void *ctx);
+    void    *abort_ctx;
+};
+
+/* ---- exchanges ---- */
+
+static void unref(struct http_exchange *x)
+{
+    if (atomic_fetch_sub(&x->refs, 1) != 1)
+        return;
+    for (unsigned i = 0; i < x->n_headers; i++) {
+        mem_free(x->names[i]);
+        mem_free(x->values[i]);
+    }
+    atomic_fetch_sub(&x->s->n_exchanges, 1);
+    str_deinit(&x->body);
+    str_deinit(&x->out);
+    mem_free(x->path);
+    mem_free(x->method);
+    mem_free(x->type);
+    pthread_mutex_destroy(&x->mu);
+    pthread_mutex_destroy(&x->abort_mu);
+    mem_free(x);
+}
+
+static void peer_name(struct http_exchange *x)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(x->conn, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    const struct sockaddr *a = info ? info->client_addr : NULL;
+
+    if (!a || getnameinfo(a, a->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6)
+                                                      : sizeof(struct sockaddr_in),
+                          x->peer, sizeof x->peer, NULL, 0, NI_NUMERICHOST) != 0)
+        strcpy(x->peer, "-");
+}
+
+static struct http_exchange *exchange_new(struct http_server *s, struct MHD_Connection *conn,
+                                          const char *url, const char *method)
+{
+    struct http_exchange *x = mem_calloc(1, sizeof *x);
+    const union MHD_ConnectionInfo *info;
+
+    if (!x)
+        return NULL;
+    x->s = s;
+    x->conn = conn;
+    x->fd = -1;
+    atomic_init(&x->refs, 1);
+    atomic_fetch_add(&s->n_exchanges, 1);
+    pthread_mutex_init(&x->mu, NULL);
+    pthread_mutex_init(&x->abort_mu, NULL);
+    str_init(&x->body, s->max_body + 1);
+    str_init(&x->out, s->max_queued);
+    x->started = clock_mono_ns();
+    x->path = mem_strdup(url);
+    x->method = mem_strdup(method);
+    if (!x->path || !x->method) {
+        unref(x);
+        return NULL;
+    }
+    info = MHD_get_connection_info(conn, MHD_CONNECTION_INFO_CONNECTION_FD);
+    if (info)
+        x->fd = info->connect_fd;
+    peer_name(x);
+    return x;
+}
+
+/* The client is gone or too slow. Calls the handler's on_abort, once, outside the lock that the
+ * handler's own calls take. */
+static void abort_exchange(struct http_exchange *x)
+{
+    void (*fn)(void *) = NULL;
+    void *ctx = NULL;
+
+    pthread_mutex_lock(&x->abort_mu);
+    pthread_mutex_lock(&x->mu);
+    x->gone = true;
+    if (!x->aborted && x->on_abort) {
+        x->aborted = true;
+        fn = x->on_abort;
+        ctx = x->abort_ctx;
+    }
+    pthread_mutex_unlock(&x->mu);
+    if (fn)
+        fn(ctx);
+    pthread_mutex_unlock(&x->abort_mu);
+}
+
+/* With x->mu held: libmicrohttpd shall look again. */
+static void wake(struct http_exchange *x)
+{
+    if (x->suspended) {
+        x->suspended = false;
+        MHD_resume_connection(x->conn);
+    }
+}
+
+/* ---- watching suspended sockets ---- */
+
+static void watch(struct http_exchange *x)
+{
+    struct http_server *s = x->s;
+    struct epoll_event ev = { .events = EPOLLRDHUP | EPOLLHUP | EPOLLERR | EPOLLONESHOT,
+                              .data.ptr = x };
+
+    if (x->fd < 0)
+        return;
+    pthread_mutex_lock(&s->watch_mu);
+    if (epoll_ctl(s->epoll_fd, EPOLL_CTL_ADD, x->fd, &ev) == 0) {
+        x->is_watched = true;
+        x->next = s->watched;
+        x->previous = NULL;
+        if (s->watched)
+            s->watched->previous = x;
+        s->watched = x;
+    }
+    pthread_mutex_unlock(&s->watch_mu);
+}
+
+static void unwatch(struct http_exchange *x)
+{
+    struct http_server *s = x->s;
+
+    pthread_mutex_lock(&s->watch_mu);
+    if (x->is_watched) {
+        (void)epoll_ctl(s->epoll_fd, EPOLL_CTL_DEL, x->fd, NULL);
+        x->is_watched = false;
+        if (x->next)
+            x->next->previous = x->previous;
+        if (x->previous)
+            x->previous->next = x->next;
+        else
+            s->watched = x->next;
+    }
+    pthread_mutex_unlock(&s->watch_mu);
+}
+
+/* An event may be about an exchange that has just ended: only those in the list are alive. */
+static struct http_exchange *still_watched(struct http_server *s, const void *p)
+{
+    struct http_exchange *x;
+
+    pthread_mutex_lock(&s->watch_mu);
+    for (x = s->watched; x && x != p; x = x->next) {
+    }
+    if (x)
+        atomic_fetch_add(&x->refs, 1);
+    pthread_mutex_unlock(&s->watch_mu);
+    return x;
+}
+
+static void *watcher_main(void *arg)
+{
+    struct http_server *s = arg;
+    struct epoll_event events[64];
+
+    while (!atomic_load(&s->stop)) {
+        const int n = epoll_wait(s->epoll_fd, events, 64, -1);
+
+        for (int i = 0; i < n; i++) {
+            struct http_exchange *x = events[i].data.ptr ? still_watched(s, events[i].data.ptr)
+                                                         : NULL;
+
+            if (!x)
+                continue;
+            abort_exchange(x);
+            pthread_mutex_lock(&x->mu);
+            x->ended = true;            /* whatever comes, nobody reads it */
+            wake(x);
+            pthread_mutex_unlock(&x->mu);
+            unref(x);
+        }
+    }
+    return NULL;
+}
+
+/* ---- answers ---- */
+
+static struct MHD_Response *with_headers(struct http_exchange *x, struct MHD_Response *r)
+{
+    if (!r)
+        return NULL;
+    if (x->type)
+        MHD_add_response_header(r, MHD_HTTP_HEADER_CONTENT_TYPE, x->type);
+    for (unsigned i = 0; i < x->n_headers; i++)
+        MHD_add_response_header(r, x->names[i], x->values[i]);
+    return r;
+}
+
+static ssize_t read_stream(void *cls, uint64_t pos, char *buf, size_t max)
+{
+    struct http_exchange *x = cls;
+    bool waits = false;
+    size_t n;
+
+    (void)pos;
+    pthread_mutex_lock(&x->mu);
+    n = x->out.len - x->sent;
+    if (n > max)
+        n = max;
+    if (n > 0) {
+        memcpy(buf, x->out.data + x->sent, n);
+        x->sent += n;
+        x->n_bytes += n;
+        if (x->sent == x->out.len) {
+            str_reset(&x->out);
+            x->sent = 0;
+        }
+    } else if (!x->ended) {
+        waits = x->suspended = true;
+        MHD_suspend_connection(x->conn);
+    }
+    pthread_mutex_unlock(&x->mu);
+    if (n > 0)
+        return (ssize_t)n;
+    return waits ? 0 : MHD_CONTENT_READER_END_OF_STREAM;
+}
+
+static void stream_freed(void *cls)
+{
+    unref(cls);
+}
+
+/* With x->mu held and an answer there. */
+static enum MHD_Result queue_answer(struct http_exchange *x)
+{
+    struct MHD_Response *r;
+    enum MHD_Result ok;
+
+    if (x->answer == ANSWER_WHOLE) {
+        r = MHD_create_response_from_buffer(x->out.len, x->out.data, MHD_RESPMEM_MUST_COPY);
+        x->n_bytes = x->out.len;
+    } else {
+        atomic_fetch_add(&x->refs, 1);
+        r = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 16384, read_stream, x, stream_freed);
+        if (!r)
+            atomic_fetch_sub(&x->refs, 1);
+    }
+    if (!with_headers(x, r))
+        return MHD_NO;
+    x->queued = true;
+    ok = MHD_queue_response(x->conn, (unsigned)x->status, r);
+    MHD_destroy_response(r);
+    return ok;
+}
+
+void http_add_header(struct http_exchange *x, const char *name, const char *value)
+{
+    pthread_mutex_lock(&x->mu);
+    if (x->n_headers < HTTP_MAX_HEADERS_OUT && x->answer == ANSWER_NONE) {
+        char *n = mem_strdup(name), *v = mem_strdup(value);
+
+        if (n && v) {
+            x->names[x->n_headers] = n;
+            x->values[x->n_headers++] = v;
+        } else {
+            mem_free(n);
+            mem_free(v);
+        }
+    }
+    pthread_mutex_unlock(&x->mu);
+}
+
+/* With x->mu held. */
+static bool begin(struct http_exchange *x, enum answer kind, int status, const char *type)
+{
+    if (x->answer != ANSWER_NONE)
+        return false;
+    x->answer = kind;
+    x->status = status;
+    x->type = mem_strdup(type);
+    return true;
+}
+
+void http_reply(struct http_exchange *x, int status, const char *type, const void *data, size_t n)
+{
+    pthread_mutex_lock(&x->mu);
+    if (begin(x, ANSWER_WHOLE, status, type)) {
+        str_deinit(&x->out);
+        str_init(&x->out, n + 1);       /* an answer that is whole has its own size */
+        str_append(&x->out, data, n);
+        if (!str_ok(&x->out))
+            x->status = MHD_HTTP_INTERNAL_SERVER_ERROR;
+        x->ended = true;
+        wake(x);
+    }
+    pthread_mutex_unlock(&x->mu);
+}
+
+void http_stream(struct http_exchange *x, int status, const char *type)
+{
+    pthread_mutex_lock(&x->mu);
+    if (begin(x, ANSWER_STREAM, status, type))
+        wake(x);
+    pthread_mutex_unlock(&x->mu);
+}
+
+bool http_write(struct http_exchange *x, const void *data, size_t n)
+{
+    bool gone, slow = false;
+
+    pthread_mutex_lock(&x->mu);
+    if (!x->gone && !x->ended) {
+        if (x->sent > 0 && x->sent * 2 > x->out.len) {  /* room at the front again */
+            memmove(x->out.data, x->out.data + x->sent, x->out.len - x->sent);
+            x->out.len -= x->sent;
+            x->sent = 0;
+        }
+        str_append(&x->out, data, n);
+        slow = !str_ok(&x->out);
+        if (slow)
+            x->ended = true;
+        wake(x);
+    }
+    gone = x->gone;
+    pthread_mutex_unlock(&x->mu);
+    if (slow)
+        abort_exchange(x);
+    return !gone && !slow;
+}
+
+void http_end(struct http_exchange *x)
+{
+    pthread_mutex_lock(&x->mu);
+    x->ended = true;
+    wake(x);
+    pthread_mutex_unlock(&x->mu);
+}
+
+void http_on_abort(struct http_exchange *x, void (*fn)(void *ctx), void *ctx)
+{
+    bool gone;
+
+    pthread_mutex_lock(&x->abort_mu);
+    pthread_mutex_lock(&x->mu);
+    x->on_abort = fn;
+    x->abort_ctx = ctx;
+    gone = x->gone && !x->aborted && fn;
+    if (gone)
+        x->aborted = true;
+    pthread_mutex_unlock(&x->mu);
+    if (gone)
+        fn(ctx);
+    pthread_mutex_unlock(&x->abort_mu);
+}
+
+void http_hold(struct http_exchange *x)
+{
+    atomic_fetch_add(&x->holds, 1);
+}
+
+void http_release(struct http_exchange *x)
+{
+    if (atomic_fetch_sub(&x->holds, 1) != 1)
+        return;
+    pthread_mutex_lock(&x->abort_mu);   /* one that runs has finished with the handler's memory */
+    pthread_mutex_lock(&x->mu);
+    x->on_abort = NULL;
+    if (begin(x, ANSWER_WHOLE, MHD_HTTP_INTERNAL_SERVER_ERROR, "text/plain")) {
+        x->ended = true;
+        wake(x);
+    }
+    x->ended = true;
+    pthread_mutex_unlock(&x->mu);
+    pthread_mutex_unlock(&x->abort_mu);
+    unref(x);
+}
+
+/* ---- what libmicrohttpd calls ---- */
+
+static void refuse(struct http_exchange *x, int status, const char *why)
+{
+    const struct http_handler *h = &x->s->handler;
+
+    if (h->on_refuse)
+        h->on_refuse(h->ctx, x, status, why);
+    http_reply(x, status, "text/plain", why, strlen(why));      /* nothing if it has replied */
+}
+
+static void read_body(struct http_exchange *x, const char *data, size_t n)
+{
+    if (x->refused)
+        return;
+    str_append(&x->body, data, n);
+    if (!str_ok(&x->body) || x->body.len > x->s->max_body) {
+        x->refused = MHD_HTTP_CONTENT_TOO_LARGE;
+        str_deinit(&x->body);
+        str_init(&x->body, 16);
+    }
+}
+
+/* Everything of the request is there: to the handler, once; then to whoever answered. */
+static enum MHD_Result answer(struct http_exchange *x)
+{
+    enum MHD_Result ok = MHD_YES;
+
+    if (!x->asked) {
+        x->asked = true;
+        if (x->refused) {
+            refuse(x, x->refused, "the body is too large");
+        } else {
+            atomic_fetch_add(&x->refs, 1);      /* the handler's */
+            atomic_store(&x->holds, 1);
+            watch(x);
+            x->s->handler.on_request(x->s->handler.ctx, x);
+        }
+    }
+    pthread_mutex_lock(&x->mu);
+    if (x->answer != ANSWER_NONE)
+        ok = queue_answer(x);
+    else if (x->gone)
+        ok = MHD_NO;
+    else {
+        x->suspended = true;
+        MHD_suspend_connection(x->conn);
+    }
+    pthread_mutex_unlock(&x->mu);
+    return ok;
+}
+
+static enum MHD_Result on_access(void *cls, struct MHD_Connection *conn, const char *url,
+                                 const char *method, const char *version, const char *data,
+                                 size_t *size, void **con_cls)
+{
+    struct http_exchange *x = *con_cls;
+
+    (void)version;
+    if (!x) {
+        const char *length;
+
+        x = exchange_new(cls, conn, url, method);
+        if (!x)
+            return MHD_NO;
+        *con_cls = x;
+        length = MHD_lookup_connection_value(conn, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
+        if (length && strtoull(length, NULL, 10) > x->s->max_body) {
+            x->asked = true;            /* before a byte of it is read */
+            refuse(x, MHD_HTTP_CONTENT_TOO_LARGE, "the body is too large");
+            return answer(x);
+        }
+        return MHD_YES;
+    }
+    if (*size > 0) {
+        if (x->refused && x->queued)
+            return MHD_NO;
+        read_body(x, data, *size);
+        *size = 0;
+        return MHD_YES;
+    }
+    return x->queued ? MHD_YES : answer(x);
+}
+
+static void on_completed(void *cls, struct MHD_Connection *conn, void **con_cls,
+                         enum MHD_RequestTerminationCode why)
+{
+    struct http_exchange *x = *con_cls;
+    struct http_server *s = cls;
+
+    (void)conn;
+    if (!x)
+        return;
+    *con_cls = NULL;
+    unwatch(x);
+    if (why != MHD_REQUEST_TERMINATED_COMPLETED_OK)
+        abort_exchange(x);
+    pthread_mutex_lock(&x->mu);
+    x->suspended = false;
+    x->gone = true;                     /* later writes go nowhere */
+    pthread_mutex_unlock(&x->mu);
+    if (s->handler.on_end)
+        s->handler.on_end(s->handler.ctx, x,
+                          why == MHD_REQUEST_TERMINATED_COMPLETED_OK ? x->status : 499, x->n_bytes,
+                          clock_mono_ns() - x->started);
+    unref(x);
+}
+
+/* ---- the server ---- */
+
+static int listen_on(struct http_server *s, const char *host, uint16_t port, struct err *e)
+{
+    struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV };
+    struct addrinfo *list, *a;
+    struct sockaddr_storage bound;
+    socklen_t len = sizeof bound;
+    char text[8];
+    const int on = 1;
+    int rc, last = 0;
+
+    snprintf(text, sizeof text, "%u", port);
+    rc = getaddrinfo(host, text, &hints, &list);
+    if (rc != 0)
+        return err_set(e, WATT_EINVAL, "http: host '%s': %s", host, gai_strerror(rc));
+    s->listen_fd = -1;
+    for (a = list; a && s->listen_fd < 0; a = a->ai_next) {
+        const int fd = socket(a->ai_family, a->ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+        if (fd < 0) {
+            last = errno;
+            continue;
+        }
+        (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+        if (bind(fd, a->ai_addr, a->ai_addrlen) == 0 && listen(fd, 1024) == 0) {
+            s->listen_fd = fd;
+        } else {
+            last = errno;
+            close(fd);
+        }
+    }
+    freeaddrinfo(list);
+    if (s->listen_fd < 0)
+        return err_errno(e, WATT_EIO, last, "http: can't listen on %s port %u", host, port);
+    if (getsockname(s->listen_fd, (struct sockaddr *)&bound, &len) == 0)
+        s->port = ntohs(bound.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&bound)->sin6_port
+                                                    : ((struct sockaddr_in *)&bound)->sin_port);
+    return 0;
+}
+
+static int start_daemon(struct http_server *s, const struct http_opts *o, struct err *e)
+{
+    struct MHD_OptionItem more[4] = { { MHD_OPTION_END, 0, NULL } };
+    unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC;
+    const unsigned n_threads = o->n_threads ? o->n_threads : 2;
+
+    if (o->tls_cert) {
+        flags |= MHD_USE_TLS;
+        more[0] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_MEM_CERT, 0,
+                                           (void *)(uintptr_t)o->tls_cert };
+        more[1] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_MEM_KEY, 0,
+                                           (void *)(uintptr_t)o->tls_key };
+        more[2] = (struct MHD_OptionItem){ MHD_OPTION_END, 0, NULL };
+    }
+    s->daemon = MHD_start_daemon(
+        flags, 0, NULL, NULL, on_access, s,
+        MHD_OPTION_LISTEN_SOCKET, s->listen_fd,
+        MHD_OPTION_THREAD_POOL_SIZE, n_threads > 1 ? n_threads : 0,
+        MHD_OPTION_CONNECTION_LIMIT, o->max_connections ? o->max_connections : 4096,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        o->max_header_bytes ? o->max_header_bytes : (size_t)64 << 10,
+        MHD_OPTION_CONNECTION_TIMEOUT, o->idle_s ? o->idle_s : 60,
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, s, MHD_OPTION_ARRAY, more, MHD_OPTION_END);
+    if (!s->daemon)
+        return err_set(e, WATT_EIO, "http: the server does not start%s",
+                       o->tls_cert ? " (are certificate and key PEM files that belong together?)"
+                                   : "");
+    return 0;
+}
+
+int http_open(struct http_server **out, const struct http_opts *o, struct err *e)
+{
+    struct http_server *s = mem_calloc(1, sizeof *s);
+    struct epoll_event ev = { .events = EPOLLIN };
+    int rc;
+
+    if (!s)
+        return err_set(e, WATT_ENOMEM, "http: server");
+    s->handler = o->handler;
+    s->max_body = o->max_body_bytes ? o->max_body_bytes : (size_t)32 << 20;
+    s->max_queued = o->max_queued_bytes ? o->max_queued_bytes : (size_t)4 << 20;
+    s->listen_fd = s->epoll_fd = s->wake_fd = -1;
+    pthread_mutex_init(&s->watch_mu, NULL);
+    rc = listen_on(s, o->host ? o->host : "127.0.0.1", o->port, e);
+    if (rc < 0)
+        goto fail;
+    s->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    s->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (s->epoll_fd < 0 || s->wake_fd < 0 ||
+        epoll_ctl(s->epoll_fd, EPOLL_CTL_ADD, s->wake_fd, &ev) < 0) {
+        rc = err_errno(e, WATT_EIO, errno, "http: epoll");
+        goto fail;
+    }
+    rc = pthread_create(&s->watcher, NULL, watcher_main, s);
+    if (rc != 0) {
+        rc = err_errno(e, WATT_EIO, rc, "http: thread");
+        goto fail;
+    }
+    s->watching = true;
+    rc = start_daemon(s, o, e);
+    if (rc < 0)
+        goto fail;
+    *out = s;
+    return 0;
+fail:
+    http_close(s);
+    return rc;
+}
+
+uint16_t http_port(const struct http_server *s)
+{
+    return s->port;
+}
+
+unsigned http_n_exchanges(const struct http_server *s)
+{
+    return atomic_load(&s->n_exchanges);
+}
+
+void http_quiesce(struct http_server *s)
+{
+    const int fd = MHD_quiesce_daemon(s->daemon);
+
+    if (fd >= 0)
+        close(fd);
+    s->listen_fd = -1;
+}
+
+void http_close(struct http_server *s)
+{
+    const uint64_t one = 1;
+
+    if (!s)
+        return;
+    if (s->daemon)
+        MHD_stop_daemon(s->daemon);     /* closes the listening socket */
+    else if (s->listen_fd >= 0)
+        close(s->listen_fd);
+    atomic_store(&s->stop, true);
+    if (s->watching) {
+        (void)!write(s->wake_fd, &one, sizeof one);
+        pthread_join(s->watcher, NULL);
+    }
+    if (s->epoll_fd >= 0)
+        close(s->epoll_fd);
+    if (s->wake_fd >= 0)
+        close(s->wake_fd);
+    pthread_mutex_destroy(&s->watch_mu);
+    mem_free(s);
+}
+
+/* ---- the request ---- */
+
+const char *http_method(const struct http_exchange *x)
+{
+    return x->method;
+}
+
+const char *http_path(const struct http_exchange *x)
+{
+    return x->path;
+}
+
+const char *http_header(const struct http_exchange *x, const char *name)
+{
+    return MHD_lookup_connection_value(x->conn, MHD_HEADER_KIND, name);
+}
+
+const char *http_query(const struct http_exchange *x, const char *name)
+{
+    return MHD_lookup_connection_value(x->conn, MHD_GET_ARGUMENT_KIND, name);
+}
+
+struct sv http_body(const struct http_exchange *x)
+{
+    return (struct sv){ x->body.len ? x->body.data : "", x->body.len };
+}
+
+const char *http_peer(const struct http_exchange *x)
+{
+    return x->peer;
+}
+
+bool http_gone(const struct http_exchange *x)
+{
+    struct http_exchange *w = (struct http_exchange *)(uintptr_t)x;
+    bool gone;
+
+    pthread_mutex_lock(&w->mu);
+    gone = w->gone;
+    pthread_mutex_unlock(&w->mu);
+    return gone;
+}
+
+uint64_t http_started_ns(const struct http_exchange *x)
+{
+    return x->started;
+}
+
+void *http_user(const struct http_exchange *x)
+{
+    return x->user;
+}
+
+void http_set_user(struct http_exchange *x, void *user)
+{
+    x->user = user;
+}

@@ -1,0 +1,96 @@
+/* http.h: an HTTP/1.1 server: bounded requests in, whole answers or streams out.
+ *
+ * Over libmicrohttpd with epoll. It knows nothing of what is asked: each whole request goes to the
+ * handler, which answers at once or later, from any thread.
+ *
+ * A slow or absent client holds nobody up: what is written to a stream is queued to a bound; past
+ * it the exchange is over. A client that goes away is noticed while it waits, not when it is
+ * written to; the handler's on_abort then says so, once.
+ *
+ * Life of an exchange: the server makes it and calls on_request with a reference that the
+ * handler owns and gives back by http_release when it will not touch the exchange again, after
+ * exactly one of http_reply, or http_stream … http_end. An exchange that is released without an
+ * answer gets 500. Functions on one exchange may be called from any thread, one at a time. */
+#ifndef INFRASTRUCTURE_HTTP_H
+#define INFRASTRUCTURE_HTTP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/str.h"
+
+#define HTTP_MAX_HEADERS_OUT 16
+
+struct http_server;
+struct http_exchange;
+
+/* The door upwards. */
+struct http_handler {
+    void *ctx;
+    void (*on_request)(void *ctx, struct http_exchange *x);
+    /* The server itself refuses (413, 400, …): writes the body of that answer in the shape that
+     * the path's API has. NULL: plain text. */
+    void (*on_refuse)(void *ctx, struct http_exchange *x, int status, const char *why);
+    /* After the last byte, or when the client is gone (status 499); for the access log. */
+    void (*on_end)(void *ctx, const struct http_exchange *x, int status, uint64_t n_bytes,
+                   uint64_t ns);
+};
+
+struct http_opts {              /* zero means the default */
+    const char *host;           /* address to listen on; default 127.0.0.1 */
+    uint16_t    port;           /* 0: any free one */
+    unsigned    n_threads;      /* default 2 */
+    unsigned    max_connections;    /* default 4096; more wait in the kernel */
+    size_t      max_body_bytes;     /* default 32 MiB; more is 413 */
+    size_t      max_header_bytes;   /* of one connection; default 64 KiB */
+    size_t      max_queued_bytes;   /* of one stream; default 4 MiB */
+    unsigned    idle_s;             /* a connection that says nothing so long is closed; default 60 */
+    const char *tls_cert, *tls_key; /* PEM texts; both or none */
+    struct http_handler handler;
+};
+
+int  http_open(struct http_server **out, const struct http_opts *opts, struct err *e) MUST_CHECK;
+uint16_t http_port(const struct http_server *s);
+/* No new connections from now on; those that are open go on. */
+void http_quiesce(struct http_server *s);
+unsigned http_n_exchanges(const struct http_server *s);     /* that were not released */
+/* Ends all connections. Every exchange must have been released. NULL is fine. */
+void http_close(struct http_server *s);
+
+/* ---- the request ---- */
+
+const char *http_method(const struct http_exchange *x);
+const char *http_path(const struct http_exchange *x);           /* decoded, without the query */
+/* Only during on_request; NULL: absent. */
+const char *http_header(const struct http_exchange *x, const char *name);
+const char *http_query(const struct http_exchange *x, const char *name);
+struct sv   http_body(const struct http_exchange *x);
+const char *http_peer(const struct http_exchange *x);           /* address in text */
+bool        http_gone(const struct http_exchange *x);           /* nobody will read an answer */
+uint64_t    http_started_ns(const struct http_exchange *x);     /* clock_mono_ns */
+void       *http_user(const struct http_exchange *x);           /* the handler's own, NULL at first */
+void        http_set_user(struct http_exchange *x, void *user);
+
+/* Called once, from a thread of the server, when the client goes away or is too slow before the
+ * answer is complete; at once if it is gone already. Never after the last http_release, which
+ * waits for one that is running. */
+void http_on_abort(struct http_exchange *x, void (*fn)(void *ctx), void *ctx);
+
+/* ---- the answer ---- */
+
+/* Before the answer begins; copied. Those beyond HTTP_MAX_HEADERS_OUT are dropped. */
+void http_add_header(struct http_exchange *x, const char *name, const char *value);
+/* The whole answer; data is copied. */
+void http_reply(struct http_exchange *x, int status, const char *type, const void *data, size_t n);
+/* A stream: begins here, then any number of writes, then http_end. */
+void http_stream(struct http_exchange *x, int status, const char *type);
+/* False when nobody reads any more: stop. */
+bool http_write(struct http_exchange *x, const void *data, size_t n);
+void http_end(struct http_exchange *x);
+/* One more reference, to be released too; the last release without an answer gives 500. */
+void http_hold(struct http_exchange *x);
+void http_release(struct http_exchange *x);
+
+#endif
