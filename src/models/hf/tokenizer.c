@@ -441,6 +441,7 @@ int hf_tokenizer(struct hf *h, struct err *e)
     }
     if (rc == 0 && !v.model) {
         /* ids mean something even without texts */
+        gguf_make_str(h->out, PREFIX "model", SV("no_vocab"));
         put_roles(h, &(struct hf_vocab){ .bos = -1, .eos = -1, .unk = -1, .sep = -1, .pad = -1,
                                          .cls = -1, .mask = -1, .n = h->n_vocab }, &ends);
     }
