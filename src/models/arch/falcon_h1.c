@@ -20,6 +20,14 @@ static val attention(struct build *b, val x)
     return y;
 }
 
+/* Public files leave out the suffix of this one name. */
+static val ffn_norm(struct build *b, val x)
+{
+    if (!build_has(b, "blk.%u.ffn_norm"))
+        return build_norm(b, x, "blk.%u.ffn_norm");
+    return prog_norm(b->p, x, build_need(b, "blk.%u.ffn_norm", SHAPE(b->n_embd)), 0, b->norm);
+}
+
 void arch_falcon_h1(struct build *b)
 {
     val x = build_embed(b), y;
@@ -29,7 +37,7 @@ void arch_falcon_h1(struct build *b)
         y = build_norm(b, x, "blk.%u.attn_norm");
         y = prog_add(b->p, attention(b, y), build_mamba2(b, y));
         x = prog_add(b->p, x, y);
-        y = build_ffn(b, build_norm(b, x, "blk.%u.ffn_norm"), ACT_SILU, "");
+        y = build_ffn(b, ffn_norm(b, x), ACT_SILU, "");
         x = prog_add(b->p, x, y);
     }
     prog_output(b->p, build_logits(b, build_norm(b, x, "output_norm")));

@@ -73,8 +73,14 @@ static const struct hf_name bert_names[] = {
 };
 static int bert_more(struct hf *h, struct err *e)
 {
+    uint32_t n_types;
+    int rc = hf_u32(h, "type_vocab_size", 2, &n_types, e);
+
+    if (rc < 0)
+        return rc;
     h->n_kv_heads = h->n_heads;
     hf_put_bool(h, "attention.causal", false);
+    gguf_make_u32(h->out, "tokenizer.ggml.token_type_count", n_types);
     return put_pooling(h, e);
 }
 static const struct hf_expect bert_expect[] = {

@@ -305,6 +305,8 @@ static const struct hf_key nemotron_h_keys[] = {
     { "expert_feed_forward_length", 'u', NULL, 0 }, { "expert_shared_count", 'u', NULL, 0 },
     { "expert_group_count", 'u', NULL, 0 }, { "expert_group_used_count", 'u', NULL, 0 },
     { "rope.dimension_count", 'u', "head_dim|attention_head_dim", 0 },
+    /* of its RMS norms; other engines ask for both keys */
+    { "attention.layer_norm_epsilon", 'f', "layer_norm_epsilon|rms_norm_eps|norm_eps", 0 },
     { 0 }
 };
 static const struct hf_expect nemotron_h_expect[] = {
@@ -388,7 +390,7 @@ static const struct hf_name falcon_h1_names[] = {
     { "embed_tokens", "token_embd", HF_SCALE(0) },
     { "lm_head", "output", HF_SCALE(1) },
     { "final_layernorm", "output_norm", 0 },
-    { "layers.#.pre_ff_layernorm", "blk.#.ffn_norm", 0 },
+    { "layers.#.pre_ff_layernorm.weight", "blk.#.ffn_norm", 0 },     /* no suffix there */
     { "layers.#.self_attn.q_proj", "blk.#.attn_q", HF_SCALE(2) },
     { "layers.#.self_attn.k_proj", "blk.#.attn_k", HF_SCALE(3) },
     { "layers.#.self_attn.v_proj", "blk.#.attn_v", HF_SCALE(2) },
