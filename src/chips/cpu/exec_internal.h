@@ -152,7 +152,8 @@ void exec_rows_unit(struct cpu_exec *x, const struct phase *ph, uint32_t unit, v
 /* exec_products.c */
 void exec_products(struct cpu_exec *x, const struct phase *ph, unsigned worker, void *scratch);
 void exec_sort(struct cpu_exec *x, const struct phase *ph);
-void exec_expert_products(struct cpu_exec *x, const struct phase *ph, void *scratch);
+void exec_expert_products(struct cpu_exec *x, const struct phase *ph, unsigned worker,
+                          void *scratch);
 /* exec_attention.c; has a barrier inside when long contexts were cut */
 void exec_attention(struct cpu_exec *x, const struct phase *ph, unsigned worker, void *scratch);
 /* exec_scan.c */

@@ -142,30 +142,42 @@ static void run_expert_task(struct cpu_exec *x, const struct item *it, uint32_t 
     x->k.matmul[w->dtype](&m);
 }
 
-void exec_expert_products(struct cpu_exec *x, const struct phase *ph, void *scratch)
+static size_t expert_tasks(const struct cpu_exec *x, const struct item *it, uint32_t expert)
+{
+    const struct sorted *s = &x->sorted[it->sort];
+
+    return n_tasks(&x->s.packed[it->in->w[0]], s->start[expert + 1] - s->start[expert]);
+}
+
+/* Steps to the next expert, and after the last to the first of the next item. */
+static void next_expert(const struct cpu_exec *x, uint32_t *i, uint32_t *expert)
+{
+    const struct item *it = &x->s.items[*i];
+
+    if (++*expert == x->sorted[it->sort].n_experts) {
+        *expert = 0;
+        *i = it->next;
+    }
+}
+
+void exec_expert_products(struct cpu_exec *x, const struct phase *ph, unsigned worker,
+                          void *scratch)
 {
     uint32_t i = ph->first, expert = 0;
-    size_t base = 0;            /* first task of (item i, expert) */
+    size_t base = 0, all = 0;       /* base: first task of (item i, expert) */
 
-    for (size_t task = team_next(x->team);; task = team_next(x->team)) {
-        while (i != NO_PHASE) {
-            const struct item *it = &x->s.items[i];
-            const struct packed *w = &x->s.packed[it->in->w[0]];
-            const struct sorted *s = &x->sorted[it->sort];
-            const uint32_t rows = s->start[expert + 1] - s->start[expert];
-            const size_t n = n_tasks(w, rows);
-
-            if (task - base < n) {
-                run_expert_task(x, it, expert, (uint32_t)(task - base), rows, scratch);
-                break;
-            }
-            base += n;
-            if (++expert == s->n_experts) {
-                expert = 0;
-                i = it->next;
-            }
+    for (uint32_t k = ph->first, e = 0; k != NO_PHASE; next_expert(x, &k, &e))
+        all += expert_tasks(x, &x->s.items[k], e);
+    for (size_t task; (task = team_take(x->team, worker, all)) != TEAM_NONE;) {
+        if (task < base) {          /* from the end of another's share */
+            i = ph->first;
+            expert = 0;
+            base = 0;
         }
-        if (i == NO_PHASE)
-            return;
+        for (size_t n; task - base >= (n = expert_tasks(x, &x->s.items[i], expert)); base += n)
+            next_expert(x, &i, &expert);
+        run_expert_task(x, &x->s.items[i], expert, (uint32_t)(task - base),
+                        x->sorted[x->s.items[i].sort].start[expert + 1] -
+                        x->sorted[x->s.items[i].sort].start[expert], scratch);
     }
 }
