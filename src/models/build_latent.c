@@ -118,7 +118,7 @@ val build_latent(struct build *b, val x, const struct latent *t)
         k_rot = build_rope(b, k_rot, 1, t->rot);
     }
     q_rot = prog_reshape(b->p, q_rot, t->n);
-    y = build_has(b, "blk.%u.attn_k_b.weight") ? absorbed(b, t, q, q_rot, kv, k_rot)
+    y = t->nope && build_has(b, "blk.%u.attn_k_b.weight") ? absorbed(b, t, q, q_rot, kv, k_rot)
                                                : expanded(b, t, q, q_rot, kv, k_rot);
     if (t->gate)
         y = prog_mul(b->p, prog_reshape(b->p, y, t->n), prog_reshape(b->p, t->gate, t->n));

@@ -1,5 +1,6 @@
 /* granite.c: Granite 3: the llama decoder with scales on embeddings, residuals, scores and logits;
- * rotary positions only where the file says so. Granite 4 has Mamba-2 in most layers. */
+ * rotary positions and windows only where the file says so. Granite 4 has Mamba-2 in most
+ * layers. */
 #include "models/arch.h"
 
 arch_fn arch_granite;
@@ -15,8 +16,10 @@ static bool turns(struct build *b)
 static val attention(struct build *b, val x)
 {
     const struct heads h = build_heads(b);
-    const struct attn_args a = build_attn_args(b, &h);
+    struct attn_args a = build_attn_args(b, &h);
 
+    if (build_set(b, "attention.sliding_window_pattern") && build_is_local(b, 1, false))
+        a.window = build_u32(b, "attention.sliding_window", 0);
     return build_attention_with(b, x, &h, &a, turns(b));
 }
 
