@@ -133,27 +133,30 @@ static uint32_t quota_of(long long quota, long long period)
     return quota < UINT32_MAX ? (uint32_t)quota : UINT32_MAX;
 }
 
-static uint32_t quota_at(struct reader *r, const char *mount, const char *folder)
+/* A file of a control group's folder. False: not there, or its name is too long. */
+static bool slurp_group(struct reader *r, const char *mount, const char *folder, const char *file)
 {
     char path[PATH_MAX];
+    const int n = snprintf(path, sizeof path, "/sys/fs/cgroup%s%s/%s", mount, folder, file);
+
+    return n > 0 && (size_t)n < sizeof path && slurp(r, path);
+}
+
+static uint32_t quota_at(struct reader *r, const char *mount, const char *folder)
+{
     long long quota, period;
     char *end;
-    int n = snprintf(path, sizeof path, "/sys/fs/cgroup%s%s/cpu.max", mount, folder);
 
-    if (n < 0 || (size_t)n >= sizeof path)
-        return UINT32_MAX;
     if (!*mount) {
-        if (!slurp(r, path))
+        if (!slurp_group(r, mount, folder, "cpu.max"))
             return UINT32_MAX;
         quota = strtoll(r->text, &end, 10);         /* "max 100000" has no number */
         return end == r->text ? UINT32_MAX : quota_of(quota, strtoll(end, NULL, 10));
     }
-    (void)snprintf(path, sizeof path, "/sys/fs/cgroup%s%s/cpu.cfs_quota_us", mount, folder);
-    if (!slurp(r, path))
+    if (!slurp_group(r, mount, folder, "cpu.cfs_quota_us"))
         return UINT32_MAX;
     quota = strtoll(r->text, NULL, 10);
-    (void)snprintf(path, sizeof path, "/sys/fs/cgroup%s%s/cpu.cfs_period_us", mount, folder);
-    period = slurp(r, path) ? strtoll(r->text, NULL, 10) : 0;
+    period = slurp_group(r, mount, folder, "cpu.cfs_period_us") ? strtoll(r->text, NULL, 10) : 0;
     return quota_of(quota, period);
 }
 
