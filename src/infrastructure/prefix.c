@@ -10,6 +10,7 @@
 
 #include "base/map.h"
 #include "base/mem.h"
+#include "infrastructure/spill.h"
 
 #define NONE UINT32_MAX
 #define ROOT 0u
@@ -28,6 +29,7 @@ struct node {
     uint32_t n_tokens;              /* of its page that are filled */
     uint32_t end;                   /* position after its last token */
     struct prefix_space space;
+    struct spill_key key;           /* of whole pages, with a spill folder */
 };
 
 struct prefix {
@@ -248,6 +250,17 @@ static void drop_snapshot(struct prefix *p, struct node *n)
     n->slot = KV_NO_SLOT;
 }
 
+/* The node's from now on is the caller's hold of the slot. */
+static void keep_snapshot(struct prefix *p, uint32_t i, uint32_t slot)
+{
+    struct node *n = &p->nodes[i];
+
+    n->slot = slot;
+    kv_slot_set_cached(p->kv, slot, true);
+    n->snapshot_at = p->stats.n_snapshots;
+    p->snapshots[p->stats.n_snapshots++] = i;
+}
+
 /* Takes a leaf out. */
 static void remove_node(struct prefix *p, uint32_t i)
 {
@@ -287,6 +300,18 @@ static bool is_lone(const struct prefix *p, const struct node *n)
            (n->slot == KV_NO_SLOT || kv_slot_owners(p->kv, n->slot) == 1);
 }
 
+/* A page that leaves memory goes to the folder. */
+static void spill_node(struct prefix *p, uint32_t i)
+{
+    const struct node *n = &p->nodes[i];
+    const uint8_t *pages = kv_pages(p->kv);
+
+    if (p->spill && n->n_tokens == p->page_tokens && (p->has_pages || n->slot != KV_NO_SLOT))
+        p->stats.n_spilled += spill_put(p->spill, &n->key, tokens_of(p, i), p->has_pages
+                                        ? pages + n->page * kv_page_bytes(p->kv) : NULL,
+                                        n->slot != KV_NO_SLOT ? kv_slot(p->kv, n->slot) : NULL);
+}
+
 /* Gives back the leaf that was used least recently and that nobody holds; `keep` stays. False
  * when there is none. */
 static bool evict(struct prefix *p, uint32_t keep)
@@ -295,6 +320,7 @@ static bool evict(struct prefix *p, uint32_t keep)
         const uint32_t i = p->heap[0];
 
         if (i != keep && is_lone(p, &p->nodes[i])) {
+            spill_node(p, i);
             remove_node(p, i);
             p->stats.n_evicted++;
             return true;
@@ -430,6 +456,59 @@ static void attach(struct prefix *p, struct kv_seq *q, const struct found *f)
     touch(p, f->node);
 }
 
+static uint32_t add_node(struct prefix *p, uint32_t parent, const struct prefix_space *space,
+                         const int32_t *tokens, uint32_t n);
+
+/* Reads the page that follows a node back from the folder; NONE: it is not there, or there is no
+ * room for it. */
+static uint32_t bring_back(struct prefix *p, uint32_t parent, const struct prefix_space *space,
+                           const int32_t *tokens)
+{
+    const struct spill_key key = spill_key(space->id, parent == ROOT ? NULL : &p->nodes[parent].key,
+                                           tokens, p->page_tokens);
+    uint32_t page = KV_NO_PAGE, slot = KV_NO_SLOT, i = NONE;
+    bool has_slot = false;
+
+    if (!spill_has(p->spill, &key))
+        return NONE;
+    while (p->has_pages && kv_n_free(p->kv) == 0)
+        if (kv_n_cached(p->kv) == 0 || !evict(p, parent))
+            return NONE;
+    page = p->has_pages ? kv_page_get(p->kv) : KV_NO_PAGE;
+    slot = p->has_slots ? kv_slot_get(p->kv) : KV_NO_SLOT;
+    if (spill_get(p->spill, &key, tokens, p->has_pages
+                  ? (uint8_t *)kv_pages(p->kv) + page * kv_page_bytes(p->kv) : NULL,
+                  slot != KV_NO_SLOT ? kv_slot(p->kv, slot) : NULL, &has_slot))
+        i = add_node(p, parent, space, tokens, p->page_tokens);
+    if (i != NONE && p->has_pages) {
+        p->nodes[i].page = page;
+        kv_page_set_cached(p->kv, page, true);
+    } else if (page != KV_NO_PAGE) {
+        kv_page_drop(p->kv, page);
+    }
+    if (i != NONE && has_slot && slot != KV_NO_SLOT)
+        keep_snapshot(p, i, slot);
+    else if (slot != KV_NO_SLOT)
+        kv_slot_drop(p->kv, slot);
+    p->stats.n_returned += i != NONE;
+    return i;
+}
+
+/* Brings back what follows the deepest known page; true when anything came. */
+static bool bring_back_all(struct prefix *p, const struct prefix_space *space,
+                           const int32_t *tokens, uint32_t deepest, uint32_t n_max)
+{
+    bool any = false;
+
+    while (p->spill && n_max - p->nodes[deepest].end >= p->page_tokens) {
+        deepest = bring_back(p, deepest, space, tokens + p->nodes[deepest].end);
+        if (deepest == NONE)
+            break;
+        any = true;
+    }
+    return any;
+}
+
 uint32_t prefix_extend(struct prefix *p, const struct prefix_space *space, const int32_t *tokens,
                        uint32_t n_max, struct kv_seq *q, struct prefix_at *at)
 {
@@ -444,6 +523,8 @@ uint32_t prefix_extend(struct prefix *p, const struct prefix_space *space, const
         return q->len;
     set_at(p, at, node);
     f = walk(p, space, tokens, node, n_max, &deepest);
+    if (bring_back_all(p, space, tokens, deepest, n_max))
+        f = walk(p, space, tokens, node, n_max, &deepest);
     if (f.node == ROOT)
         return q->len;
     p->stats.n_tokens_hit += f.len - q->len;
@@ -532,6 +613,9 @@ static uint32_t add_node(struct prefix *p, uint32_t parent, const struct prefix_
 
         node->hash_next = *at;
         *at = i;
+        if (p->spill)
+            node->key = spill_key(space->id, parent == ROOT ? NULL : &p->nodes[parent].key, tokens,
+                                  n);
     }
     if (parent != ROOT && p->nodes[parent].first_child == NONE)
         heap_remove(p, parent);
@@ -577,11 +661,8 @@ static void enter_snapshot(struct prefix *p, uint32_t i, const struct kv_seq *q)
             slot = q->marks[k].slot;
     if (n->slot != KV_NO_SLOT || slot == KV_NO_SLOT || kv_slot_is_cached(p->kv, slot))
         return;
-    n->slot = slot;
     kv_slot_hold(p->kv, slot);
-    kv_slot_set_cached(p->kv, slot, true);
-    n->snapshot_at = p->stats.n_snapshots;
-    p->snapshots[p->stats.n_snapshots++] = i;
+    keep_snapshot(p, i, slot);
 }
 
 void prefix_insert(struct prefix *p, const struct prefix_space *space, const int32_t *tokens,
@@ -630,8 +711,10 @@ static bool evict_snapshot(struct prefix *p)
         if (kv_slot_owners(p->kv, n->slot) == 1 && (!best || n->used < best->used))
             best = n;
     }
-    if (best)
+    if (best) {
+        spill_node(p, (uint32_t)(best - p->nodes));
         drop_snapshot(p, best);
+    }
     return best != NULL;
 }
 
@@ -648,8 +731,14 @@ bool prefix_make_room(struct prefix *p, uint32_t n_pages, uint32_t n_slots)
 
 void prefix_forget(struct prefix *p)
 {
+    struct spill *spill = p->spill;
+
+    p->spill = NULL;        /* forgotten, not put away */
     while (evict(p, NONE))
         ;
+    p->spill = spill;
+    if (spill)
+        spill_forget(spill);
 }
 
 void prefix_stats(const struct prefix *p, struct prefix_stats *st)

@@ -63,13 +63,13 @@ void prefix_insert(struct prefix *p, const struct prefix_space *space, const int
 
 /* Gives pages and slots back until so many are free; false when what is left is in use. */
 bool prefix_make_room(struct prefix *p, uint32_t n_pages, uint32_t n_slots);
-/* Forgets everything that nobody else holds. */
+/* Forgets everything that nobody else holds, in the spill folder too. */
 void prefix_forget(struct prefix *p);
 
 struct prefix_stats {
     uint32_t n_nodes, n_snapshots;
     uint64_t n_lookups, n_tokens_asked, n_tokens_hit;
-    uint64_t n_evicted, n_spilled, n_returned, n_damaged;   /* pages */
+    uint64_t n_evicted, n_spilled, n_returned;      /* pages */
 };
 void prefix_stats(const struct prefix *p, struct prefix_stats *st);
 

@@ -342,10 +342,46 @@ static void softmax(struct cands *c)
         c->v[i].p = (float)((double)c->v[i].p / sum);
 }
 
+/* Nothing but the best logit counts: no list of candidates is needed. */
+static bool only_best(const struct sampler *s, const uint64_t *mask)
+{
+    return greedy(s) && !mask && s->o.n_bias == 0 && s->penalty_window == 0 && s->dry.window == 0;
+}
+
+/* The lowest id of the best logit; false when it is not finite. NaN is never above anything. */
+static bool find_best(const float *logits, uint32_t n, uint32_t *best)
+{
+    enum { LANES = 16 };
+    float max[LANES], top = -INFINITY;
+    uint32_t i = 0;
+
+    for (uint32_t k = 0; k < LANES; k++)
+        max[k] = -INFINITY;
+    for (; i + LANES <= n; i += LANES)
+        for (uint32_t k = 0; k < LANES; k++)
+            max[k] = logits[i + k] > max[k] ? logits[i + k] : max[k];
+    for (; i < n; i++)
+        max[0] = logits[i] > max[0] ? logits[i] : max[0];
+    for (uint32_t k = 0; k < LANES; k++)
+        top = max[k] > top ? max[k] : top;
+    if (isinf(top))
+        return false;
+    for (i = 0; logits[i] != top; i++)
+        ;
+    *best = i;
+    return true;
+}
+
 int sampler_apply(struct sampler *s, const float *logits, const uint64_t *mask, struct err *e)
 {
     struct cands *c = &s->c;
+    uint32_t best;
 
+    if (only_best(s, mask) && find_best(logits, s->spec.n_vocab, &best)) {
+        c->v[0] = (struct sampler_token){ best, logits[best], 1 };
+        c->n = 1;
+        return 0;
+    }
     load(c, logits, s->spec.n_vocab, mask);
     add_bias(s);
     if (c->impossible && c->v[cands_best(c)].logit == -INFINITY) {

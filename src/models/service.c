@@ -4,12 +4,14 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "base/clock.h"
-#include "base/map.h"
 #include "base/mem.h"
+#include "base/sha256.h"
 #include "chips/exec.h"
+#include "chips/kv_layout.h"
 #include "models/service_internal.h"
 
 #define DEFAULT_CTX     4096u
@@ -19,6 +21,7 @@
 #define DEFAULT_DRAFT   8u
 #define DEFAULT_QUEUED  1024u
 #define DEFAULT_WAIT_NS UINT64_C(60000000000)
+#define DEFAULT_SPILL   (UINT64_C(4) << 30)
 #define DEFAULT_BYTES   (UINT64_C(1) << 30)
 #define MAX_QUEUED      (SCHED_MAX_REQS / 2)
 /* Fixed states are kept every so many tokens of a long prompt. */
@@ -54,6 +57,7 @@ static int fill_opts(const struct model *m, const struct service_opts *in, struc
     o->max_draft = or_default(o->max_draft, DEFAULT_DRAFT);
     o->max_queued = or_default(o->max_queued, DEFAULT_QUEUED);
     o->max_wait_ns = o->max_wait_ns ? o->max_wait_ns : DEFAULT_WAIT_NS;
+    o->spill_bytes = o->spill_bytes ? o->spill_bytes : DEFAULT_SPILL;
     o->queue_bytes = o->queue_bytes ? o->queue_bytes : DEFAULT_BYTES;
     o->n_snapshots = or_default(o->n_snapshots, 2 * o->max_seqs);
     if (o->max_rows < o->max_seqs)
@@ -371,6 +375,44 @@ static void note_ends(struct service *s)
             s->end_bits[i / 64] |= UINT64_C(1) << i % 64;
 }
 
+/* Names what cached pages depend on beside tokens: the file, its layout in memory, the kernels.
+ * Stable from one start to the next, for the spill folder. */
+static void name_space(struct service *s)
+{
+    const struct gguf *g = model_gguf(s->model);
+    const struct kv_layout *layout = session_layout(s->session);
+    const struct model_facts *f = model_facts(s->model);
+    struct stat st = { 0 };
+    struct str name;
+
+    str_init(&name, 0);
+    (void)stat(gguf_path(g), &st);
+    str_printf(&name, "%s|%s|%s|%s|%s|%" PRIu64 "|%" PRIu64 "|%lld|%lld|%u|%u|%" PRIu64 "|%08x",
+               WATT_VERSION, gguf_path(g), f->arch, f->quant, session_exec_name(s->session),
+               f->n_params, f->tensor_bytes, (long long)st.st_size, (long long)st.st_mtime,
+               (unsigned)layout->k_dtype, (unsigned)layout->v_dtype, layout->page_bytes,
+               s->opts.session.isa_mask);
+    sha256(str_cstr(&name), name.len, s->space_key);
+    str_deinit(&name);
+}
+
+static int open_prefix(struct service *s, const struct kv_spec *kv, struct err *e)
+{
+    const struct service_opts *o = &s->opts;
+    const struct spill_spec spill = { .dir = o->spill_dir, .max_bytes = o->spill_bytes,
+                                      .page_bytes = kv->page_bytes,
+                                      .slot_bytes = kv->slot_floats * sizeof(float),
+                                      .page_tokens = KV_PAGE_TOKENS };
+    int rc = 0;
+
+    name_space(s);
+    if (o->no_prefix_cache || model_facts(s->model)->whole_inputs)
+        return 0;
+    if (o->spill_dir)
+        rc = spill_open(&s->spill, &spill, e);
+    return rc < 0 ? rc : prefix_open(&s->prefix, s->kv, 0, s->spill, e);
+}
+
 static int open_memory(struct service *s, struct err *e)
 {
     struct kv_spec spec;
@@ -378,8 +420,8 @@ static int open_memory(struct service *s, struct err *e)
 
     if (rc == 0)
         rc = kv_open(&s->kv, &spec, e);
-    if (rc == 0 && !s->opts.no_prefix_cache && !model_facts(s->model)->whole_inputs)
-        rc = prefix_open(&s->prefix, s->kv, 0, NULL, e);
+    if (rc == 0)
+        rc = open_prefix(s, &spec, e);
     if (rc < 0)
         return rc;
     s->mask_words = (s->width + 63) / 64;
@@ -452,7 +494,6 @@ int service_open(struct service **out, const struct model *m, const struct token
     (void)pthread_cond_init(&s->calm, NULL);
     (void)snprintf(s->name, sizeof s->name, "%s", opts && opts->name ? opts->name
                    : model_facts(m)->name[0] ? model_facts(m)->name : model_facts(m)->arch);
-    s->space_key = map_hash(gguf_path(model_gguf(m)), strlen(gguf_path(model_gguf(m))));
     rc = fill_opts(m, opts, &s->opts, e);
     if (rc == 0)
         rc = open_parts(s, e);
@@ -483,6 +524,7 @@ void service_close(struct service *s)
     service_metrics_close(s->metrics);
     drafter_close(s->drafter);
     prefix_close(s->prefix);
+    spill_close(s->spill);
     kv_close(s->kv);
     session_close(s->session);
     team_close(s->own_team);

@@ -11,6 +11,7 @@
 #include "infrastructure/kv.h"
 #include "infrastructure/prefix.h"
 #include "infrastructure/sched.h"
+#include "infrastructure/spill.h"
 #include "models/service.h"
 
 struct job;
@@ -73,12 +74,13 @@ struct service {
     struct team    *own_team, *team;
     struct kv      *kv;
     struct prefix  *prefix;
+    struct spill   *spill;
     struct sched   *sched;
     struct drafter *drafter;
     struct service_metrics *metrics;
     uint32_t        width, mask_words;
     uint64_t       *end_bits;       /* [mask_words] tokens that end an answer */
-    uint64_t        space_key;
+    uint8_t         space_key[32];  /* what cached pages depend on, but for tokens */
     struct session_memory memory;
 
     pthread_t       thread;

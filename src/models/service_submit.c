@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "base/map.h"
 #include "base/mem.h"
+#include "base/sha256.h"
 #include "models/service_internal.h"
 
 void service_request_init(struct service_request *r)
@@ -111,16 +111,17 @@ static void *copy_of(const void *from, size_t n, size_t size)
 
 static struct prefix_space space_of(const struct service *s, const struct service_request *r)
 {
-    struct { uint64_t key, adapter, half; uint8_t salt[SERVICE_MAX_SALT]; } id = {
-        s->space_key, r->adapter, 0, { 0 }
-    };
+    uint8_t digest[SHA256_BYTES];
     struct prefix_space space;
+    struct sha256 h;
 
+    sha256_init(&h);
+    sha256_add(&h, s->space_key, sizeof s->space_key);
+    sha256_add(&h, &r->adapter, sizeof r->adapter);
     if (r->salt.len > 0)
-        memcpy(id.salt, r->salt.data, r->salt.len);
-    space.id[0] = map_hash(&id, sizeof id);
-    id.half = 1 + r->salt.len;
-    space.id[1] = map_hash(&id, sizeof id);
+        sha256_add(&h, r->salt.data, r->salt.len);
+    sha256_end(&h, digest);
+    memcpy(space.id, digest, sizeof space.id);
     return space;
 }
 
