@@ -1,24 +1,24 @@
 /* pack_k.c: panels of the K types, superblocks of 256; layouts in layout.h. */
 #include "chips/cpu/pack_words.h"
 
-/* The eight 6-bit scales and minima in 12 bytes, each to a byte of its lane. */
-static inline void scales_of(uint8_t *sc, uint8_t *m, const uint8_t *s)
-{
-    for (unsigned j = 0; j < 4; j++) {
-        sc[PACK_ROWS * j] = s[j] & 63;
-        m[PACK_ROWS * j] = s[j + 4] & 63;
-        sc[PACK_ROWS * (j + 4)] = (uint8_t)((s[j + 8] & 15) | (s[j] >> 6 << 4));
-        m[PACK_ROWS * (j + 4)] = (uint8_t)(s[j + 8] >> 4 | (s[j + 4] >> 6 << 4));
-    }
-}
-
-/* d, dmin, scales: the first 16 bytes of a block of Q4_K and Q5_K. */
+/* The first 16 bytes of a block of Q4_K and Q5_K: d, dmin, and 12 bytes with eight 6-bit scales and
+ * minima, each of which gets a byte of its lane. */
 static inline void head(uint8_t *dst, const uint8_t *src, size_t stride)
 {
+    pack_v16 column[16], sc[8], m[8];
+    const pack_v16 *s = column + 4;
+
     pack_halves(dst + Q4_K_D, src, stride);
     pack_halves(dst + Q4_K_D + 32, src + 2, stride);
-    for (unsigned r = 0; r < PACK_ROWS; r++)
-        scales_of(dst + Q4_K_SC + r, dst + Q4_K_M + r, src + r * stride + 4);
+    pack_16x16(column, src, stride);
+    for (unsigned j = 0; j < 4; j++) {
+        sc[j] = s[j] & 63;
+        m[j] = s[j + 4] & 63;
+        sc[j + 4] = (s[j + 8] & 15) | (s[j] >> 6 << 4);
+        m[j + 4] = s[j + 8] >> 4 | (s[j + 4] >> 6 << 4);
+    }
+    memcpy(dst + Q4_K_SC, sc, sizeof sc);
+    memcpy(dst + Q4_K_M, m, sizeof m);
 }
 
 void pack_q4_k(uint8_t *dst, const uint8_t *src, size_t stride, size_t n)
@@ -74,14 +74,15 @@ void read_q5_k(float *out, const uint8_t *group, unsigned lane)
 void pack_q6_k(uint8_t *dst, const uint8_t *src, size_t stride, size_t n)
 {
     for (size_t g = 0; g < n; g++, dst += Q6_K_BYTES, src += 210) {
+        pack_v16 scales[16];
+
         for (unsigned r = 0; r < PACK_ROWS; r++) {
-            const uint8_t *s = src + r * stride;
-            const float d = half_at(s + 208);
+            const float d = half_at(src + r * stride + 208);
 
             memcpy(dst + Q6_K_D + 4 * r, &d, 4);
-            for (unsigned j = 0; j < 16; j++)
-                dst[Q6_K_SC + PACK_ROWS * j + r] = s[192 + j];
         }
+        pack_16x16(scales, src + 192, stride);
+        memcpy(dst + Q6_K_SC, scales, sizeof scales);
         for (unsigned h = 0; h < 2; h++) {
             uint8_t *half = dst + Q6_K_Q + Q6_K_HALF * h;
 
