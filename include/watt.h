@@ -303,6 +303,45 @@ WATT_API int watt_generate(struct watt_session *s, struct watt_sampler *sampler,
                            const struct watt_generate_options *options,
                            struct watt_generate_result *result, struct watt_error_info *e);
 
+/* ---- embeddings ---- */
+
+/* A model opened for vectors of texts, or for scores of documents; one owner thread. */
+struct watt_embedder;
+
+/* How a text's tokens become one vector: docs/embed.md. */
+enum watt_pooling {
+    WATT_POOLING_DEFAULT,   /* as the file says */
+    WATT_POOLING_MEAN, WATT_POOLING_CLS, WATT_POOLING_LAST,
+    WATT_POOLING_RANK       /* the classification head of a cross-encoder: for watt_rerank */
+};
+
+/* All zeros but `size` are the defaults; NULL in place of the struct, too. */
+struct watt_embedder_options {
+    size_t            size;         /* sizeof(struct watt_embedder_options) */
+    enum watt_pooling pooling;
+    int               raw;          /* 1: vectors as the model gives them, not of length 1 */
+    int               truncate;     /* 1: longer texts lose their end; else WATT_ELIMIT */
+    uint32_t          max_tokens;   /* of one text; 0: as trained, at most 8,192 */
+    uint32_t          n_dims;       /* keep the first so many numbers; 0: all */
+    uint32_t          n_threads;    /* 0: all processors this process may use */
+    const char       *isa;          /* as in watt_model_options */
+};
+
+WATT_API int  watt_embedder_open(struct watt_embedder **out, const char *path,
+                                 const struct watt_embedder_options *options,
+                                 struct watt_error_info *e);
+WATT_API void watt_embedder_close(struct watt_embedder *x);
+/* Numbers of one vector. */
+WATT_API uint32_t watt_embedder_width(const struct watt_embedder *x);
+/* out: [n][watt_embedder_width]; texts are UTF-8. n_tokens: of all texts, may be NULL.
+ * WATT_ELIMIT names the text that is too long. */
+WATT_API int watt_embed(struct watt_embedder *x, const char *const *texts, size_t n, float *out,
+                        uint64_t *n_tokens, struct watt_error_info *e);
+/* scores: [n] how well each document answers the query, higher is better. WATT_EINVAL unless
+ * opened with WATT_POOLING_RANK. */
+WATT_API int watt_rerank(struct watt_embedder *x, const char *query, const char *const *documents,
+                         size_t n, float *scores, uint64_t *n_tokens, struct watt_error_info *e);
+
 #ifdef __cplusplus
 }
 #endif

@@ -13,6 +13,7 @@
 #include "models/embed_pair.h"
 #include "spawn.h"
 #include "tiny_bert.h"
+#include "watt.h"
 
 enum { EMBD = TINY_BERT_EMBD };
 
@@ -471,6 +472,38 @@ static void test_out_of_memory(void **state)
 }
 #endif
 
+/* ---- the public interface ---- */
+
+static void test_api(void **state)
+{
+    struct embedder *own = open_with(plain, (struct embedder_opts){ 0 });
+    const struct watt_embedder_options rank = { .size = sizeof rank, .pooling = WATT_POOLING_RANK };
+    static const char *const docs[] = { "cde", "the end .", "a" };
+    struct watt_embedder *x = NULL;
+    struct watt_error_info e = { 0 };
+    float out[N_TEXTS * EMBD], scores[3];
+    uint64_t n = 0;
+
+    (void)state;
+    run_ok(own, texts, N_TEXTS, &a);
+    assert_int_equal(watt_embedder_open(&x, plain, NULL, &e), 0);
+    assert_int_equal(watt_embedder_width(x), EMBD);
+    assert_int_equal(watt_embed(x, texts, N_TEXTS, out, &n, &e), 0);
+    for (size_t i = 0; i < N_TEXTS; i++)
+        assert_memory_equal(out + i * EMBD, a.rows[i], EMBD * sizeof *out);
+    assert_int_equal(watt_rerank(x, "ab", docs, 3, scores, NULL, &e), WATT_EINVAL);
+    assert_int_equal(e.code, WATT_EINVAL);
+    watt_embedder_close(x);
+    assert_int_equal(watt_embedder_open(&x, plain, &rank, &e), WATT_ENOTSUP);
+    assert_int_equal(watt_embedder_open(&x, headed, &rank, &e), 0);
+    assert_int_equal(watt_rerank(x, "ab", docs, 3, scores, &n, &e), 0);
+    assert_int_equal(n, 8 + 12 + 6);
+    watt_embedder_close(x);
+    watt_embedder_close(NULL);
+    assert_int_equal(watt_embed(NULL, texts, 1, out, NULL, NULL), WATT_EINVAL);
+    embedder_close(own);
+}
+
 /* ---- the command ---- */
 
 static struct spawned r;
@@ -570,6 +603,7 @@ int main(void)
 #ifdef WATT_FAULTS
         cmocka_unit_test(test_out_of_memory),
 #endif
+        cmocka_unit_test(test_api),
         cmocka_unit_test(test_command_json),
         cmocka_unit_test(test_command_raw),
         cmocka_unit_test(test_command_rerank),
