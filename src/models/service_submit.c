@@ -53,8 +53,8 @@ static int check(const struct service *s, const struct service_request *r, struc
     if (r->n_stops > 0 && !s->tok)
         return err_set(e, WATT_ENOTSUP, "stop strings for a model without a vocabulary");
     if (!logits && (!r->prompt_only || r->prompt_logprobs))
-        return err_set(e, WATT_ENOTSUP, "%s gives no next-token logits: it does not generate text",
-                       f->arch);
+        return err_set(e, WATT_ENOTSUP, "%s gives no next-token logits: a service makes no answers "
+                       "with it", f->arch);
     if (r->prompt_only && (r->mask || r->n_choices > 1))
         return err_set(e, WATT_EINVAL, "choices or a grammar for a request without answer");
     rc = check_ids("token", r->tokens, r->n_tokens, f->n_vocab, e);
