@@ -93,7 +93,8 @@ ALWAYS_INLINE void q6_half(__m512i *s, const struct cursor *c, const uint8_t *l,
         const unsigned k = 4 * half + i;
         const __m512i v = load512(l + 64 * k), u = load512(h + 64 * k);
         const __m512i nibble = j < 2 ? _mm512_slli_epi16(v, 2) : _mm512_srli_epi16(v, 2);
-        const __m512i pair = j < 3 ? _mm512_slli_epi16(u, (int)(6 - 2 * j)) : u;
+        const __m512i pair = j == 0 ? _mm512_slli_epi16(u, 6) : j == 1 ? _mm512_slli_epi16(u, 4)
+                           : j == 2 ? _mm512_slli_epi16(u, 2) : u;
 
         dot(s, _mm512_and_si512(_mm512_ternarylogic_epi32(top, pair, nibble, 0xCA), six), c->q, k,
             R);
@@ -126,7 +127,8 @@ ALWAYS_INLINE void q6_pair(__m512i (*s)[2], __m512i u, __m512i v, const int8_t *
                            const unsigned j, const unsigned i)
 {
     const __m512i top = _mm512_set1_epi8((char)0xC0), six = _mm512_set1_epi8((char)0xFC);
-    const __m512i lo = _mm512_ternarylogic_epi32(top, _mm512_slli_epi16(u, (int)(6 - 2 * j)),
+    const __m512i lo = _mm512_ternarylogic_epi32(top, j ? _mm512_slli_epi16(u, 4)
+                                                      : _mm512_slli_epi16(u, 6),
                                                  _mm512_slli_epi16(v, 2), 0xCA);
     const __m512i hi = _mm512_ternarylogic_epi32(top, j ? u : _mm512_slli_epi16(u, 2),
                                                  _mm512_srli_epi16(v, 2), 0xCA);
