@@ -55,7 +55,7 @@ static void start(struct server *s, const char *const *more)
         len++;
     }
     (void)close(fds[0]);
-    s->port = (uint16_t)atoi(strrchr(line, ':') + 1);
+    s->port = (uint16_t)strtol(strrchr(line, ':') + 1, NULL, 10);
     assert_true(s->port > 0);
 }
 
@@ -132,7 +132,7 @@ static int hear(int fd)
         }
         answer[out] = '\0';
     }
-    return atoi(head + strlen("HTTP/1.1 "));
+    return (int)strtol(head + strlen("HTTP/1.1 "), NULL, 10);
 }
 
 static void say_post(int fd, const char *body)
@@ -260,12 +260,13 @@ static void errors_name_the_field(void **state)
 
 static void too_long_for_the_context(void **state)
 {
-    char body[4096] = "{\"prompt\":[";
+    char body[4096];
+    size_t n = (size_t)snprintf(body, sizeof body, "{\"prompt\":[");
 
     (void)state;
     for (int i = 0; i < 300; i++)
-        strcat(body, "7,");
-    strcat(body, "7]}");
+        n += (size_t)snprintf(body + n, sizeof body - n, "7,");
+    (void)snprintf(body + n, sizeof body - n, "7]}");
     assert_int_equal(post("/v1/completions", body), 400);
     assert_non_null(strstr(answer, "context_length_exceeded"));
 }

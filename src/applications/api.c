@@ -48,7 +48,7 @@ void api_error(struct api_call *c, int status, const char *type, const char *cod
     vsnprintf(message, sizeof message, fmt, args);
     va_end(args);
     if (!utf8_valid(message, strlen(message)))
-        strcpy(message, "invalid request");
+        (void)snprintf(message, sizeof message, "invalid request");
     api_json(c, status, json_pack("{s:{s:s,s:s,s:s?,s:s?}}", "error", "message", message, "type",
                                   type, "param", param, "code", code));
 }
@@ -117,12 +117,12 @@ static void common_headers(struct api_call *c)
     for (const char *p = given; ok && *p; p++)
         ok = *p > ' ' && *p < 127;
     if (ok) {
-        strcpy(c->request_id, given);
+        (void)snprintf(c->request_id, sizeof c->request_id, "%s", given);
     } else {
         char id[API_ID_BYTES];
 
         api_new_id(c->s, "req_", id);
-        strcpy(c->request_id, id);
+        (void)snprintf(c->request_id, sizeof c->request_id, "%s", id);
     }
     http_add_header(c->x, "X-Request-Id", c->request_id);
     if (c->s->cors) {

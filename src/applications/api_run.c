@@ -209,7 +209,7 @@ static struct api_run *run_open(struct api_call *c, const struct api_options *o,
     r->n_top = o->n_top;
     r->echo = o->echo;
     r->created = (int64_t)time(NULL);
-    strcpy(r->request_id, c->request_id);
+    memcpy(r->request_id, c->request_id, sizeof r->request_id);
     api_new_id(c->s, id_prefix, r->id);
     str_init(&r->prompt, 0);
     str_append(&r->prompt, prompt.data, prompt.len);

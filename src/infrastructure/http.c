@@ -102,7 +102,7 @@ static void peer_name(struct http_exchange *x)
     if (!a || getnameinfo(a, a->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6)
                                                       : sizeof(struct sockaddr_in),
                           x->peer, sizeof x->peer, NULL, 0, NI_NUMERICHOST) != 0)
-        strcpy(x->peer, "-");
+        memcpy(x->peer, "-", 2);
 }
 
 static struct http_exchange *exchange_new(struct http_server *s, struct MHD_Connection *conn,

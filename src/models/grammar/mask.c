@@ -139,7 +139,7 @@ static bool put_confs(struct grammar_masks *m, uint32_t at, const struct gss_con
     return true;
 }
 
-static bool put_exit(struct grammar_masks *m, uint32_t node)
+static bool leaves_at(struct grammar_masks *m, uint32_t node)
 {
     if (m->n_exits == m->cap_exits) {
         const uint32_t cap = m->cap_exits ? m->cap_exits * 2 : 256;
@@ -226,7 +226,7 @@ static bool walk(struct grammar_masks *m, struct gss *s, uint32_t from, uint32_t
         }
         if (node->token >= 0)
             allow(m, node->token);
-        if (s->at_open && node->skip > i + 1 && !put_exit(m, i))
+        if (s->at_open && node->skip > i + 1 && !leaves_at(m, i))
             return false;
         i = s->n_work == 0 ? node->skip : i + 1;
     }
@@ -370,7 +370,7 @@ static struct entry *compute(struct grammar_masks *m, uint64_t hash, const uint3
             const uint32_t at = up->data[up->n_key + i];
 
             m->frames[m->t->nodes[at].depth] = f;
-            ok = (!through || put_exit(m, at)) && walk(m, s, at + 1, m->t->nodes[at].skip);
+            ok = (!through || leaves_at(m, at)) && walk(m, s, at + 1, m->t->nodes[at].skip);
         }
     }
     m->stats.n_walks++;

@@ -42,7 +42,7 @@ static int read_decimal(struct schema *s, const json_t *at, const json_t *value,
     for (const char *c = text + d->negative; c < e10; c++)
         if (*c != '.')
             digits[n++] = *c;
-    exponent = atoi(e10 + 1);
+    exponent = (int)strtol(e10 + 1, NULL, 10);
     point = exponent + 1;               /* digits before the point */
     if (point > MAX_DIGITS || n - point > MAX_DIGITS)
         return schema_refuse(s, at, WATT_ELIMIT, "number with too many digits");
