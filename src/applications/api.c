@@ -38,6 +38,24 @@ void api_json(struct api_call *c, int status, json_t *body)
     json_decref(body);
 }
 
+static json_t *openai_error(int status, const char *type, const char *code, const char *param,
+                            const char *message)
+{
+    (void)status;
+    return json_pack("{s:{s:s,s:s,s:s?,s:s?}}", "error", "message", message, "type", type, "param",
+                     param, "code", code);
+}
+
+json_t *api_error_body(const struct http_exchange *x, int status, const char *type,
+                       const char *code, const char *param, const char *message)
+{
+    const struct api_shape *shape = api_shapes;
+
+    while (shape->prefix && strncmp(http_path(x), shape->prefix, strlen(shape->prefix)) != 0)
+        shape++;
+    return (shape->prefix ? shape->error : openai_error)(status, type, code, param, message);
+}
+
 void api_error(struct api_call *c, int status, const char *type, const char *code,
                const char *param, const char *fmt, ...)
 {
@@ -49,8 +67,7 @@ void api_error(struct api_call *c, int status, const char *type, const char *cod
     va_end(args);
     if (!utf8_valid(message, strlen(message)))
         (void)snprintf(message, sizeof message, "invalid request");
-    api_json(c, status, json_pack("{s:{s:s,s:s,s:s?,s:s?}}", "error", "message", message, "type",
-                                  type, "param", param, "code", code));
+    api_json(c, status, api_error_body(c->x, status, type, code, param, message));
 }
 
 void api_fail(struct api_call *c, const char *param, const struct err *e)
@@ -128,7 +145,8 @@ static void common_headers(struct api_call *c)
     if (c->s->cors) {
         http_add_header(c->x, "Access-Control-Allow-Origin", c->s->cors);
         http_add_header(c->x, "Access-Control-Allow-Headers",
-                        "Authorization, Content-Type, X-Request-Id, x-api-key");
+                        "Authorization, Content-Type, X-Request-Id, x-api-key, anthropic-version, "
+                        "anthropic-beta, anthropic-dangerous-direct-browser-access");
         http_add_header(c->x, "Access-Control-Allow-Methods", "GET, POST, OPTIONS");
     }
 }

@@ -61,7 +61,18 @@ struct api_route {
     const char *summary;                /* for the OpenAPI document */
 };
 extern const struct api_route *const api_routes[];      /* tables, each NULL-ended; then NULL */
-extern const struct api_route api_openai_routes[], api_ops_routes[];
+extern const struct api_route api_anthropic_routes[], api_openai_routes[], api_ops_routes[];
+
+/* The body of an error; code and param may be NULL. */
+typedef json_t *api_error_fn(int status, const char *type, const char *code, const char *param,
+                             const char *message);
+/* Whose shape errors have, by what the path begins with; the first that fits, else OpenAI's. */
+struct api_shape {
+    const char   *prefix;
+    api_error_fn *error;
+};
+extern const struct api_shape api_shapes[];             /* ended by a NULL prefix */
+api_error_fn api_anthropic_error;
 
 /* The server's door. */
 void api_request(void *server, struct http_exchange *x);
@@ -73,9 +84,11 @@ void api_ended(void *server, const struct http_exchange *x, int status, uint64_t
 
 /* Takes the reference over. */
 void api_json(struct api_call *c, int status, json_t *body);
-/* An error in OpenAI's shape; param may be NULL. */
+/* An error in the shape of the path's API; code and param may be NULL. */
 void api_error(struct api_call *c, int status, const char *type, const char *code,
                const char *param, const char *fmt, ...) PRINTF_LIKE(6, 7);
+json_t *api_error_body(const struct http_exchange *x, int status, const char *type,
+                       const char *code, const char *param, const char *message);
 /* A failure of ours or of the request, by its code: 400, 404, 429, 500, 501, 503. */
 void api_fail(struct api_call *c, const char *param, const struct err *e);
 /* "chatcmpl-" and so on. */
@@ -116,7 +129,10 @@ struct api_choice {
     struct str   reasoning, answer;     /* whole, also when streamed */
     json_t      *logprobs;              /* list of the surface's entries, NULL: none wanted */
     enum service_finish finish;
+    int32_t      stop_index;            /* of the run's stop strings, or -1 */
+    int32_t      last_id;               /* of the token whose text is told; the end: -1 */
     bool         done, begun;
+    uint32_t     block, n_blocks;       /* the surface's own */
     struct service_usage usage;
     struct service_times times;
 };
@@ -129,7 +145,10 @@ struct api_frame {
     void (*stream_done)(struct api_run *r);                     /* the stream's last words */
     json_t *(*whole)(struct api_run *r);                        /* the answer, not streamed */
     json_t *(*logprob)(struct api_run *r, const struct service_event *ev);
+    /* Streamed, after each step of the prompt; NULL: nobody asks. */
+    void (*progress)(struct api_run *r, const struct service_event *ev);
     const char *stream_type;
+    bool typed;                         /* every event is named by its "type" */
 };
 
 struct api_run {
@@ -143,6 +162,7 @@ struct api_run {
     bool        begun;                  /* the stream */
     uint32_t    n, n_top, n_prompt;
     struct str  prompt;                 /* as text: echo, and whether it opens reasoning */
+    json_t     *stops;                  /* list of strings */
     bool        echo;
     atomic_uint refs;
     atomic_bool over;
@@ -154,9 +174,11 @@ struct api_run {
 /* Runs ids as a prompt; `prompt` is its text. Answers, now or later, whatever happens. */
 void api_generate(struct api_call *c, struct api_options *o, const struct api_frame *frame,
                   const char *id_prefix, const struct tokens *ids, struct sv prompt);
-/* Writes one event of a stream: "data: " and JSON; takes the reference. */
+/* Writes one event of a stream: "data: " and JSON, or a line of JSON when the stream's type is no
+ * text/event-stream; takes the reference. */
 void api_event(struct api_run *r, json_t *j);
 struct service_usage api_usage(const struct api_run *r);        /* of all choices */
 json_t *api_openai_usage(const struct api_run *r);
+json_t *api_text(struct sv s);
 
 #endif

@@ -37,11 +37,6 @@ static const char *finish_reason(const struct api_choice *x)
     return x->finish == SERVICE_LENGTH ? "length" : x->finish == SERVICE_STOP ? "stop" : "abort";
 }
 
-static json_t *text_of(struct sv s)
-{
-    return json_stringn(s.len ? s.data : "", s.len);
-}
-
 /* JSON has no infinities. */
 static double bounded(float logprob)
 {
@@ -99,11 +94,11 @@ static void chat_delta(struct api_run *r, uint32_t i, struct sv reasoning, struc
 
     chat_begin(r, i);
     if (reasoning.len) {
-        json_object_set_new(delta, "reasoning_content", text_of(reasoning));
-        json_object_set_new(delta, "reasoning", text_of(reasoning));
+        json_object_set_new(delta, "reasoning_content", api_text(reasoning));
+        json_object_set_new(delta, "reasoning", api_text(reasoning));
     }
     if (answer.len)
-        json_object_set_new(delta, "content", text_of(answer));
+        json_object_set_new(delta, "content", api_text(answer));
     if (x->logprobs && json_array_size(x->logprobs)) {
         logprobs = json_pack("{s:o}", "content", x->logprobs);
         x->logprobs = json_array();
@@ -133,11 +128,11 @@ static json_t *chat_whole(struct api_run *r)
     for (uint32_t i = 0; i < r->n; i++) {
         struct api_choice *x = &r->choices[i];
         json_t *message = json_pack("{s:s,s:o}", "role", "assistant", "content",
-                                    text_of(sv_of(&x->answer)));
+                                    api_text(sv_of(&x->answer)));
 
         if (x->reasoning.len) {
-            json_object_set_new(message, "reasoning_content", text_of(sv_of(&x->reasoning)));
-            json_object_set_new(message, "reasoning", text_of(sv_of(&x->reasoning)));
+            json_object_set_new(message, "reasoning_content", api_text(sv_of(&x->reasoning)));
+            json_object_set_new(message, "reasoning", api_text(sv_of(&x->reasoning)));
         }
         json_array_append_new(choices, json_pack("{s:i,s:o,s:o,s:s}", "index", (int)i, "message",
             message, "logprobs", x->logprobs ? json_pack("{s:O}", "content", x->logprobs)
@@ -194,7 +189,7 @@ static json_t *text_chunk(const struct api_run *r, uint32_t i, struct sv text, c
 {
     return json_pack("{s:s,s:s,s:I,s:s,s:[{s:i,s:o,s:n,s:o}]}", "id", r->id, "object",
                      "text_completion", "created", (json_int_t)r->created, "model", r->s->name,
-                     "choices", "index", (int)i, "text", text_of(text), "logprobs",
+                     "choices", "index", (int)i, "text", api_text(text), "logprobs",
                      "finish_reason", reason ? json_string(reason) : json_null());
 }
 
@@ -257,7 +252,7 @@ static json_t *text_whole(struct api_run *r)
             str_append(&text, r->prompt.data, r->prompt.len);
         str_append(&text, x->answer.data, x->answer.len);
         json_array_append_new(choices, json_pack("{s:i,s:o,s:o,s:s}", "index", (int)i, "text",
-            text_of(sv_of(&text)), "logprobs", x->logprobs ? text_logprobs(r, x->logprobs)
+            api_text(sv_of(&text)), "logprobs", x->logprobs ? text_logprobs(r, x->logprobs)
                                                            : json_null(),
             "finish_reason", finish_reason(x)));
         str_deinit(&text);

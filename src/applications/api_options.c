@@ -113,7 +113,8 @@ static int read_stops(const struct json_place *at, struct api_options *o, struct
 {
     struct json_place p;
     size_t n;
-    int rc = json_find(at, "stop", &p, e);
+    char key[48];
+    int rc = find_alias(at, "stop|stop_sequences", key, &p, e);
 
     if (rc < 0 || !p.value)
         return rc;

@@ -2,7 +2,13 @@
 #include "applications/api.h"
 
 const struct api_route *const api_routes[] = {
+    api_anthropic_routes,
     api_openai_routes,
     api_ops_routes,
     NULL
+};
+
+const struct api_shape api_shapes[] = {
+    { "/v1/messages", api_anthropic_error },
+    { 0 }
 };

@@ -20,6 +20,7 @@ static void run_unref(struct api_run *r)
         json_decref(r->choices[i].logprobs);
     }
     str_deinit(&r->prompt);
+    json_decref(r->stops);
     mem_free(r);
 }
 
@@ -34,21 +35,29 @@ static void on_abort(void *ctx)
 void api_event(struct api_run *r, json_t *j)
 {
     const bool sse = strncmp(r->frame->stream_type, "text/event-stream", 17) == 0;
+    const char *name = r->frame->typed ? json_string_value(json_object_get(j, "type")) : NULL;
     const size_t n = j ? json_dumpb(j, NULL, 0, JSON_FLAGS) : 0;
-    char *text = n ? mem_alloc(n + 16) : NULL;
-    size_t at = 0;
+    struct str s;
 
-    if (text) {
-        if (sse) {
-            memcpy(text, "data: ", 6);
-            at = 6;
-        }
-        at += json_dumpb(j, text + at, n, JSON_FLAGS);
-        memcpy(text + at, "\n\n", 2);
-        (void)http_write(r->x, text, at + (sse ? 2 : 1));    /* who is gone was told: on_abort */
+    str_init(&s, 0);
+    if (n > 0 && str_reserve(&s, n + 64)) {
+        if (name)
+            str_printf(&s, "event: %s\n", name);
+        if (sse)
+            str_puts(&s, "data: ");
+        if (str_reserve(&s, n + 3))
+            s.len += json_dumpb(j, s.data + s.len, n, JSON_FLAGS);
+        str_puts(&s, sse ? "\n\n" : "\n");
+        if (str_ok(&s))
+            (void)http_write(r->x, s.data, s.len);      /* who is gone was told: on_abort */
     }
-    mem_free(text);
+    str_deinit(&s);
     json_decref(j);
+}
+
+json_t *api_text(struct sv s)
+{
+    return json_stringn(s.len ? s.data : "", s.len);
 }
 
 struct service_usage api_usage(const struct api_run *r)
@@ -102,8 +111,7 @@ static void add_text(struct api_run *r, uint32_t i, struct sv text, bool end)
 static void finish(struct api_run *r)
 {
     if (r->failed) {
-        json_t *j = json_pack("{s:{s:s,s:s,s:n,s:n}}", "error", "message", r->error.msg, "type",
-                              "server_error", "param", "code");
+        json_t *j = api_error_body(r->x, 500, "server_error", NULL, NULL, r->error.msg);
 
         if (r->begun) {
             api_event(r, j);
@@ -132,10 +140,13 @@ static void on_event(void *ctx, const struct service_event *ev)
     struct api_run *r = ctx;
     struct api_choice *c = &r->choices[ev->choice];
 
-    if (r->stream && !r->begun && (ev->kind == SERVICE_TOKEN || ev->finish != SERVICE_ERROR)) {
+    if (r->stream && !r->begun && (ev->kind != SERVICE_DONE || ev->finish != SERVICE_ERROR)) {
         r->begun = true;
         http_stream(r->x, 200, r->frame->stream_type);
     }
+    c->last_id = ev->kind == SERVICE_TOKEN ? ev->id : -1;
+    if (ev->kind == SERVICE_PROGRESS && r->frame->progress && !r->failed)
+        r->frame->progress(r, ev);
     if (ev->kind == SERVICE_TOKEN) {
         if (ev->has_logprob && c->logprobs && r->frame->logprob)
             json_array_append_new(c->logprobs, r->frame->logprob(r, ev));
@@ -147,6 +158,7 @@ static void on_event(void *ctx, const struct service_event *ev)
     add_text(r, ev->choice, ev->text, true);
     c->done = true;
     c->finish = ev->finish;
+    c->stop_index = ev->stop_index;
     c->usage = ev->usage;
     c->times = ev->times;
     if (ev->finish == SERVICE_ERROR && !r->failed) {
@@ -213,6 +225,9 @@ static struct api_run *run_open(struct api_call *c, const struct api_options *o,
     api_new_id(c->s, id_prefix, r->id);
     str_init(&r->prompt, 0);
     str_append(&r->prompt, prompt.data, prompt.len);
+    r->stops = json_array();
+    for (size_t i = 0; i < o->n_stops; i++)
+        (void)json_array_append_new(r->stops, json_string(o->stops[i]));
     for (; r->n < o->n; r->n++) {
         struct api_choice *x = &r->choices[r->n];
 
@@ -262,6 +277,7 @@ void api_generate(struct api_call *c, struct api_options *o, const struct api_fr
     q.salt = o->salt;
     q.no_cache = o->no_cache;
     q.speculate = o->speculate;
+    q.progress = o->stream && frame->progress;
     q.on_event = on_event;
     q.ctx = r;
     r->n_prompt = q.n_tokens;

@@ -360,11 +360,12 @@ static int serve(const struct cli *c, const void *options_)
 
 const struct cli_verb verb_serve = {
     .name = "serve",
-    .summary = "serve a model over HTTP to OpenAI's clients",
+    .summary = "serve a model over HTTP to the clients of the usual APIs",
     .usage = "MODEL",
     .about = "Answers requests of many clients at once: /v1/chat/completions, /v1/completions,\n"
              "/v1/models, with streams, tools in the prompt, grammars (response_format,\n"
-             "structured_outputs), log probabilities; /health, /metrics, /openapi.json.\n"
+             "structured_outputs), log probabilities; Anthropic's /v1/messages; /health,\n"
+             "/metrics, /openapi.json.\n"
              "\n"
              "Prompts that begin alike are computed once. Answers are the same bits alone and\n"
              "under load. What can't fit is refused: 400 if never, 429 if not now.\n"

@@ -1,0 +1,256 @@
+/* test_serve_apis.c: the other APIs of `watt serve`: each one's requests, streams and errors. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "serve_rig.h"
+
+/* A value by its way, "content.0.text"; NULL: not there. */
+static const json_t *at(const json_t *j, const char *way)
+{
+    char key[64];
+
+    while (j && *way) {
+        const size_t n = strcspn(way, ".");
+
+        (void)snprintf(key, sizeof key, "%.*s", (int)n, way);
+        j = json_is_array(j) ? json_array_get(j, strtoul(key, NULL, 10)) : json_object_get(j, key);
+        way += n + (way[n] == '.');
+    }
+    return j;
+}
+
+static const char *text_at(const json_t *j, const char *way)
+{
+    const char *s = json_string_value(at(j, way));
+
+    if (!s)
+        fail_msg("%s is no string in %s", way, answer);
+    return s ? s : "";
+}
+
+static long long int_at(const json_t *j, const char *way)
+{
+    if (!json_is_integer(at(j, way)))
+        fail_msg("%s is no integer in %s", way, answer);
+    return json_integer_value(at(j, way));
+}
+
+struct wrong { const char *path, *body; int status; const char *needle; };
+
+static void refuses(const struct wrong *cases, size_t n, const char *shape)
+{
+    for (size_t i = 0; i < n; i++) {
+        const int status = post(cases[i].path, cases[i].body);
+
+        if (status != cases[i].status || !strstr(answer, cases[i].needle) ||
+            strncmp(answer, shape, strlen(shape)) != 0)
+            fail_msg("%s %s: %d %s", cases[i].path, cases[i].body, status, answer);
+    }
+}
+
+/* ---- Anthropic ---- */
+
+#define SAY_HI "\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"
+
+/* The order of events, and the text of their deltas. */
+static void read_events(char *order, char *text, size_t cap, json_t **start, json_t **last)
+{
+    size_t n = 0, len = 0;
+
+    order[0] = text[0] = '\0';
+    *start = *last = NULL;
+    for (char *p = answer; (p = strstr(p, "event: ")); p += 7) {
+        char *data = strstr(p, "\ndata: "), *end = data ? strstr(data, "\n\n") : NULL;
+        const char *type, *t;
+        json_t *j;
+
+        assert_non_null(end);
+        j = json_loadb(data + 7, (size_t)(end - data - 7), 0, NULL);
+        type = json_string_value(json_object_get(j, "type"));
+        assert_non_null(type);
+        assert_int_equal(strncmp(p + 7, type, (size_t)(data - p - 7)), 0);
+        t = json_string_value(at(j, "delta.text"));
+        if (t)
+            len += (size_t)snprintf(text + len, cap - len, "%s", t);
+        if (strcmp(type, "ping") != 0 && (!t || n < 2 || strcmp(order + n - 2, "d ") != 0))
+            n += (size_t)snprintf(order + n, cap - n, "%s ",
+                                  t ? "d" : strcmp(type, "content_block_delta") == 0 ? "?" : type);
+        if (strcmp(type, "message_start") == 0)
+            *start = json_incref(j);
+        if (strcmp(type, "message_delta") == 0)
+            *last = json_incref(j);
+        json_decref(j);
+    }
+}
+
+static void messages_whole_and_streamed(void **state)
+{
+    static const char body[] = "{\"model\":\"tiny\",\"max_tokens\":12,\"temperature\":0,"
+        "\"ignore_eos\":true,\"system\":[{\"type\":\"text\",\"text\":\"x-anthropic-billing-header: cch=%d\"},"
+        "{\"type\":\"text\",\"text\":\"Be brief.\",\"cache_control\":{\"type\":\"ephemeral\"}}],"
+        "\"stream\":%s," SAY_HI "}";
+    char request[1024], whole[4096], order[4096], text[4096];
+    json_t *j, *first, *last;
+
+    (void)state;
+    (void)snprintf(request, sizeof request, body, 1, "false");
+    assert_int_equal(post("/v1/messages", request), 200);
+    j = parsed();
+    assert_string_equal(text_at(j, "type"), "message");
+    assert_string_equal(text_at(j, "role"), "assistant");
+    assert_string_equal(text_at(j, "content.0.type"), "text");
+    assert_string_equal(text_at(j, "stop_reason"), "max_tokens");
+    assert_true(json_is_null(at(j, "stop_sequence")));
+    assert_int_equal(int_at(j, "usage.output_tokens"), 12);
+    assert_true(int_at(j, "usage.input_tokens") > 0);
+    (void)snprintf(whole, sizeof whole, "%s", text_at(j, "content.0.text"));
+    json_decref(j);
+    (void)snprintf(request, sizeof request, body, 2, "true");   /* the mark changes nothing */
+    assert_int_equal(post("/v1/messages", request), 200);
+    assert_non_null(strstr(head, "text/event-stream"));
+    read_events(order, text, sizeof order, &first, &last);
+    assert_string_equal(order, "message_start content_block_start d content_block_stop "
+                               "message_delta message_stop ");
+    assert_string_equal(text, whole);
+    assert_int_equal(int_at(last, "usage.output_tokens"), 12);
+    assert_string_equal(text_at(last, "delta.stop_reason"), "max_tokens");
+    assert_true(int_at(last, "usage.cache_read_input_tokens") >= 0);
+    json_decref(first);
+    json_decref(last);
+}
+
+static void stop_sequences_are_told(void **state)
+{
+    char request[1024], whole[256], stop_at[3] = "";
+    json_t *j;
+
+    (void)state;
+    assert_int_equal(post("/v1/messages", "{\"max_tokens\":20,\"temperature\":0," SAY_HI "}"), 200);
+    j = parsed();
+    (void)snprintf(whole, sizeof whole, "%s", text_at(j, "content.0.text"));
+    json_decref(j);
+    for (size_t i = 1; whole[i] && !stop_at[0]; i++)    /* a letter that comes */
+        if ((whole[i] >= 'a' && whole[i] <= 'z') || (whole[i] >= 'A' && whole[i] <= 'Z'))
+            stop_at[0] = whole[i];
+    if (!stop_at[0])
+        skip();
+    (void)snprintf(request, sizeof request, "{\"max_tokens\":20,\"temperature\":0,"
+                   "\"stop_sequences\":[\"never this\",\"%s\"]," SAY_HI "}", stop_at);
+    assert_int_equal(post("/v1/messages", request), 200);
+    j = parsed();
+    assert_string_equal(text_at(j, "stop_reason"), "stop_sequence");
+    assert_string_equal(text_at(j, "stop_sequence"), stop_at);
+    json_decref(j);
+}
+
+static void tools_and_results_are_counted(void **state)
+{
+    static const char plain[] = "{" SAY_HI "}";
+    static const char rich[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"},"
+        "{\"role\":\"assistant\",\"content\":[{\"type\":\"thinking\",\"thinking\":\"hm\","
+        "\"signature\":\"\"},{\"type\":\"text\",\"text\":\"I look.\"},{\"type\":\"tool_use\",\"id\":"
+        "\"t1\",\"name\":\"look\",\"input\":{\"where\":\"here\"}}]},{\"role\":\"user\",\"content\":["
+        "{\"type\":\"tool_result\",\"tool_use_id\":\"t1\",\"content\":[{\"type\":\"text\",\"text\":"
+        "\"nothing\"}]},{\"type\":\"text\",\"text\":\"And now?\"}]}]}";
+    long long n;
+    json_t *j;
+
+    (void)state;
+    assert_int_equal(post("/v1/messages/count_tokens", plain), 200);
+    j = parsed();
+    n = int_at(j, "input_tokens");
+    json_decref(j);
+    assert_int_equal(post("/v1/messages/count_tokens", rich), 200);
+    j = parsed();
+    assert_true(int_at(j, "input_tokens") > n + 10);
+    json_decref(j);
+}
+
+/* A template that opens the reasoning: all that comes is reasoning. */
+static void start_thinking(struct server *s)
+{
+    static const char source[] = "{% for m in messages %}{{ m.content }}{% endfor %}<think>\n";
+    static char path[80];
+    const char *more[] = { "--template", path, NULL };
+    FILE *f;
+
+    (void)snprintf(path, sizeof path, "%s/think.jinja", tiny_dir);
+    f = fopen(path, "w");
+    assert_non_null(f);
+    assert_true(fputs(source, f) >= 0);
+    assert_int_equal(fclose(f), 0);
+    start(s, more);
+    (void)remove(path);
+}
+
+static void reasoning_is_a_block(void **state)
+{
+    static const char body[] = "{\"max_tokens\":9,\"temperature\":0,\"ignore_eos\":true,"
+                               "\"stream\":%s," SAY_HI "}";
+    char request[512], order[4096], text[4096];
+    json_t *j, *first, *last;
+    struct server s;
+
+    (void)state;
+    start_thinking(&s);
+    (void)snprintf(request, sizeof request, body, "false");
+    assert_int_equal(ask(&s, "POST", "/v1/messages", "", request), 200);
+    j = parsed();
+    assert_string_equal(text_at(j, "content.0.type"), "thinking");
+    assert_true(strlen(text_at(j, "content.0.thinking")) > 0);
+    json_decref(j);
+    (void)snprintf(request, sizeof request, body, "true");
+    assert_int_equal(ask(&s, "POST", "/v1/messages", "", request), 200);
+    read_events(order, text, sizeof order, &first, &last);
+    assert_non_null(strstr(answer, "\"thinking_delta\""));
+    assert_non_null(strstr(answer, "\"signature_delta\""));
+    assert_int_equal(strncmp(order, "message_start content_block_start ? ", 36), 0);
+    json_decref(first);
+    json_decref(last);
+    assert_int_equal(stop(&s), 0);
+}
+
+static void anthropic_errors(void **state)
+{
+    static const struct wrong cases[] = {
+        { "/v1/messages", "{\"max_tokens\":", 400, "request body" },
+        { "/v1/messages", "{" SAY_HI "}", 400, "max_tokens" },
+        { "/v1/messages", "{\"max_tokens\":0," SAY_HI "}", 400, "max_tokens" },
+        { "/v1/messages", "{\"max_tokens\":5}", 400, "messages" },
+        { "/v1/messages", "{\"max_tokens\":5,\"messages\":[]}", 400, "messages" },
+        { "/v1/messages", "{\"max_tokens\":5,\"messages\":[{\"role\":\"tool\",\"content\":\"\"}]}", 400,
+          "role" },
+        { "/v1/messages", "{\"max_tokens\":5,\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":"
+          "\"image\"}]}]}", 400, "image" },
+        { "/v1/messages", "{\"max_tokens\":5,\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":"
+          "\"tool_use\",\"name\":\"x\",\"input\":{}}]}]}", 400, "assistant" },
+        { "/v1/messages", "{\"max_tokens\":5,\"system\":7," SAY_HI "}", 400, "system" },
+        { "/v1/messages", "{\"max_tokens\":5,\"thinking\":{\"type\":\"much\"}," SAY_HI "}", 400,
+          "thinking" },
+        { "/v1/messages", "{\"max_tokens\":5,\"tool_choice\":{\"type\":\"any\"}," SAY_HI "}", 400,
+          "tool_choice" },
+        { "/v1/messages", "{\"max_tokens\":5,\"temperature\":\"x\"," SAY_HI "}", 400, "temperature" },
+        { "/v1/messages", "{\"max_tokens\":5,\"model\":\"claude\"," SAY_HI "}", 404,
+          "not_found_error" },
+        { "/v1/messages/batches", "{}", 404, "not_found_error" },
+    };
+
+    (void)state;
+    refuses(cases, sizeof cases / sizeof *cases, "{\"type\":\"error\",\"error\":{\"type\":");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(messages_whole_and_streamed),
+        cmocka_unit_test(stop_sequences_are_told),
+        cmocka_unit_test(tools_and_results_are_counted),
+        cmocka_unit_test(reasoning_is_a_block),
+        cmocka_unit_test(anthropic_errors),
+    };
+
+    return cmocka_run_group_tests_name("serve_apis", tests, group_up, group_down);
+}
