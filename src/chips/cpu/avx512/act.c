@@ -42,6 +42,108 @@ static inline struct block block_q8(int8_t *q, __m512 x0, __m512 x1)
     return b;
 }
 
+/* Sixteen blocks together: a block alone is a chain of reductions that the core waits for. */
+#define MANY 16
+
+/* Element 4l + i: OP over the four elements of lane l of v[i]. */
+#define DEFINE_LANES(NAME, OP)                                                         \
+    static inline __m512i NAME(const __m512i *v)                                       \
+    {                                                                                  \
+        const __m512i a = OP(_mm512_unpacklo_epi32(v[0], v[1]),                        \
+                             _mm512_unpackhi_epi32(v[0], v[1]));                       \
+        const __m512i b = OP(_mm512_unpacklo_epi32(v[2], v[3]),                        \
+                             _mm512_unpackhi_epi32(v[2], v[3]));                       \
+                                                                                       \
+        return OP(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));           \
+    }
+DEFINE_LANES(lanes_max, _mm512_max_epu32)
+DEFINE_LANES(lanes_add, _mm512_add_epi32)
+
+/* Of two results of lanes_max(): lanes 0 with 1 and 2 with 3, then those of the other. */
+static inline __m512i halves_max(__m512i a, __m512i b)
+{
+    return _mm512_max_epu32(_mm512_shuffle_i32x4(a, b, 0x88), _mm512_shuffle_i32x4(a, b, 0xDD));
+}
+
+/* The scales of sixteen blocks; NaN where a number is none. */
+static inline __m512 scales_of(const float *x)
+{
+    const __m512i abs_bits = _mm512_set1_epi32(0x7FFFFFFF), inf = _mm512_set1_epi32(0x7F800000);
+    __m512i m[4], a;
+
+#pragma GCC unroll 4
+    for (unsigned i = 0; i < 4; i++) {
+        __m512i v[4];
+
+#pragma GCC unroll 4
+        for (unsigned j = 0; j < 4; j++) {
+            const float *p = x + ACT_BLOCK * (4 * i + j);
+
+            v[j] = _mm512_max_epu32(_mm512_and_si512(_mm512_loadu_si512(p), abs_bits),
+                                    _mm512_and_si512(_mm512_loadu_si512(p + 16), abs_bits));
+        }
+        m[i] = lanes_max(v);
+    }
+    a = halves_max(halves_max(m[0], m[1]), halves_max(m[2], m[3]));
+    return _mm512_mask_mov_ps(_mm512_div_ps(_mm512_castsi512_ps(a), _mm512_set1_ps(127.0f)),
+                              _mm512_cmpge_epu32_mask(a, inf), _mm512_set1_ps(NAN));
+}
+
+/* Sixteen values over d, rounded; zeros unless d is above zero. */
+static inline __m128i sixteen_q8(const float *x, __m512 d)
+{
+    const __m512i lo = _mm512_set1_epi32(-127), hi = _mm512_set1_epi32(127);
+    const __mmask16 some = _mm512_cmp_ps_mask(d, _mm512_setzero_ps(), _CMP_GT_OQ);
+    const __m512i v = _mm512_maskz_cvtps_epi32(some, _mm512_div_ps(_mm512_loadu_ps(x), d));
+
+    return _mm512_cvtepi32_epi8(_mm512_max_epi32(_mm512_min_epi32(v, hi), lo));
+}
+
+/* Sums of the sixteen runs of 16 bytes at q, in order. */
+static inline __m512i sums16(const int8_t *q)
+{
+    const __m512i turn = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    __m512i v[4];
+
+#pragma GCC unroll 4
+    for (unsigned i = 0; i < 4; i++)
+        v[i] = _mm512_madd_epi16(_mm512_maddubs_epi16(_mm512_set1_epi8(1),
+                                                      _mm512_loadu_si512(q + 64 * i)),
+                                 _mm512_set1_epi16(1));
+    return _mm512_permutexvar_epi32(turn, lanes_add(v));
+}
+
+/* What stands beside a row's q, from some block on. */
+struct beside { float *d, *ds; int32_t *b32, *b16; };
+
+static inline void many_q8(int8_t *q, struct beside at, const float *x)
+{
+    const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28,
+                                           30);
+    const __m512i odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+    const __m512i zero = _mm512_setzero_si512();
+    const __m512 d = scales_of(x);
+    __m512i s0, s1, s;
+
+    _mm512_storeu_ps(at.d, d);
+#pragma GCC unroll 4
+    for (unsigned b = 0; b < MANY; b++) {
+        const __m512 db = _mm512_permutexvar_ps(_mm512_set1_epi32((int)b), d);
+
+        _mm_storeu_si128((__m128i *)(void *)(q + ACT_BLOCK * b), sixteen_q8(x + ACT_BLOCK * b, db));
+        _mm_storeu_si128((__m128i *)(void *)(q + ACT_BLOCK * b + 16),
+                         sixteen_q8(x + ACT_BLOCK * b + 16, db));
+    }
+    s0 = sums16(q);
+    s1 = sums16(q + 256);
+    s = _mm512_add_epi32(_mm512_permutex2var_epi32(s0, even, s1),
+                         _mm512_permutex2var_epi32(s0, odd, s1));
+    _mm512_storeu_ps(at.ds, _mm512_mul_ps(d, _mm512_cvtepi32_ps(s)));
+    _mm512_storeu_si512(at.b32, _mm512_slli_epi32(_mm512_sub_epi32(zero, s), 7));
+    _mm512_storeu_si512(at.b16, _mm512_slli_epi32(_mm512_sub_epi32(zero, s0), 7));
+    _mm512_storeu_si512(at.b16 + 16, _mm512_slli_epi32(_mm512_sub_epi32(zero, s1), 7));
+}
+
 void act_q8_avx512(void *out, const float *x, uint32_t n_in)
 {
     const struct act_parts at = act_parts(n_in);
@@ -50,9 +152,12 @@ void act_q8_avx512(void *out, const float *x, uint32_t n_in)
     int8_t *q = out;
     float *d = (void *)(row + at.d), *ds = (void *)(row + at.ds);
     int32_t *b32 = (void *)(row + at.b32), *b16 = (void *)(row + at.b16);
+    size_t b = 0;
 
     memset(row + ACT_BLOCK * n_blocks, 0, at.d - ACT_BLOCK * n_blocks);
-    for (size_t b = 0; b < n_blocks; b++, q += ACT_BLOCK, x += ACT_BLOCK) {
+    for (; (b + MANY) * ACT_BLOCK <= n_in; b += MANY, q += MANY * ACT_BLOCK, x += MANY * ACT_BLOCK)
+        many_q8(q, (struct beside){ d + b, ds + b, b32 + b, b16 + 2 * b }, x);
+    for (; b < n_blocks; b++, q += ACT_BLOCK, x += ACT_BLOCK) {
         const size_t left = n_in - b * ACT_BLOCK;
         struct block r;
 
