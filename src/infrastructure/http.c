@@ -489,13 +489,25 @@ static enum MHD_Result answer(struct http_exchange *x)
     return ok;
 }
 
+/* A NUL in a path would hide what stands behind it: it becomes a byte that no path has. */
+static size_t unescape(void *cls, struct MHD_Connection *conn, char *text)
+{
+    const size_t n = MHD_http_unescape(text);
+
+    (void)cls;
+    (void)conn;
+    for (size_t i = 0; i < n; i++)
+        if (text[i] == '\0')
+            text[i] = '\x01';
+    return n;
+}
+
 static enum MHD_Result on_access(void *cls, struct MHD_Connection *conn, const char *url,
                                  const char *method, const char *version, const char *data,
                                  size_t *size, void **con_cls)
 {
     struct http_exchange *x = *con_cls;
 
-    (void)version;
     if (!x) {
         const char *length;
 
@@ -503,6 +515,11 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *conn, const c
         if (!x)
             return MHD_NO;
         *con_cls = x;
+        if (strncmp(version, "HTTP/1.", 7) != 0) {      /* a line of something else */
+            x->asked = true;
+            refuse(x, MHD_HTTP_BAD_REQUEST, "this is not HTTP/1.1");
+            return answer(x);
+        }
         length = MHD_lookup_connection_value(conn, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
         if (length && strtoull(length, NULL, 10) > x->s->max_body) {
             x->asked = true;            /* before a byte of it is read */
@@ -608,6 +625,7 @@ static int start_daemon(struct http_server *s, const struct http_opts *o, struct
         MHD_OPTION_CONNECTION_MEMORY_LIMIT,
         o->max_header_bytes ? o->max_header_bytes : (size_t)64 << 10,
         MHD_OPTION_CONNECTION_TIMEOUT, o->idle_s ? o->idle_s : 60,
+        MHD_OPTION_UNESCAPE_CALLBACK, unescape, NULL,
         MHD_OPTION_NOTIFY_COMPLETED, on_completed, s, MHD_OPTION_ARRAY, more, MHD_OPTION_END);
     if (!s->daemon)
         return err_set(e, WATT_EIO, "http: the server does not start%s",
