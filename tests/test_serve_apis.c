@@ -242,6 +242,154 @@ static void anthropic_errors(void **state)
     refuses(cases, sizeof cases / sizeof *cases, "{\"type\":\"error\",\"error\":{\"type\":");
 }
 
+/* ---- Ollama ---- */
+
+/* Lines of a stream: their texts, and the last one. */
+static json_t *read_lines(const char *way, char *text, size_t cap, unsigned *n)
+{
+    json_t *j = NULL;
+    size_t len = 0;
+
+    *n = 0;
+    text[0] = '\0';
+    for (char *p = answer; *p; ++*n) {
+        char *end = strchr(p, '\n');
+
+        assert_non_null(end);
+        json_decref(j);
+        j = json_loadb(p, (size_t)(end - p), 0, NULL);
+        assert_true(json_is_object(j));
+        assert_int_equal(json_is_true(at(j, "done")), end[1] == '\0');
+        len += (size_t)snprintf(text + len, cap - len, "%s", text_at(j, way));
+        p = end + 1;
+    }
+    assert_true(*n > 1);
+    return j;
+}
+
+static void chats_and_generates(void **state)
+{
+    static const struct { const char *path, *body, *way; } apis[] = {
+        { "/api/chat", "{\"model\":\"tiny:latest\"," SAY_HI ",\"options\":{\"num_predict\":10,"
+          "\"temperature\":0,\"ignore_eos\":true,\"num_ctx\":64},\"keep_alive\":\"5m\"%s}",
+          "message.content" },
+        { "/api/generate", "{\"model\":\"tiny\",\"prompt\":\"hi\",\"system\":\"s\",\"options\":{"
+          "\"num_predict\":10,\"temperature\":0,\"ignore_eos\":true,\"repeat_last_n\":-1},"
+          "\"context\":[]%s}", "response" },
+        { "/api/generate", "{\"prompt\":\"hi\",\"raw\":true,\"options\":{\"num_predict\":10,"
+          "\"temperature\":0,\"ignore_eos\":true}%s}", "response" },
+    };
+    static const char *const times[] = { "total_duration", "load_duration", "prompt_eval_duration",
+                                         "eval_duration", "prompt_eval_count", "eval_count" };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof apis / sizeof *apis; i++) {
+        char request[1024], text[4096];
+        unsigned n;
+        json_t *j;
+
+        (void)snprintf(request, sizeof request, apis[i].body, "");
+        assert_int_equal(post(apis[i].path, request), 200);
+        assert_non_null(strstr(head, "application/x-ndjson"));
+        j = read_lines(apis[i].way, text, sizeof text, &n);
+        assert_string_equal(text_at(j, "done_reason"), "length");
+        for (size_t k = 0; k < sizeof times / sizeof *times; k++)
+            assert_true(int_at(j, times[k]) >= (k != 1));
+        assert_int_equal(int_at(j, "eval_count"), 10);
+        assert_true(int_at(j, "total_duration") >= int_at(j, "eval_duration"));
+        json_decref(j);
+        (void)snprintf(request, sizeof request, apis[i].body, ",\"stream\":false");
+        assert_int_equal(post(apis[i].path, request), 200);
+        j = parsed();
+        assert_string_equal(text_at(j, apis[i].way), text);
+        assert_true(json_is_true(at(j, "done")));
+        json_decref(j);
+    }
+}
+
+static void formats_and_thoughts(void **state)
+{
+    struct server s;
+    json_t *j;
+
+    (void)state;
+    assert_int_equal(post("/api/chat", "{" SAY_HI ",\"stream\":false,\"format\":{\"enum\":[\"a\","
+                          "\"b\"]},\"options\":{\"num_predict\":20}}"), 200);
+    j = parsed();
+    assert_true(strcmp(text_at(j, "message.content"), "\"a\"") == 0 ||
+                strcmp(text_at(j, "message.content"), "\"b\"") == 0);
+    assert_string_equal(text_at(j, "done_reason"), "stop");
+    json_decref(j);
+    start_thinking(&s);
+    assert_int_equal(ask(&s, "POST", "/api/chat", "", "{" SAY_HI ",\"stream\":false,\"think\":true,"
+                         "\"options\":{\"num_predict\":9,\"ignore_eos\":true,\"seed\":1}}"), 200);
+    j = parsed();
+    assert_true(strlen(text_at(j, "message.thinking")) > 0);
+    assert_string_equal(text_at(j, "message.content"), "");
+    json_decref(j);
+    assert_int_equal(stop(&s), 0);
+}
+
+static void ollama_shows_its_model(void **state)
+{
+    json_t *j;
+
+    (void)state;
+    assert_int_equal(ask(&shared_server, "GET", "/", "", ""), 200);
+    assert_string_equal(answer, "Ollama is running");
+    assert_int_equal(ask(&shared_server, "HEAD", "/", "", ""), 200);
+    assert_int_equal(ask(&shared_server, "GET", "/api/tags", "", ""), 200);
+    j = parsed();
+    assert_string_equal(text_at(j, "models.0.model"), "tiny");
+    assert_int_equal(strlen(text_at(j, "models.0.digest")), 64);
+    assert_true(int_at(j, "models.0.size") > 0);
+    assert_string_equal(text_at(j, "models.0.details.family"), "llama");
+    json_decref(j);
+    assert_int_equal(ask(&shared_server, "GET", "/api/ps", "", ""), 200);
+    j = parsed();
+    assert_int_equal(int_at(j, "models.0.context_length"), TINY_CTX);
+    json_decref(j);
+    assert_int_equal(post("/api/show", "{\"name\":\"tiny\"}"), 200);
+    j = parsed();
+    assert_string_equal(text_at(j, "capabilities.0"), "completion");
+    assert_int_equal(json_integer_value(json_object_get(at(j, "model_info"),
+                                                        "llama.context_length")), TINY_CTX);
+    json_decref(j);
+    assert_int_equal(post("/api/pull", "{\"model\":\"tiny\"}"), 200);
+    assert_string_equal(answer, "{\"status\":\"success\"}");
+    assert_int_equal(ask(&shared_server, "GET", "/api/version", "", ""), 200);
+    assert_int_equal(post("/api/generate", "{\"model\":\"tiny\",\"keep_alive\":0}"), 200);
+    assert_non_null(strstr(answer, "\"done_reason\":\"unload\""));
+    assert_int_equal(post("/api/chat", "{\"model\":\"tiny\",\"messages\":[]}"), 200);
+    assert_non_null(strstr(answer, "\"done_reason\":\"load\""));
+}
+
+static void ollama_errors(void **state)
+{
+    static const struct wrong cases[] = {
+        { "/api/chat", "{", 400, "request body" },
+        { "/api/chat", "{}", 400, "messages" },
+        { "/api/chat", "{" SAY_HI ",\"model\":\"tiny:7b\"}", 404, "tiny:7b" },
+        { "/api/chat", "{" SAY_HI ",\"options\":{\"temperature\":\"x\"}}", 400, "temperature" },
+        { "/api/chat", "{" SAY_HI ",\"options\":{\"num_ctx\":99999}}", 400, "num_ctx" },
+        { "/api/chat", "{" SAY_HI ",\"options\":7}", 400, "options" },
+        { "/api/chat", "{" SAY_HI ",\"think\":7}", 400, "think" },
+        { "/api/chat", "{" SAY_HI ",\"format\":{\"uniqueItems\":true}}", 400, "uniqueItems" },
+        { "/api/chat", "{\"messages\":[{\"role\":\"user\",\"content\":\"x\",\"images\":[\"AA\"]}]}",
+          400, "images" },
+        { "/api/generate", "{\"prompt\":7}", 400, "prompt" },
+        { "/api/generate", "{\"prompt\":\"x\",\"context\":[1,2]}", 400, "context" },
+        { "/api/generate", "{\"prompt\":\"x\",\"template\":\"y\"}", 400, "template" },
+        { "/api/generate", "{\"prompt\":\"x\",\"suffix\":\"y\"}", 400, "suffix" },
+        { "/api/pull", "{\"model\":\"other\"}", 404, "other" },
+        { "/api/show", "{\"model\":\"other\"}", 404, "other" },
+        { "/api/push", "{}", 404, "/api/push" },
+    };
+
+    (void)state;
+    refuses(cases, sizeof cases / sizeof *cases, "{\"error\":\"");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -250,6 +398,10 @@ int main(void)
         cmocka_unit_test(tools_and_results_are_counted),
         cmocka_unit_test(reasoning_is_a_block),
         cmocka_unit_test(anthropic_errors),
+        cmocka_unit_test(chats_and_generates),
+        cmocka_unit_test(formats_and_thoughts),
+        cmocka_unit_test(ollama_shows_its_model),
+        cmocka_unit_test(ollama_errors),
     };
 
     return cmocka_run_group_tests_name("serve_apis", tests, group_up, group_down);

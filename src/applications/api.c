@@ -87,15 +87,23 @@ void api_fail(struct api_call *c, const char *param, const struct err *e)
     }
 }
 
+/* "name:latest" is the name, too. */
+static bool same_name(const char *given, const char *name)
+{
+    const size_t n = strlen(name);
+
+    return strncmp(given, name, n) == 0 && (given[n] == '\0' || strcmp(given + n, ":latest") == 0);
+}
+
 bool api_model_is_ours(struct api_call *c)
 {
     const json_t *v = json_object_get(c->body, "model");
     const char *name = json_string_value(v);
 
-    if (!v || json_is_null(v) || (name && (*name == '\0' || strcmp(name, c->s->name) == 0)))
+    if (!v || json_is_null(v) || (name && (*name == '\0' || same_name(name, c->s->name))))
         return true;
     for (size_t i = 0; name && i < c->s->n_aliases; i++)
-        if (strcmp(name, c->s->aliases[i]) == 0)
+        if (same_name(name, c->s->aliases[i]))
             return true;
     if (!name)
         api_error(c, 400, "invalid_request_error", NULL, "model", "model must be a string");

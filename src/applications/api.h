@@ -61,7 +61,8 @@ struct api_route {
     const char *summary;                /* for the OpenAPI document */
 };
 extern const struct api_route *const api_routes[];      /* tables, each NULL-ended; then NULL */
-extern const struct api_route api_anthropic_routes[], api_openai_routes[], api_ops_routes[];
+extern const struct api_route api_anthropic_routes[], api_ollama_routes[], api_openai_routes[],
+    api_ops_routes[];
 
 /* The body of an error; code and param may be NULL. */
 typedef json_t *api_error_fn(int status, const char *type, const char *code, const char *param,
@@ -72,7 +73,7 @@ struct api_shape {
     api_error_fn *error;
 };
 extern const struct api_shape api_shapes[];             /* ended by a NULL prefix */
-api_error_fn api_anthropic_error;
+api_error_fn api_anthropic_error, api_ollama_error;
 
 /* The server's door. */
 void api_request(void *server, struct http_exchange *x);
@@ -179,6 +180,8 @@ void api_generate(struct api_call *c, struct api_options *o, const struct api_fr
 void api_event(struct api_run *r, json_t *j);
 struct service_usage api_usage(const struct api_run *r);        /* of all choices */
 json_t *api_openai_usage(const struct api_run *r);
+/* {"token", "logprob", "bytes", "top_logprobs"}. */
+json_t *api_openai_logprob(struct api_run *r, const struct service_event *ev);
 json_t *api_text(struct sv s);
 
 #endif

@@ -55,7 +55,7 @@ static json_t *token_entry(const struct api_run *r, int32_t id, float logprob)
     return json_pack("{s:o,s:f,s:o}", "token", text, "logprob", bounded(logprob), "bytes", bytes);
 }
 
-static json_t *chat_logprob(struct api_run *r, const struct service_event *ev)
+json_t *api_openai_logprob(struct api_run *r, const struct service_event *ev)
 {
     json_t *entry = token_entry(r, ev->id, ev->logprob), *top = json_array();
 
@@ -145,7 +145,7 @@ static json_t *chat_whole(struct api_run *r)
 
 static const struct api_frame chat_frame = {
     .split = true, .delta = chat_delta, .choice_done = chat_choice_done,
-    .stream_done = chat_stream_done, .whole = chat_whole, .logprob = chat_logprob,
+    .stream_done = chat_stream_done, .whole = chat_whole, .logprob = api_openai_logprob,
     .stream_type = "text/event-stream",
 };
 
@@ -264,77 +264,8 @@ static json_t *text_whole(struct api_run *r)
 
 static const struct api_frame text_frame = {
     .delta = text_delta, .choice_done = text_choice_done, .stream_done = text_stream_done,
-    .whole = text_whole, .logprob = chat_logprob, .stream_type = "text/event-stream",
+    .whole = text_whole, .logprob = api_openai_logprob, .stream_type = "text/event-stream",
 };
-
-/* A text, a list of one text, or token ids. */
-static int read_prompt(struct api_call *c, struct str *text, struct tokens *ids, struct err *e)
-{
-    struct json_place p;
-    struct sv s;
-    size_t n;
-    int rc = json_need(&c->at, "prompt", &p, e);
-
-    if (rc < 0)
-        return rc;
-    if (json_is_array(p.value) && json_array_size(p.value) == 1 &&
-        !json_is_number(json_array_get(p.value, 0))) {
-        const struct json_place item = json_item(&p, 0);
-
-        p.value = item.value;
-    }
-    if (json_is_array(p.value) && json_is_number(json_array_get(p.value, 0))) {
-        rc = json_read_array(&p, (size_t)1 << 24, &n, e);
-        for (size_t i = 0; rc == 0 && i < n; i++) {
-            const struct json_place item = json_item(&p, i);
-            uint64_t id;
-
-            rc = json_read_u64(&item, 0, tokenizer_n_vocab(c->s->tm->tok) - 1, &id, e);
-            if (rc == 0 && !tokens_push(ids, (int32_t)id))
-                rc = err_set(e, WATT_ENOMEM, "prompt");
-        }
-        return rc == 0 ? tokenizer_decode(c->s->tm->tok, ids->ids, ids->n, 0, text, e) : rc;
-    }
-    if (json_is_array(p.value))
-        return json_refuse(&p, e, WATT_ENOTSUP, "several prompts in one request are not supported");
-    rc = json_read_str(&p, &s, e);
-    if (rc < 0)
-        return rc;
-    str_append(text, s.data, s.len);
-    return tokenizer_encode(c->s->tm->tok, NULL, s.data, s.len,
-                            TOKENIZE_ADD_SPECIAL | TOKENIZE_PARSE_SPECIAL, ids, e);
-}
-
-/* Fill in the middle, for vocabularies that were trained for it. */
-static int add_suffix(struct api_call *c, const struct str *prefix, struct tokens *ids,
-                      struct err *e)
-{
-    static const enum token_role roles[] = { TOKEN_FIM_PRE, TOKEN_FIM_SUF, TOKEN_FIM_MID };
-    const struct tokenizer *t = c->s->tm->tok;
-    struct json_place p;
-    struct sv s;
-    int rc = json_find(&c->at, "suffix", &p, e);
-
-    if (rc < 0 || !p.value || json_string_length(p.value) == 0)
-        return rc;
-    for (size_t i = 0; i < 3; i++)
-        if (tokenizer_role(t, roles[i]) < 0)
-            return json_refuse(&p, e, WATT_ENOTSUP, "this model has no tokens to fill in a middle");
-    rc = json_read_str(&p, &s, e);
-    if (rc < 0)
-        return rc;
-    ids->n = 0;
-    if (!tokens_push(ids, tokenizer_role(t, TOKEN_FIM_PRE)))
-        return err_set(e, WATT_ENOMEM, "prompt");
-    rc = tokenizer_encode(t, NULL, str_cstr(prefix), prefix->len, 0, ids, e);
-    if (rc == 0 && !tokens_push(ids, tokenizer_role(t, TOKEN_FIM_SUF)))
-        rc = err_set(e, WATT_ENOMEM, "prompt");
-    if (rc == 0)
-        rc = tokenizer_encode(t, NULL, s.data, s.len, 0, ids, e);
-    if (rc == 0 && !tokens_push(ids, tokenizer_role(t, TOKEN_FIM_MID)))
-        rc = err_set(e, WATT_ENOMEM, "prompt");
-    return rc;
-}
 
 static void completions(struct api_call *c)
 {
@@ -353,9 +284,7 @@ static void completions(struct api_call *c)
     str_init(&text, 0);
     if (!api_model_is_ours(c) || !api_read_options(c, o))
         goto done;
-    rc = read_prompt(c, &text, &ids, &e);
-    if (rc == 0)
-        rc = add_suffix(c, &text, &ids, &e);
+    rc = api_text_prompt(c, "prompt", "suffix", &text, &ids, &e);
     if (rc < 0)
         api_fail(c, "prompt", &e);
     else if (ids.n == 0)

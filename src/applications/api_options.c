@@ -23,7 +23,7 @@ void api_options_deinit(struct api_options *o)
     o->mask = NULL;
 }
 
-enum type { TYPE_U32, TYPE_FLOAT, TYPE_BOOL };
+enum type { TYPE_U32, TYPE_I32, TYPE_FLOAT, TYPE_BOOL };
 
 struct field {
     const char *names;              /* "a|b|c": aliases; the first that is given counts */
@@ -49,6 +49,7 @@ static const struct field fields[] = {
     { "xtc_probability", TYPE_FLOAT, OF(xtc_probability), 0, 1 },
     { "xtc_threshold", TYPE_FLOAT, OF(xtc_threshold), 0, 1 },
     { "repetition_penalty|repeat_penalty", TYPE_FLOAT, OF(repeat_penalty), 0.001, 1000 },
+    { "repeat_last_n|penalty_last_n", TYPE_I32, OF(penalty_last_n), -1, 1e9 },
     { "frequency_penalty", TYPE_FLOAT, OF(frequency_penalty), -1000, 1000 },
     { "presence_penalty", TYPE_FLOAT, OF(presence_penalty), -1000, 1000 },
     { "dry_multiplier", TYPE_FLOAT, OF(dry_multiplier), 0, 1000 },
@@ -102,7 +103,7 @@ static int read_field(const struct json_place *p, const struct field *f, void *t
         uint32_t x;
 
         rc = json_read_i64(p, (int64_t)f->min, (int64_t)f->max, &i, e);
-        x = i < 0 ? 0 : (uint32_t)i;            /* -1: no bound */
+        x = i < 0 && f->type == TYPE_U32 ? 0 : (uint32_t)i;     /* -1: no bound */
         if (rc == 0)
             memcpy(to, &x, sizeof x);
         return rc;

@@ -217,3 +217,83 @@ int api_prompt(struct api_call *c, json_t *vars, struct str *text, struct tokens
     json_decref(vars);
     return rc;
 }
+
+/* ---- plain texts ---- */
+
+/* A text, a list of one text, or token ids. */
+static int read_prompt(struct api_call *c, const char *key, struct str *text, struct tokens *ids,
+                       struct err *e)
+{
+    struct json_place p;
+    struct sv s;
+    size_t n;
+    int rc = json_need(&c->at, key, &p, e);
+
+    if (rc < 0)
+        return rc;
+    if (json_is_array(p.value) && json_array_size(p.value) == 1 &&
+        !json_is_number(json_array_get(p.value, 0))) {
+        const struct json_place item = json_item(&p, 0);
+
+        p.value = item.value;
+    }
+    if (json_is_array(p.value) && json_is_number(json_array_get(p.value, 0))) {
+        rc = json_read_array(&p, (size_t)1 << 24, &n, e);
+        for (size_t i = 0; rc == 0 && i < n; i++) {
+            const struct json_place item = json_item(&p, i);
+            uint64_t id;
+
+            rc = json_read_u64(&item, 0, tokenizer_n_vocab(c->s->tm->tok) - 1, &id, e);
+            if (rc == 0 && !tokens_push(ids, (int32_t)id))
+                rc = err_set(e, WATT_ENOMEM, "prompt");
+        }
+        return rc == 0 ? tokenizer_decode(c->s->tm->tok, ids->ids, ids->n, 0, text, e) : rc;
+    }
+    if (json_is_array(p.value))
+        return json_refuse(&p, e, WATT_ENOTSUP, "several prompts in one request are not supported");
+    rc = json_read_str(&p, &s, e);
+    if (rc < 0)
+        return rc;
+    str_append(text, s.data, s.len);
+    return tokenizer_encode(c->s->tm->tok, NULL, s.data, s.len,
+                            TOKENIZE_ADD_SPECIAL | TOKENIZE_PARSE_SPECIAL, ids, e);
+}
+
+/* Fill in the middle, for vocabularies that were trained for it. */
+static int add_suffix(struct api_call *c, const char *key, const struct str *prefix,
+                      struct tokens *ids, struct err *e)
+{
+    static const enum token_role roles[] = { TOKEN_FIM_PRE, TOKEN_FIM_SUF, TOKEN_FIM_MID };
+    const struct tokenizer *t = c->s->tm->tok;
+    struct json_place p;
+    struct sv s;
+    int rc = json_find(&c->at, key, &p, e);
+
+    if (rc < 0 || !p.value || json_string_length(p.value) == 0)
+        return rc;
+    for (size_t i = 0; i < 3; i++)
+        if (tokenizer_role(t, roles[i]) < 0)
+            return json_refuse(&p, e, WATT_ENOTSUP, "this model has no tokens to fill in a middle");
+    rc = json_read_str(&p, &s, e);
+    if (rc < 0)
+        return rc;
+    ids->n = 0;
+    if (!tokens_push(ids, tokenizer_role(t, TOKEN_FIM_PRE)))
+        return err_set(e, WATT_ENOMEM, "prompt");
+    rc = tokenizer_encode(t, NULL, str_cstr(prefix), prefix->len, 0, ids, e);
+    if (rc == 0 && !tokens_push(ids, tokenizer_role(t, TOKEN_FIM_SUF)))
+        rc = err_set(e, WATT_ENOMEM, "prompt");
+    if (rc == 0)
+        rc = tokenizer_encode(t, NULL, s.data, s.len, 0, ids, e);
+    if (rc == 0 && !tokens_push(ids, tokenizer_role(t, TOKEN_FIM_MID)))
+        rc = err_set(e, WATT_ENOMEM, "prompt");
+    return rc;
+}
+
+int api_text_prompt(struct api_call *c, const char *prefix, const char *suffix, struct str *text,
+                    struct tokens *ids, struct err *e)
+{
+    const int rc = read_prompt(c, prefix, text, ids, e);
+
+    return rc == 0 ? add_suffix(c, suffix, text, ids, e) : rc;
+}

@@ -12,5 +12,10 @@ int api_messages(const struct json_place *at, json_t **out, struct err *e) MUST_
  * reference is taken over. Appends. */
 int api_prompt(struct api_call *c, json_t *vars, struct str *text, struct tokens *ids,
                struct err *e) MUST_CHECK;
+/* A prompt without a template: the field `prefix` is a text, a list of one, or token ids; with a
+ * field `suffix` that isn't empty the middle between them is asked for, where the vocabulary
+ * can. Appends. */
+int api_text_prompt(struct api_call *c, const char *prefix, const char *suffix, struct str *text,
+                    struct tokens *ids, struct err *e) MUST_CHECK;
 
 #endif

@@ -3,6 +3,7 @@
 
 const struct api_route *const api_routes[] = {
     api_anthropic_routes,
+    api_ollama_routes,
     api_openai_routes,
     api_ops_routes,
     NULL
@@ -10,5 +11,6 @@ const struct api_route *const api_routes[] = {
 
 const struct api_shape api_shapes[] = {
     { "/v1/messages", api_anthropic_error },
+    { "/api/", api_ollama_error },
     { 0 }
 };

@@ -364,8 +364,8 @@ const struct cli_verb verb_serve = {
     .usage = "MODEL",
     .about = "Answers requests of many clients at once: /v1/chat/completions, /v1/completions,\n"
              "/v1/models, with streams, tools in the prompt, grammars (response_format,\n"
-             "structured_outputs), log probabilities; Anthropic's /v1/messages; /health,\n"
-             "/metrics, /openapi.json.\n"
+             "structured_outputs), log probabilities; Anthropic's /v1/messages; Ollama's\n"
+             "/api/chat, /api/generate; /health, /metrics, /openapi.json.\n"
              "\n"
              "Prompts that begin alike are computed once. Answers are the same bits alone and\n"
              "under load. What can't fit is refused: 400 if never, 429 if not now.\n"

@@ -1,0 +1,459 @@
+/* api_ollama.c: Ollama's API: conversations and texts as lines of JSON, and what its clients ask
+ * about models.
+ *
+ * There is one model and it stays: keep_alive is taken and changes nothing. */
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "applications/api_keys.h"
+#include "applications/api_prompt.h"
+#include "base/clock.h"
+#include "base/mem.h"
+#include "chips/dtype.h"
+#include "watt.h"
+
+#define MAX_LIST   100000u
+#define FOREVER_S  ((int64_t)100 * 365 * 86400)
+#define TIME_BYTES 48
+
+json_t *api_ollama_error(int status, const char *type, const char *code, const char *param,
+                         const char *message)
+{
+    (void)status;
+    (void)type;
+    (void)code;
+    (void)param;
+    return json_pack("{s:s}", "error", message);
+}
+
+/* RFC 3339. */
+static void time_text(int64_t s, long ns, char out[TIME_BYTES])
+{
+    const time_t t = (time_t)s;
+    struct tm tm = { 0 };
+    char date[24] = "";
+
+    (void)gmtime_r(&t, &tm);
+    (void)strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%S", &tm);
+    (void)snprintf(out, TIME_BYTES, "%s.%09ldZ", date, ns);
+}
+
+static void now_text(char out[TIME_BYTES])
+{
+    const int64_t now = clock_wall_ns();
+
+    time_text(now / 1000000000, (long)(now % 1000000000), out);
+}
+
+/* ---- the answer ---- */
+
+static const struct api_frame chat_frame, generate_frame;
+
+static json_t *line(const char *model, bool chat, json_t *thinking, json_t *text)
+{
+    char now[TIME_BYTES];
+    json_t *j, *m;
+
+    now_text(now);
+    j = json_pack("{s:s,s:s}", "model", model, "created_at", now);
+    m = chat ? json_pack("{s:s}", "role", "assistant") : json_incref(j);
+    (void)json_object_set_new(m, chat ? "content" : "response", text);
+    if (thinking)
+        (void)json_object_set_new(m, "thinking", thinking);
+    if (chat)
+        (void)json_object_set_new(j, "message", m);
+    else
+        json_decref(m);
+    (void)json_object_set_new(j, "done", json_false());
+    return j;
+}
+
+static json_t *run_line(struct api_run *r, struct sv reasoning, struct sv answer)
+{
+    json_t *j = line(r->s->name, r->frame == &chat_frame, reasoning.len ? api_text(reasoning) : NULL,
+                     api_text(answer));
+    struct api_choice *x = &r->choices[0];
+
+    if (x->logprobs && json_array_size(x->logprobs) > 0) {
+        (void)json_object_set_new(j, "logprobs", x->logprobs);
+        x->logprobs = json_array();
+    }
+    return j;
+}
+
+static json_t *last_line(struct api_run *r, json_t *j)
+{
+    const struct api_choice *x = &r->choices[0];
+    json_t *done = json_pack("{s:b,s:s,s:I,s:I,s:I,s:I,s:I,s:I}", "done", 1, "done_reason",
+                             x->finish == SERVICE_STOP ? "stop" : "length",
+                             "total_duration", (json_int_t)x->times.total,
+                             "load_duration", (json_int_t)0,
+                             "prompt_eval_count", (json_int_t)r->n_prompt,
+                             "prompt_eval_duration", (json_int_t)x->times.prefill,
+                             "eval_count", (json_int_t)x->usage.n_answer,
+                             "eval_duration", (json_int_t)x->times.decode);
+
+    (void)json_object_update(j, done);
+    json_decref(done);
+    return j;
+}
+
+static void delta(struct api_run *r, uint32_t choice, struct sv reasoning, struct sv answer)
+{
+    (void)choice;
+    api_event(r, run_line(r, reasoning, answer));
+}
+
+static void choice_done(struct api_run *r, uint32_t choice)
+{
+    const struct sv nothing = { "", 0 };
+
+    (void)choice;
+    api_event(r, last_line(r, run_line(r, nothing, nothing)));
+}
+
+static void stream_done(struct api_run *r)
+{
+    (void)r;                            /* the last line was the last word */
+}
+
+static json_t *whole(struct api_run *r)
+{
+    const struct api_choice *x = &r->choices[0];
+
+    return last_line(r, run_line(r, sv_of(&x->reasoning), sv_of(&x->answer)));
+}
+
+#define FRAME { .split = true, .delta = delta, .choice_done = choice_done, \
+                .stream_done = stream_done, .whole = whole, .logprob = api_openai_logprob, \
+                .stream_type = "application/x-ndjson" }
+static const struct api_frame chat_frame = FRAME, generate_frame = FRAME;
+#undef FRAME
+
+/* ---- the request ---- */
+
+static void ollama_defaults(struct api_options *o)
+{
+    api_options_init(o);
+    o->stream = true;
+    o->sampling.temp = 0.8f;
+    o->sampling.top_k = 40;
+    o->sampling.top_p = 0.9f;
+    o->sampling.repeat_penalty = 1.1f;
+}
+
+/* options.X is read as X. */
+static int lift_options(struct api_call *c, struct err *e)
+{
+    const uint32_t n_ctx = service_n_ctx(c->s->svc);
+    struct json_place at, p;
+    uint64_t n = 0;
+    int rc = json_find(&c->at, "options", &at, e);
+
+    if (rc < 0 || !at.value)
+        return rc;
+    rc = json_find(&at, "num_ctx", &p, e);
+    if (rc == 0 && p.value)
+        rc = json_read_u64(&p, 0, UINT32_MAX, &n, e);
+    if (rc == 0 && n > n_ctx)
+        rc = json_refuse(&p, e, WATT_EINVAL, "this server was started with %u positions", n_ctx);
+    if (rc == 0 && json_object_update_missing(c->body, (json_t *)(uintptr_t)at.value) < 0)
+        rc = err_set(e, WATT_ENOMEM, "options");
+    return rc;
+}
+
+/* think: true, false, or how much. */
+static int lift_think(struct api_call *c, struct err *e)
+{
+    json_t *v = json_object_get(c->body, "think");
+    int rc = 0;
+
+    if (json_is_boolean(v))
+        rc = json_object_set(c->body, "enable_thinking", v);
+    else if (json_is_string(v))
+        rc = json_object_set(c->body, "reasoning_effort", v);
+    else if (v && !json_is_null(v))
+        return err_set(e, WATT_EFORMAT, "request body: think: expected a boolean or a string");
+    return rc < 0 ? err_set(e, WATT_ENOMEM, "think") : 0;
+}
+
+static int no_images(const struct json_place *at, struct err *e)
+{
+    struct json_place p;
+    int rc = json_find(at, "images", &p, e);
+
+    if (rc == 0 && p.value && json_array_size(p.value) > 0)
+        rc = json_refuse(&p, e, WATT_ENOTSUP, "this model reads text");
+    return rc;
+}
+
+/* Names that only Ollama's messages have. */
+static int adapt_messages(const struct json_place *at, struct err *e)
+{
+    size_t n;
+    int rc = json_read_array(at, MAX_LIST, &n, e);
+
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        const struct json_place item = json_item(at, i);
+        json_t *m = (json_t *)(uintptr_t)item.value, *v;
+
+        rc = no_images(&item, e);
+        v = json_object_get(m, "thinking");
+        if (rc == 0 && json_is_string(v) && json_object_set(m, "reasoning_content", v) < 0)
+            rc = err_set(e, WATT_ENOMEM, "messages");
+        v = json_object_get(m, "tool_name");
+        if (rc == 0 && json_is_string(v) && json_object_set(m, "name", v) < 0)
+            rc = err_set(e, WATT_ENOMEM, "messages");
+    }
+    return rc;
+}
+
+static int chat_prompt(struct api_call *c, struct str *text, struct tokens *ids, struct err *e)
+{
+    struct json_place at;
+    json_t *list = NULL;
+    int rc = json_need(&c->at, "messages", &at, e);
+
+    if (rc == 0)
+        rc = adapt_messages(&at, e);
+    if (rc == 0)
+        rc = api_messages(&at, &list, e);
+    return rc == 0 ? api_prompt(c, json_pack("{s:o}", "messages", list), text, ids, e) : rc;
+}
+
+static int generate_prompt(struct api_call *c, struct str *text, struct tokens *ids, struct err *e)
+{
+    struct json_place p, system;
+    struct sv s = { "", 0 };
+    bool raw = false;
+    json_t *list;
+    int rc = no_images(&c->at, e);
+
+    if (rc == 0)
+        rc = json_find(&c->at, "context", &p, e);
+    if (rc == 0 && json_array_size(p.value) > 0)
+        rc = json_refuse(&p, e, WATT_ENOTSUP, "is not supported: send the conversation to /api/chat");
+    if (rc == 0)
+        rc = json_find(&c->at, "template", &p, e);
+    if (rc == 0 && json_string_length(p.value) > 0)
+        rc = json_refuse(&p, e, WATT_ENOTSUP, "can't be changed by a request; see raw");
+    if (rc == 0)
+        rc = json_get_bool(&c->at, "raw", false, &raw, e);
+    if (rc == 0)
+        rc = json_find(&c->at, "suffix", &p, e);
+    if (rc == 0 && (raw || json_string_length(p.value) > 0))
+        return api_text_prompt(c, "prompt", "suffix", text, ids, e);
+    if (rc == 0)
+        rc = json_need(&c->at, "prompt", &p, e);
+    if (rc == 0)
+        rc = json_read_str(&p, &s, e);
+    if (rc == 0)
+        rc = json_find(&c->at, "system", &system, e);
+    if (rc == 0 && system.value && !json_is_string(system.value))
+        rc = json_refuse(&system, e, WATT_EFORMAT, "expected a string");
+    if (rc < 0)
+        return rc;
+    list = json_array();
+    if (json_string_length(system.value) > 0)
+        (void)json_array_append_new(list, json_pack("{s:s,s:O}", "role", "system", "content",
+                                                    system.value));
+    (void)json_array_append_new(list, json_pack("{s:s,s:o}", "role", "user", "content",
+                                                api_text(s)));
+    return api_prompt(c, json_pack("{s:o}", "messages", list), text, ids, e);
+}
+
+/* A request that says nothing asks to load or unload; the model is there and stays. */
+static bool only_loads(struct api_call *c, bool chat)
+{
+    const json_t *v = json_object_get(c->body, chat ? "messages" : "prompt");
+    const json_t *keep = json_object_get(c->body, "keep_alive");
+    json_t *j;
+
+    if (chat ? !json_is_array(v) || json_array_size(v) > 0
+             : v && !json_is_null(v) && !(json_is_string(v) && json_string_length(v) == 0))
+        return false;
+    j = line(c->s->name, chat, NULL, json_string(""));
+    (void)json_object_set_new(j, "done", json_true());
+    (void)json_object_set_new(j, "done_reason", json_string(
+        json_is_integer(keep) && json_integer_value(keep) == 0 ? "unload" : "load"));
+    api_json(c, 200, j);
+    return true;
+}
+
+static void answer(struct api_call *c, bool chat)
+{
+    struct api_options *o = mem_alloc(sizeof *o);
+    struct tokens ids = { 0 };
+    struct str text;
+    struct err e = { 0 };
+    int rc;
+
+    if (!o) {
+        api_error(c, 503, "server_error", "out_of_memory", NULL, "out of memory");
+        return;
+    }
+    ollama_defaults(o);
+    str_init(&text, 0);
+    if (!api_model_is_ours(c) || only_loads(c, chat))
+        goto done;
+    rc = lift_options(c, &e);
+    if (rc == 0)
+        rc = lift_think(c, &e);
+    if (rc < 0) {
+        api_fail(c, NULL, &e);
+        goto done;
+    }
+    if (!api_read_options(c, o))
+        goto done;
+    o->n = 1;
+    o->echo = false;
+    rc = (chat ? chat_prompt : generate_prompt)(c, &text, &ids, &e);
+    if (rc < 0)
+        api_fail(c, NULL, &e);
+    else
+        api_generate(c, o, chat ? &chat_frame : &generate_frame, "", &ids, sv_of(&text));
+done:
+    str_deinit(&text);
+    tokens_deinit(&ids);
+    api_options_deinit(o);
+    mem_free(o);
+}
+
+static void chat(struct api_call *c)
+{
+    answer(c, true);
+}
+
+static void generate(struct api_call *c)
+{
+    answer(c, false);
+}
+
+/* ---- models ---- */
+
+static json_t *details(const struct model_facts *f)
+{
+    const double n = (double)f->n_params;
+    char size[32];
+
+    (void)snprintf(size, sizeof size, n >= 1e9 ? "%.1fB" : n >= 1e6 ? "%.1fM" : "%.0fK",
+                   n >= 1e9 ? n / 1e9 : n >= 1e6 ? n / 1e6 : n / 1e3);
+    return json_pack("{s:s,s:s,s:s,s:[s],s:s,s:s}", "parent_model", "", "format", "gguf", "family",
+                     f->arch, "families", f->arch, "parameter_size", size, "quantization_level",
+                     dtype_name(f->main_dtype));
+}
+
+/* The digest is that of the name: clients show its beginning. */
+static json_t *model_entry(const struct api_server *s)
+{
+    const struct model_facts *f = model_facts(s->tm->model);
+    char digest[API_KEY_HASH_BYTES];
+
+    api_key_hash(s->name, digest);
+    return json_pack("{s:s,s:s,s:I,s:s,s:o}", "name", s->name, "model", s->name, "size",
+                     (json_int_t)f->tensor_bytes, "digest", digest, "details", details(f));
+}
+
+static void tags(struct api_call *c)
+{
+    json_t *m = model_entry(c->s);
+    char time[TIME_BYTES];
+
+    time_text(c->s->started, 0, time);
+    (void)json_object_set_new(m, "modified_at", json_string(time));
+    api_json(c, 200, json_pack("{s:[o]}", "models", m));
+}
+
+static void ps(struct api_call *c)
+{
+    json_t *m = model_entry(c->s);
+    struct session_memory mem = { 0 };
+    char time[TIME_BYTES];
+
+    service_memory(c->s->svc, &mem);
+    time_text(c->s->started + FOREVER_S, 0, time);
+    (void)json_object_set_new(m, "size", json_integer((json_int_t)mem.total));
+    (void)json_object_set_new(m, "size_vram", json_integer(0));
+    (void)json_object_set_new(m, "expires_at", json_string(time));
+    (void)json_object_set_new(m, "context_length", json_integer(service_n_ctx(c->s->svc)));
+    api_json(c, 200, json_pack("{s:[o]}", "models", m));
+}
+
+/* "name" is an old name of "model". */
+static bool names_our_model(struct api_call *c)
+{
+    json_t *name = json_object_get(c->body, "name");
+
+    if (name && !json_object_get(c->body, "model"))
+        (void)json_object_set(c->body, "model", name);
+    return api_model_is_ours(c);
+}
+
+static json_t *capabilities(const struct api_server *s)
+{
+    json_t *list = json_pack("[s]", "completion");
+
+    if (s->tm->tmpl && template_mentions(s->tm->tmpl, "tools"))
+        (void)json_array_append_new(list, json_string("tools"));
+    if (s->tm->tmpl && (template_mentions(s->tm->tmpl, "enable_thinking") ||
+                        template_mentions(s->tm->tmpl, "reasoning_effort")))
+        (void)json_array_append_new(list, json_string("thinking"));
+    if (tokenizer_role(s->tm->tok, TOKEN_FIM_MID) >= 0)
+        (void)json_array_append_new(list, json_string("insert"));
+    return list;
+}
+
+static void show(struct api_call *c)
+{
+    const struct model_facts *f = model_facts(c->s->tm->model);
+    char time[TIME_BYTES];
+    json_t *info;
+    static const char *const keys[] = { "context_length", "embedding_length", "block_count" };
+    const uint32_t values[] = { f->n_ctx_train, f->n_embd, f->n_layers };
+
+    if (!names_our_model(c))
+        return;
+    time_text(c->s->started, 0, time);
+    info = json_pack("{s:s,s:I}", "general.architecture", f->arch, "general.parameter_count",
+                     (json_int_t)f->n_params);
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        char key[96];
+
+        (void)snprintf(key, sizeof key, "%s.%s", f->arch, keys[i]);
+        (void)json_object_set_new(info, key, json_integer(values[i]));
+    }
+    api_json(c, 200, json_pack("{s:s,s:s,s:s,s:o,s:o,s:o,s:s}", "modelfile", "", "parameters", "",
+                               "template", "", "details", details(f), "model_info", info,
+                               "capabilities", capabilities(c->s), "modified_at", time));
+}
+
+static void pull(struct api_call *c)
+{
+    if (names_our_model(c))
+        api_json(c, 200, json_pack("{s:s}", "status", "success"));
+}
+
+static void version(struct api_call *c)
+{
+    api_json(c, 200, json_pack("{s:s}", "version", watt_version()));
+}
+
+static void root(struct api_call *c)
+{
+    static const char text[] = "Ollama is running";     /* clients compare it */
+
+    http_reply(c->x, 200, "text/plain; charset=utf-8", text, sizeof text - 1);
+}
+
+const struct api_route api_ollama_routes[] = {
+    { "GET", "/", root, true, false, "What Ollama's clients look for" },
+    { "POST", "/api/chat", chat, false, true, "The answer to a conversation, Ollama's API" },
+    { "POST", "/api/generate", generate, false, true, "The answer to a prompt, Ollama's API" },
+    { "GET", "/api/tags", tags, false, false, "Models that this server runs" },
+    { "GET", "/api/ps", ps, false, false, "Models in memory" },
+    { "POST", "/api/show", show, false, true, "What a model is" },
+    { "POST", "/api/pull", pull, false, true, "Success for the model that is served" },
+    { "GET", "/api/version", version, true, false, "Watt's version" },
+    { 0 }
+};
