@@ -120,6 +120,7 @@ static void test_ssm(void **state)
     static const struct ssm_case cases[] = {
         { 40, 1, 16, 1, true, true }, { 7, 1, 5, 1, true, false },
         { 4, 16, 32, 2, false, true }, { 6, 5, 20, 3, false, false }, { 2, 80, 128, 1, false, true },
+        { 3, 7, 64, 1, false, true }, { 1, 9, 256, 1, false, true }, { 2, 66, 16, 1, false, false },
     };
 
     (void)state;

@@ -43,7 +43,7 @@ static void step_job(void *arg, unsigned worker)
         case PHASE_SORT:      exec_sort(x, ph); break;
         case PHASE_EXPERTS:   exec_expert_products(x, ph, worker, scratch); break;
         case PHASE_ATTENTION: exec_attention(x, ph, worker, scratch); break;
-        case PHASE_SCAN:      exec_scan(x, ph, scratch); break;
+        case PHASE_SCAN:      exec_scan(x, ph, worker, scratch); break;
         }
         profile_done(x->profile, i, worker, start);
         team_barrier(x->team, worker);

@@ -157,7 +157,7 @@ void exec_expert_products(struct cpu_exec *x, const struct phase *ph, unsigned w
 /* exec_attention.c; has a barrier inside when long contexts were cut */
 void exec_attention(struct cpu_exec *x, const struct phase *ph, unsigned worker, void *scratch);
 /* exec_scan.c */
-void exec_scan(struct cpu_exec *x, const struct phase *ph, void *scratch);
+void exec_scan(struct cpu_exec *x, const struct phase *ph, unsigned worker, void *scratch);
 /* exec_profile.c: x->profile with the phases of the schedule */
 int  exec_profile_open(struct cpu_exec *x, struct err *e) MUST_CHECK;
 uint64_t exec_scan_scratch(const struct instr *in);

@@ -126,6 +126,26 @@ static void ssm_decays(const struct scan *t, const struct run *r, uint32_t h, bo
     activate(t, r->keep, (size_t)r->n * n, ACT_EXP);
 }
 
+/* A run of one row, which is all that decoding has: columns next to each other at once. */
+static void ssm_columns(const struct scan *t, const struct run *r,
+                        const struct scan_rows *rows, uint32_t h)
+{
+    const struct ssm_args *a = &t->it->in->a.ssm;
+    const float *skip = t->x->vector[t->it->in->w[1]];
+    const uint32_t end = (h + 1) * a->head_dim;
+    const float *x = src_row(t, 0, r->row);
+    float *y = dst_row(t, r->row);
+
+    for (uint32_t i = h * a->head_dim, n; i < end; i += n) {
+        n = end - i < RUN ? end - i : RUN;
+        for (uint32_t c = 0; c < n; c++)
+            r->v[c] = r->beta[0] * x[i + c];
+        t->k->linear_cols(t->state + (size_t)i * a->d_state, rows, n);
+        for (uint32_t c = 0; c < n; c++)
+            y[i + c] = r->y[c] + (skip ? skip[h] * x[i + c] : 0.0f);
+    }
+}
+
 static void ssm_head(const struct scan *t, uint32_t h)
 {
     const struct instr *in = t->it->in;
@@ -145,6 +165,10 @@ static void ssm_head(const struct scan *t, uint32_t h)
         };
 
         ssm_decays(t, &r, h, per_state);
+        if (r.n == 1 && !per_state) {
+            ssm_columns(t, &r, &rows, h);
+            continue;
+        }
         for (uint32_t i = h * a->head_dim; i < (h + 1) * a->head_dim; i++) {
             for (uint32_t k = 0; k < r.n; k++)
                 r.v[k] = r.beta[k] * src_row(t, 0, r.row + k)[i];
@@ -392,7 +416,9 @@ uint64_t exec_scan_scratch(const struct instr *in)
     return (wide + 3 * RUN) * sizeof(float);
 }
 
-void exec_scan(struct cpu_exec *x, const struct phase *ph, void *scratch)
+/* Neighbouring blocks stay with one worker, step after step where none is late: their state is
+ * one stream, and what is small (convolutions) stays in that worker's caches. */
+void exec_scan(struct cpu_exec *x, const struct phase *ph, unsigned worker, void *scratch)
 {
     const struct item *it = &x->s.items[ph->first];
     const uint64_t first = prog_state_at(x->p, it->in->state)->first;
@@ -402,7 +428,7 @@ void exec_scan(struct cpu_exec *x, const struct phase *ph, void *scratch)
     const size_t blocks = (units + per_task - 1) / per_task;
     size_t task;
 
-    while ((task = team_next(x->team)) < blocks * x->b->n_streams) {
+    while ((task = team_take(x->team, worker, blocks * x->b->n_streams)) != TEAM_NONE) {
         const struct stream *s = &x->b->streams[task / blocks];
         const uint32_t at = (uint32_t)(task % blocks) * per_task;
         const struct scan t = {

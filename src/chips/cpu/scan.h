@@ -29,6 +29,9 @@ struct scan_rows {
 struct scan_kernels {
     /* S = keep S + k v;  y = q S */
     void (*linear)(float *s, const struct scan_rows *r);
+    /* The same for one row (n_rows is 1) of n_cols columns that lie one behind the other; v and
+     * y are [n_cols] */
+    void (*linear_cols)(float *s, const struct scan_rows *r, uint32_t n_cols);
     void (*linear_each)(float *s, const struct scan_rows *r);       /* keep: [n] per row */
     /* S = keep S;  S += k (beta (v - k S));  y = q S */
     void (*delta)(float *s, const struct scan_rows *r);

@@ -7,18 +7,22 @@
 #include "chips/cpu/scan.h"
 
 typedef float lanes_t __attribute__((vector_size(SCAN_LANES * sizeof(float))));
+typedef float eight_t __attribute__((vector_size(8 * sizeof(float))));
+typedef float four_t __attribute__((vector_size(4 * sizeof(float))));
 
 #define INLINE static inline __attribute__((always_inline))
 
+/* Halves onto each other, in registers: a trip through memory would cost more than the column. */
 INLINE float fold(const lanes_t *acc)
 {
-    float a[SCAN_LANES];
+    const lanes_t a = *acc;
+    const eight_t b = __builtin_shufflevector(a, a, 0, 1, 2, 3, 4, 5, 6, 7) +
+                      __builtin_shufflevector(a, a, 8, 9, 10, 11, 12, 13, 14, 15);
+    const four_t c = __builtin_shufflevector(b, b, 0, 1, 2, 3) +
+                     __builtin_shufflevector(b, b, 4, 5, 6, 7);
+    const four_t d = c + __builtin_shufflevector(c, c, 2, 3, 2, 3);
 
-    memcpy(a, acc, sizeof a);
-    for (uint32_t n = SCAN_LANES / 2; n > 0; n /= 2)
-        for (uint32_t l = 0; l < n; l++)
-            a[l] += a[l + n];
-    return a[0];
+    return d[0] + d[1];
 }
 
 INLINE void load(lanes_t *v, const float *from)
@@ -53,6 +57,30 @@ INLINE void linear_n(const uint32_t nv, const bool each, float *s, const struct 
         r->y[t] = fold(&acc);
     }
     memcpy(s, S, nv * sizeof *S);
+}
+
+/* One row, n_cols columns: k and q are loaded once, every column goes through registers once. */
+INLINE void linear_cols_n(const uint32_t nv, float *s, const struct scan_rows *r, uint32_t n_cols)
+{
+    const float keep = r->keep[0];
+    lanes_t k[16], q[16];
+
+    for (uint32_t i = 0; i < nv; i++) {
+        load(&k[i], r->k + i * SCAN_LANES);
+        load(&q[i], r->q + i * SCAN_LANES);
+    }
+    for (uint32_t c = 0; c < n_cols; c++, s += nv * SCAN_LANES) {
+        const float v = r->v[c];
+        lanes_t acc = { 0 }, x;
+
+        for (uint32_t i = 0; i < nv; i++) {
+            load(&x, s + i * SCAN_LANES);
+            x = x * keep + k[i] * v;
+            memcpy(s + i * SCAN_LANES, &x, sizeof x);
+            acc += x * q[i];
+        }
+        r->y[c] = fold(&acc);
+    }
 }
 
 INLINE void delta_n(const uint32_t nv, const bool each, float *s, const struct scan_rows *r)
@@ -203,6 +231,21 @@ static void k_linear(float *s, const struct scan_rows *r)
 #undef FIXED
 }
 
+static void k_linear_cols(float *s, const struct scan_rows *r, uint32_t n_cols)
+{
+    struct scan_rows one = *r;
+
+    switch (r->n) {
+    case 32:  linear_cols_n(2, s, r, n_cols); return;
+    case 64:  linear_cols_n(4, s, r, n_cols); return;
+    case 128: linear_cols_n(8, s, r, n_cols); return;
+    case 256: linear_cols_n(16, s, r, n_cols); return;
+    default:  break;
+    }
+    for (uint32_t c = 0; c < n_cols; c++, one.v++, one.y++)
+        k_linear(s + (size_t)c * r->n, &one);
+}
+
 static void k_linear_each(float *s, const struct scan_rows *r)
 {
 #define FIXED(nv) linear_n(nv, true, s, r)
@@ -262,6 +305,6 @@ static void k_conv(float *y, const float *bias, const float *kernel, const float
 }
 
 const struct scan_kernels SCAN_TABLE = {
-    .linear = k_linear, .linear_each = k_linear_each, .delta = k_delta,
-    .delta_each = k_delta_each, .wkv = k_wkv, .dots = k_dots, .conv = k_conv,
+    .linear = k_linear, .linear_cols = k_linear_cols, .linear_each = k_linear_each,
+    .delta = k_delta, .delta_each = k_delta_each, .wkv = k_wkv, .dots = k_dots, .conv = k_conv,
 };
