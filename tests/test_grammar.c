@@ -97,7 +97,7 @@ static void gbnf(void **state)
     };
     static const char *const bad[] = { "", "root := a", "root ::= nothing", "a ::= \"x\"",
         "root ::= \"x", "root ::= [a", "root ::= (\"a\"", "root ::= \"a\"\nroot ::= \"b\"",
-        "root ::= *", "root ::= \"a\"{2,1}", "root ::= \"\\q\"", "root ::= root", "root ::= <think>" };
+        "root ::= *", "root ::= \"a\"{2,1}", "root ::= \"\\q\"", "root ::= \"td\\u0c9", "root ::= root", "root ::= <think>" };
     struct grammar *g;
     struct err e;
 

@@ -390,12 +390,14 @@ static struct dfa *trimmed(struct dfa_state *states, uint32_t n, struct dfa_edge
                            uint32_t n_edges)
 {
     struct dfa *d = mem_calloc(1, sizeof *d);
+    struct dfa_edge *none = edges ? NULL : mem_calloc(1, sizeof *none);     /* never NULL + 0 */
     uint32_t *back_first = mem_array((size_t)n + 1, sizeof *back_first);
     uint32_t *back = mem_array(n_edges ? n_edges : 1, sizeof *back);
     uint32_t *number = mem_array(n, sizeof *number), *todo = mem_array(n, sizeof *todo);
     uint32_t n_todo = 0, kept = 0, k_edges = 0;
 
-    if (!d || !back_first || !back || !number || !todo) {
+    if (!d || !back_first || !back || !number || !todo || (!edges && !none)) {
+        mem_free(none);
         mem_free(d);
         d = NULL;
         goto done;
@@ -449,7 +451,7 @@ static struct dfa *trimmed(struct dfa_state *states, uint32_t n, struct dfa_edge
         k_edges += m;
     }
     d->states = states;
-    d->edges = edges;
+    d->edges = edges ? edges : none;
     d->n_states = kept;
     d->n_edges = k_edges;
 done:

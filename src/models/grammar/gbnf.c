@@ -146,8 +146,10 @@ static uint32_t character(struct parser *p)
             cp = cp * 16 + (uint32_t)(c - '0');
         else if ((c | 32) >= 'a' && (c | 32) <= 'f')
             cp = cp * 16 + (uint32_t)((c | 32) - 'a') + 10;
-        else
+        else {
             refuse(p, WATT_EFORMAT, "bad hexadecimal escape");
+            return 0;
+        }
         p->at++;
     }
     if (cp > FA_MAX_CHAR || (cp >= 0xD800 && cp <= 0xDFFF))
