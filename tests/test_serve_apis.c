@@ -390,6 +390,121 @@ static void ollama_errors(void **state)
     refuses(cases, sizeof cases / sizeof *cases, "{\"error\":\"");
 }
 
+/* ---- llama-server ---- */
+
+static void completes_with_timings(void **state)
+{
+    static const char body[] = "{\"prompt\":\"Once\",\"n_predict\":10,\"temperature\":0,"
+                               "\"ignore_eos\":true,\"n_probs\":2,\"stream\":%s}";
+    static const char *const numbers[] = { "prompt_ms", "prompt_per_second", "predicted_ms",
+                                           "predicted_per_second", "predicted_per_token_ms" };
+    char request[512], text[4096] = "", way[64];
+    size_t len = 0, n_ids = 0;
+    json_t *j, *last = NULL;
+
+    (void)state;
+    (void)snprintf(request, sizeof request, body, "true");
+    assert_int_equal(post("/completion", request), 200);
+    for (char *p = answer; (p = strstr(p, "data: ")); p += 6) {
+        j = json_loadb(p + 6, strcspn(p + 6, "\n"), 0, NULL);
+        assert_non_null(j);
+        len += (size_t)snprintf(text + len, sizeof text - len, "%s", text_at(j, "content"));
+        n_ids += json_array_size(at(j, "tokens"));
+        json_decref(last);
+        last = j;
+    }
+    assert_int_equal(n_ids, 10);
+    assert_true(json_is_true(at(last, "stop")));
+    json_decref(last);
+    (void)snprintf(request, sizeof request, body, "false");
+    assert_int_equal(post("/completion", request), 200);
+    j = parsed();
+    assert_string_equal(text_at(j, "content"), text);
+    assert_string_equal(text_at(j, "stop_type"), "limit");
+    assert_int_equal(int_at(j, "tokens_predicted"), 10);
+    assert_int_equal(json_array_size(at(j, "tokens")), 10);
+    assert_int_equal(json_array_size(at(j, "completion_probabilities")), 10);
+    assert_int_equal(json_array_size(at(j, "completion_probabilities.0.top_logprobs")), 2);
+    assert_int_equal(int_at(j, "timings.predicted_n"), 10);
+    assert_int_equal(int_at(j, "timings.prompt_n") + int_at(j, "timings.cache_n"),
+                     int_at(j, "tokens_evaluated"));
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        (void)snprintf(way, sizeof way, "timings.%s", numbers[i]);
+        assert_true(json_number_value(at(j, way)) > 0);
+    }
+    json_decref(j);
+}
+
+static void tokens_there_and_back(void **state)
+{
+    static const char content[] = "Hi, caf\\u00e9 & co";
+    char request[2048], tokens[1024];
+    json_t *j;
+    char *ids;
+
+    (void)state;
+    (void)snprintf(request, sizeof request, "{\"content\":\"%s\"}", content);
+    assert_int_equal(post("/tokenize", request), 200);
+    ids = strchr(answer, '[');
+    assert_non_null(ids);
+    (void)snprintf(tokens, sizeof tokens, "%.*s", (int)(strchr(ids, ']') - ids + 1), ids);
+    (void)snprintf(request, sizeof request, "{\"tokens\":%s}", tokens);
+    assert_int_equal(post("/detokenize", request), 200);
+    j = parsed();
+    assert_string_equal(text_at(j, "content"), "Hi, caf\xC3\xA9 & co");
+    json_decref(j);
+    (void)snprintf(request, sizeof request, "{\"content\":\"%s\",\"with_pieces\":true}", content);
+    assert_int_equal(post("/tokenize", request), 200);
+    j = parsed();
+    assert_string_equal(text_at(j, "tokens.0.piece"), "H");
+    json_decref(j);
+    assert_int_equal(post("/apply-template", "{" SAY_HI "}"), 200);
+    j = parsed();
+    assert_non_null(strstr(text_at(j, "prompt"), "hi"));
+    json_decref(j);
+}
+
+static void llama_shows_its_state(void **state)
+{
+    json_t *j;
+
+    (void)state;
+    assert_int_equal(ask(&shared_server, "GET", "/props", "", ""), 200);
+    j = parsed();
+    assert_int_equal(int_at(j, "total_slots"), 16);
+    assert_int_equal(int_at(j, "default_generation_settings.n_ctx"), TINY_CTX);
+    assert_true(strlen(text_at(j, "chat_template")) > 0);
+    json_decref(j);
+    assert_int_equal(ask(&shared_server, "GET", "/slots?fail_on_no_slot=1", "", ""), 200);
+    j = parsed();
+    assert_int_equal(json_array_size(j), 16);
+    assert_true(json_is_false(at(j, "0.is_processing")));
+    json_decref(j);
+}
+
+static void llama_errors(void **state)
+{
+    static const struct wrong cases[] = {
+        { "/completion", "{", 400, "request body" },
+        { "/completion", "{}", 400, "prompt" },
+        { "/completion", "{\"prompt\":[1,-1]}", 400, "prompt" },
+        { "/completion", "{\"prompt\":\"x\",\"n_probs\":100000}", 400, "n_probs" },
+        { "/completion", "{\"prompt\":\"x\",\"grammar\":\"root ::= (\"}", 400, "grammar:" },
+        { "/infill", "{\"input_suffix\":\"x\"}", 400, "input_prefix" },
+        { "/infill", "{\"input_prefix\":\"x\"}", 400, "input_suffix" },
+        { "/infill", "{\"input_prefix\":\"x\",\"input_suffix\":\"\"}", 400, "middle" },
+        { "/infill", "{\"input_extra\":[{}],\"input_prefix\":\"x\"}", 400, "input_extra" },
+        { "/tokenize", "{\"content\":[1]}", 400, "content" },
+        { "/detokenize", "{\"tokens\":[999999]}", 400, "tokens" },
+        { "/detokenize", "{\"tokens\":7}", 400, "tokens" },
+        { "/apply-template", "{\"messages\":[]}", 400, "messages" },
+        { "/props", "{}", 405, "not allowed" },
+    };
+
+    (void)state;
+    refuses(cases, sizeof cases / sizeof *cases, "{\"error\":{");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -402,6 +517,10 @@ int main(void)
         cmocka_unit_test(formats_and_thoughts),
         cmocka_unit_test(ollama_shows_its_model),
         cmocka_unit_test(ollama_errors),
+        cmocka_unit_test(completes_with_timings),
+        cmocka_unit_test(tokens_there_and_back),
+        cmocka_unit_test(llama_shows_its_state),
+        cmocka_unit_test(llama_errors),
     };
 
     return cmocka_run_group_tests_name("serve_apis", tests, group_up, group_down);

@@ -32,6 +32,7 @@ struct api_server {             /* immutable while it serves, but for what says 
     struct api_grammars *grammars;      /* its own lock */
     struct http_server *http;
     const char         *name;           /* of the model, as clients call it */
+    const char         *template_text;  /* in place of the file's; NULL: the file's */
     const char *const  *aliases;
     size_t              n_aliases;
     const char *const  *keys;           /* SHA-256 of accepted keys in hexadecimal; none: open */
@@ -61,8 +62,8 @@ struct api_route {
     const char *summary;                /* for the OpenAPI document */
 };
 extern const struct api_route *const api_routes[];      /* tables, each NULL-ended; then NULL */
-extern const struct api_route api_anthropic_routes[], api_ollama_routes[], api_openai_routes[],
-    api_ops_routes[];
+extern const struct api_route api_anthropic_routes[], api_llama_routes[], api_ollama_routes[],
+    api_openai_routes[], api_ops_routes[];
 
 /* The body of an error; code and param may be NULL. */
 typedef json_t *api_error_fn(int status, const char *type, const char *code, const char *param,
@@ -131,7 +132,7 @@ struct api_choice {
     json_t      *logprobs;              /* list of the surface's entries, NULL: none wanted */
     enum service_finish finish;
     int32_t      stop_index;            /* of the run's stop strings, or -1 */
-    int32_t      last_id;               /* of the token whose text is told; the end: -1 */
+    json_t      *ids;                   /* of the tokens so far, when the frame wants them */
     bool         done, begun;
     uint32_t     block, n_blocks;       /* the surface's own */
     struct service_usage usage;
@@ -140,6 +141,7 @@ struct api_choice {
 
 struct api_frame {
     bool split;                         /* tell reasoning from the answer */
+    bool ids;                           /* collect the ids of tokens */
     /* A piece of a streamed choice; either may be empty. */
     void (*delta)(struct api_run *r, uint32_t choice, struct sv reasoning, struct sv answer);
     void (*choice_done)(struct api_run *r, uint32_t choice);    /* streamed */
@@ -180,7 +182,7 @@ void api_generate(struct api_call *c, struct api_options *o, const struct api_fr
 void api_event(struct api_run *r, json_t *j);
 struct service_usage api_usage(const struct api_run *r);        /* of all choices */
 json_t *api_openai_usage(const struct api_run *r);
-/* {"token", "logprob", "bytes", "top_logprobs"}. */
+/* {"id", "token", "logprob", "bytes", "top_logprobs"}. */
 json_t *api_openai_logprob(struct api_run *r, const struct service_event *ev);
 json_t *api_text(struct sv s);
 

@@ -259,35 +259,40 @@ static int read_prompt(struct api_call *c, const char *key, struct str *text, st
                             TOKENIZE_ADD_SPECIAL | TOKENIZE_PARSE_SPECIAL, ids, e);
 }
 
-/* Fill in the middle, for vocabularies that were trained for it. */
-static int add_suffix(struct api_call *c, const char *key, const struct str *prefix,
-                      struct tokens *ids, struct err *e)
+int api_middle_prompt(struct api_call *c, struct sv prefix, struct sv suffix, struct tokens *ids,
+                      struct err *e)
 {
     static const enum token_role roles[] = { TOKEN_FIM_PRE, TOKEN_FIM_SUF, TOKEN_FIM_MID };
     const struct tokenizer *t = c->s->tm->tok;
+    int rc;
+
+    for (size_t i = 0; i < 3; i++)
+        if (tokenizer_role(t, roles[i]) < 0)
+            return err_set(e, WATT_ENOTSUP, "suffix: this model has no tokens to fill in a middle");
+    if (!tokens_push(ids, tokenizer_role(t, TOKEN_FIM_PRE)))
+        return err_set(e, WATT_ENOMEM, "prompt");
+    rc = tokenizer_encode(t, NULL, prefix.len ? prefix.data : "", prefix.len, 0, ids, e);
+    if (rc == 0 && !tokens_push(ids, tokenizer_role(t, TOKEN_FIM_SUF)))
+        rc = err_set(e, WATT_ENOMEM, "prompt");
+    if (rc == 0)
+        rc = tokenizer_encode(t, NULL, suffix.len ? suffix.data : "", suffix.len, 0, ids, e);
+    if (rc == 0 && !tokens_push(ids, tokenizer_role(t, TOKEN_FIM_MID)))
+        rc = err_set(e, WATT_ENOMEM, "prompt");
+    return rc;
+}
+
+static int add_suffix(struct api_call *c, const char *key, const struct str *prefix,
+                      struct tokens *ids, struct err *e)
+{
     struct json_place p;
     struct sv s;
     int rc = json_find(&c->at, key, &p, e);
 
     if (rc < 0 || !p.value || json_string_length(p.value) == 0)
         return rc;
-    for (size_t i = 0; i < 3; i++)
-        if (tokenizer_role(t, roles[i]) < 0)
-            return json_refuse(&p, e, WATT_ENOTSUP, "this model has no tokens to fill in a middle");
     rc = json_read_str(&p, &s, e);
-    if (rc < 0)
-        return rc;
     ids->n = 0;
-    if (!tokens_push(ids, tokenizer_role(t, TOKEN_FIM_PRE)))
-        return err_set(e, WATT_ENOMEM, "prompt");
-    rc = tokenizer_encode(t, NULL, str_cstr(prefix), prefix->len, 0, ids, e);
-    if (rc == 0 && !tokens_push(ids, tokenizer_role(t, TOKEN_FIM_SUF)))
-        rc = err_set(e, WATT_ENOMEM, "prompt");
-    if (rc == 0)
-        rc = tokenizer_encode(t, NULL, s.data, s.len, 0, ids, e);
-    if (rc == 0 && !tokens_push(ids, tokenizer_role(t, TOKEN_FIM_MID)))
-        rc = err_set(e, WATT_ENOMEM, "prompt");
-    return rc;
+    return rc == 0 ? api_middle_prompt(c, sv_of(prefix), s, ids, e) : rc;
 }
 
 int api_text_prompt(struct api_call *c, const char *prefix, const char *suffix, struct str *text,

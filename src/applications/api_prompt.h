@@ -17,5 +17,8 @@ int api_prompt(struct api_call *c, json_t *vars, struct str *text, struct tokens
  * can. Appends. */
 int api_text_prompt(struct api_call *c, const char *prefix, const char *suffix, struct str *text,
                     struct tokens *ids, struct err *e) MUST_CHECK;
+/* Fill in the middle, for vocabularies that were trained for it; else WATT_ENOTSUP. Appends. */
+int api_middle_prompt(struct api_call *c, struct sv prefix, struct sv suffix, struct tokens *ids,
+                      struct err *e) MUST_CHECK;
 
 #endif

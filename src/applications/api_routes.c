@@ -3,6 +3,7 @@
 
 const struct api_route *const api_routes[] = {
     api_anthropic_routes,
+    api_llama_routes,
     api_ollama_routes,
     api_openai_routes,
     api_ops_routes,

@@ -18,6 +18,7 @@ static void run_unref(struct api_run *r)
         str_deinit(&r->choices[i].reasoning);
         str_deinit(&r->choices[i].answer);
         json_decref(r->choices[i].logprobs);
+        json_decref(r->choices[i].ids);
     }
     str_deinit(&r->prompt);
     json_decref(r->stops);
@@ -144,7 +145,8 @@ static void on_event(void *ctx, const struct service_event *ev)
         r->begun = true;
         http_stream(r->x, 200, r->frame->stream_type);
     }
-    c->last_id = ev->kind == SERVICE_TOKEN ? ev->id : -1;
+    if (ev->kind == SERVICE_TOKEN && c->ids)
+        (void)json_array_append_new(c->ids, json_integer(ev->id));
     if (ev->kind == SERVICE_PROGRESS && r->frame->progress && !r->failed)
         r->frame->progress(r, ev);
     if (ev->kind == SERVICE_TOKEN) {
@@ -236,6 +238,7 @@ static struct api_run *run_open(struct api_call *c, const struct api_options *o,
         str_init(&x->reasoning, 0);
         str_init(&x->answer, 0);
         x->logprobs = o->logprobs ? json_array() : NULL;
+        x->ids = frame->ids ? json_array() : NULL;
     }
     atomic_init(&r->refs, 2);           /* this call's, and the service's until its last event */
     return r;

@@ -196,6 +196,7 @@ static int open_text_model(struct serving *v, struct err *e)
 
     if (rc < 0)
         return rc;
+    v->s.template_text = v->template_text;
     if (!v->s.tm->tok)
         return err_set(e, WATT_ENOTSUP, "%s", v->s.tm->tok_why);
     if (!v->s.tm->tmpl && v->s.tm->tmpl_why[0])
@@ -213,6 +214,7 @@ static int default_template(struct serving *v, struct err *e)
     if (v->s.tm->tmpl)
         return 0;
     on_warning(v, "no chat template: conversations are written as ChatML; see --template");
+    v->s.template_text = source;
     return template_open(&v->s.tm->tmpl, source, strlen(source), "ChatML", e);
 }
 
@@ -365,7 +367,8 @@ const struct cli_verb verb_serve = {
     .about = "Answers requests of many clients at once: /v1/chat/completions, /v1/completions,\n"
              "/v1/models, with streams, tools in the prompt, grammars (response_format,\n"
              "structured_outputs), log probabilities; Anthropic's /v1/messages; Ollama's\n"
-             "/api/chat, /api/generate; /health, /metrics, /openapi.json.\n"
+             "/api/chat, /api/generate; llama-server's /completion, /infill; /health,\n"
+             "/metrics, /openapi.json.\n"
              "\n"
              "Prompts that begin alike are computed once. Answers are the same bits alone and\n"
              "under load. What can't fit is refused: 400 if never, 429 if not now.\n"

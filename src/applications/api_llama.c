@@ -1,0 +1,403 @@
+/* api_llama.c: llama-server's own API: completions with timings, tokens, the template, and what its
+ * clients ask about the server. */
+#include <string.h>
+
+#include "applications/api_prompt.h"
+#include "base/mem.h"
+#include "watt.h"
+
+#define MAX_TOKENS ((size_t)1 << 24)
+#define MAX_EXTRA  4096u
+
+/* ---- the answer ---- */
+
+static double per_second(uint32_t n, uint64_t ns)
+{
+    return ns ? (double)n * 1e9 / (double)ns : 0;
+}
+
+static double ms_each(uint32_t n, uint64_t ns)
+{
+    return n ? (double)ns / 1e6 / n : 0;
+}
+
+static json_t *timings(const struct api_run *r)
+{
+    const struct api_choice *x = &r->choices[0];
+    const uint32_t n = r->n_prompt - x->usage.n_cached, m = x->usage.n_answer;
+    const uint64_t prefill = x->times.prefill, decode = x->times.decode;
+
+    return json_pack("{s:i,s:i,s:f,s:f,s:f,s:i,s:f,s:f,s:f}", "cache_n", (int)x->usage.n_cached,
+                     "prompt_n", (int)n, "prompt_ms", (double)prefill / 1e6, "prompt_per_token_ms",
+                     ms_each(n, prefill), "prompt_per_second", per_second(n, prefill),
+                     "predicted_n", (int)m, "predicted_ms", (double)decode / 1e6,
+                     "predicted_per_token_ms", ms_each(m, decode), "predicted_per_second",
+                     per_second(m, decode));
+}
+
+static json_t *piece(struct api_run *r, struct sv text, bool stop)
+{
+    struct api_choice *x = &r->choices[0];
+    json_t *j = json_pack("{s:i,s:o,s:o,s:b,s:i,s:i}", "index", 0, "content", api_text(text),
+                          "tokens", x->ids, "stop", stop, "id_slot", -1, "tokens_evaluated",
+                          (int)r->n_prompt);
+
+    x->ids = json_array();
+    if (x->logprobs && json_array_size(x->logprobs) > 0) {
+        (void)json_object_set_new(j, "completion_probabilities", x->logprobs);
+        x->logprobs = json_array();
+    }
+    return j;
+}
+
+static json_t *last(struct api_run *r, json_t *j)
+{
+    const struct api_choice *x = &r->choices[0];
+    const bool stopped = x->finish == SERVICE_STOP, word = stopped && x->stop_index >= 0;
+    const char *why = word ? "word" : stopped ? "eos" : "limit";
+    const char *stop = word ? json_string_value(json_array_get(r->stops, (size_t)x->stop_index))
+                            : "";
+    json_t *more = json_pack("{s:s,s:s,s:s,s:i,s:i,s:b,s:o,s:o}", "model", r->s->name, "stop_type",
+                             why, "stopping_word", stop ? stop : "", "tokens_predicted",
+                             (int)x->usage.n_answer, "tokens_cached", (int)x->usage.n_cached,
+                             "truncated", 0, "prompt", api_text(sv_of(&r->prompt)), "timings",
+                             timings(r));
+
+    (void)json_object_update(j, more);
+    json_decref(more);
+    return j;
+}
+
+static void delta(struct api_run *r, uint32_t choice, struct sv reasoning, struct sv answer)
+{
+    (void)choice;
+    (void)reasoning;
+    api_event(r, piece(r, answer, false));
+}
+
+static void choice_done(struct api_run *r, uint32_t choice)
+{
+    (void)choice;
+    api_event(r, last(r, piece(r, (struct sv){ "", 0 }, true)));
+}
+
+static void stream_done(struct api_run *r)
+{
+    (void)r;                            /* the last event was the last word */
+}
+
+static json_t *whole(struct api_run *r)
+{
+    return last(r, piece(r, sv_of(&r->choices[0].answer), true));
+}
+
+static const struct api_frame frame = {
+    .ids = true, .delta = delta, .choice_done = choice_done, .stream_done = stream_done,
+    .whole = whole, .logprob = api_openai_logprob, .stream_type = "text/event-stream",
+};
+
+/* ---- completions ---- */
+
+/* n_probs is their name of top_logprobs. */
+static int read_probs(struct api_call *c, struct api_options *o, struct err *e)
+{
+    uint64_t n = 0;
+    const int rc = json_get_u64(&c->at, "n_probs", 0, 0, SERVICE_MAX_LOGPROBS, &n, e);
+
+    if (rc == 0 && n > 0) {
+        o->logprobs = true;
+        o->n_top = (uint32_t)n;
+    }
+    return rc;
+}
+
+/* Other files' snippets go in front of the prefix. */
+static int read_extra(struct api_call *c, struct str *text, struct err *e)
+{
+    struct json_place at, p;
+    struct sv s;
+    size_t n = 0;
+    int rc = json_find(&c->at, "input_extra", &at, e);
+
+    if (rc == 0 && at.value)
+        rc = json_read_array(&at, MAX_EXTRA, &n, e);
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        const struct json_place item = json_item(&at, i);
+
+        rc = json_need(&item, "text", &p, e);
+        if (rc == 0)
+            rc = json_read_str(&p, &s, e);
+        if (rc == 0) {
+            str_append(text, s.data, s.len);
+            str_putc(text, '\n');
+        }
+    }
+    return rc;
+}
+
+static int infill_prompt(struct api_call *c, struct str *text, struct tokens *ids, struct err *e)
+{
+    struct json_place prefix, suffix, prompt;
+    struct sv s, after = { "", 0 };
+    int rc = read_extra(c, text, e);
+
+    if (rc == 0)
+        rc = json_need(&c->at, "input_prefix", &prefix, e);
+    if (rc == 0)
+        rc = json_read_str(&prefix, &s, e);
+    if (rc == 0)
+        rc = json_need(&c->at, "input_suffix", &suffix, e);
+    if (rc == 0)
+        rc = json_read_str(&suffix, &after, e);
+    if (rc < 0)
+        return rc;
+    str_append(text, s.data, s.len);
+    rc = api_middle_prompt(c, sv_of(text), after, ids, e);
+    if (rc == 0)
+        rc = json_find(&c->at, "prompt", &prompt, e);
+    if (rc == 0 && prompt.value)        /* what the middle begins with */
+        rc = json_read_str(&prompt, &s, e);
+    if (rc == 0 && prompt.value)
+        rc = tokenizer_encode(c->s->tm->tok, NULL, s.data, s.len, 0, ids, e);
+    return rc;
+}
+
+static void complete(struct api_call *c, bool infills)
+{
+    struct api_options *o = mem_alloc(sizeof *o);
+    struct tokens ids = { 0 };
+    struct str text;
+    struct err e = { 0 };
+    int rc;
+
+    if (!o) {
+        api_error(c, 503, "server_error", "out_of_memory", NULL, "out of memory");
+        return;
+    }
+    api_options_init(o);
+    sampler_defaults(&o->sampling);     /* are theirs */
+    str_init(&text, 0);
+    if (!api_model_is_ours(c) || !api_read_options(c, o))
+        goto done;
+    o->n = 1;
+    rc = read_probs(c, o, &e);
+    if (rc == 0)
+        rc = infills ? infill_prompt(c, &text, &ids, &e)
+                     : api_text_prompt(c, "prompt", "suffix", &text, &ids, &e);
+    if (rc < 0)
+        api_fail(c, NULL, &e);
+    else if (ids.n == 0)
+        api_error(c, 400, "invalid_request_error", NULL, "prompt", "the prompt is empty");
+    else
+        api_generate(c, o, &frame, "", &ids, sv_of(&text));
+done:
+    str_deinit(&text);
+    tokens_deinit(&ids);
+    api_options_deinit(o);
+    mem_free(o);
+}
+
+static void completion(struct api_call *c)
+{
+    complete(c, false);
+}
+
+static void infill(struct api_call *c)
+{
+    complete(c, true);
+}
+
+/* ---- tokens and the template ---- */
+
+static json_t *token_pieces(const struct tokenizer *t, const struct tokens *ids)
+{
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < ids->n; i++) {
+        const struct sv s = tokenizer_piece(t, ids->ids[i]);
+        json_t *text = api_text(s);
+
+        if (!text) {                    /* half of a character: its bytes */
+            text = json_array();
+            for (size_t k = 0; k < s.len; k++)
+                (void)json_array_append_new(text, json_integer((unsigned char)s.data[k]));
+        }
+        (void)json_array_append_new(list, json_pack("{s:i,s:o}", "id", (int)ids->ids[i], "piece",
+                                                    text));
+    }
+    return list;
+}
+
+static void tokenize(struct api_call *c)
+{
+    const struct tokenizer *t = c->s->tm->tok;
+    struct tokens ids = { 0 };
+    struct json_place p;
+    struct sv s = { "", 0 };
+    bool add = false, parse = true, pieces = false;
+    struct err e = { 0 };
+    json_t *list;
+    int rc = json_need(&c->at, "content", &p, &e);
+
+    if (rc == 0)
+        rc = json_read_str(&p, &s, &e);
+    if (rc == 0)
+        rc = json_get_bool(&c->at, "add_special", false, &add, &e);
+    if (rc == 0)
+        rc = json_get_bool(&c->at, "parse_special", true, &parse, &e);
+    if (rc == 0)
+        rc = json_get_bool(&c->at, "with_pieces", false, &pieces, &e);
+    if (rc == 0)
+        rc = tokenizer_encode(t, NULL, s.data, s.len, (add ? TOKENIZE_ADD_SPECIAL : 0u) |
+                              (parse ? TOKENIZE_PARSE_SPECIAL : 0u), &ids, &e);
+    if (rc < 0) {
+        api_fail(c, NULL, &e);
+    } else {
+        list = pieces ? token_pieces(t, &ids) : json_array();
+        for (size_t i = 0; !pieces && i < ids.n; i++)
+            (void)json_array_append_new(list, json_integer(ids.ids[i]));
+        api_json(c, 200, json_pack("{s:o}", "tokens", list));
+    }
+    tokens_deinit(&ids);
+}
+
+static void detokenize(struct api_call *c)
+{
+    const struct tokenizer *t = c->s->tm->tok;
+    struct json_place p;
+    struct detok d;
+    struct str text;
+    struct err e = { 0 };
+    size_t n = 0;
+    int rc = json_need(&c->at, "tokens", &p, &e);
+
+    str_init(&text, 0);
+    detok_init(&d, t, DETOKENIZE_SPECIAL);
+    if (rc == 0)
+        rc = json_read_array(&p, MAX_TOKENS, &n, &e);
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        const struct json_place item = json_item(&p, i);
+        uint64_t id = 0;
+
+        rc = json_read_u64(&item, 0, tokenizer_n_vocab(t) - 1, &id, &e);
+        if (rc == 0)
+            detok_push(&d, (int32_t)id, &text);
+    }
+    detok_finish(&d, &text);
+    if (rc < 0)
+        api_fail(c, NULL, &e);
+    else
+        api_json(c, 200, json_pack("{s:o}", "content", api_text(sv_of(&text))));
+    str_deinit(&text);
+}
+
+static void apply_template(struct api_call *c)
+{
+    struct tokens ids = { 0 };
+    struct json_place at;
+    struct str text;
+    struct err e = { 0 };
+    json_t *list = NULL;
+    int rc = json_need(&c->at, "messages", &at, &e);
+
+    str_init(&text, 0);
+    if (rc == 0)
+        rc = api_messages(&at, &list, &e);
+    if (rc == 0)
+        rc = api_prompt(c, json_pack("{s:o}", "messages", list), &text, &ids, &e);
+    if (rc < 0)
+        api_fail(c, "messages", &e);
+    else
+        api_json(c, 200, json_pack("{s:o}", "prompt", api_text(sv_of(&text))));
+    str_deinit(&text);
+    tokens_deinit(&ids);
+}
+
+/* ---- the server ---- */
+
+static json_t *template_text(const struct api_server *s)
+{
+    struct sv text = { "", 0 };
+    struct err e = { 0 };
+
+    if (s->template_text)
+        text = sv_cstr(s->template_text);
+    else if (gguf_get_str(model_gguf(s->tm->model), "tokenizer.chat_template", &text, &e) < 0)
+        text = (struct sv){ "", 0 };
+    return api_text(text);
+}
+
+static void props(struct api_call *c)
+{
+    const struct api_server *s = c->s;
+    struct service_stats st;
+
+    service_stats(s->svc, &st);
+    api_json(c, 200, json_pack("{s:{s:i},s:i,s:s,s:s,s:o,s:o,s:o,s:{s:b,s:b},s:b,s:s}",
+        "default_generation_settings", "n_ctx", (int)service_n_ctx(s->svc),
+        "total_slots", (int)st.max_seqs, "model_alias", s->name, "model_path", s->name,
+        "chat_template", template_text(s),
+        "bos_token", api_text(text_model_role_text(s->tm, TOKEN_BOS)),
+        "eos_token", api_text(text_model_role_text(s->tm, TOKEN_EOS)),
+        "modalities", "vision", 0, "audio", 0, "is_sleeping", 0, "build_info", watt_version()));
+}
+
+static json_t *slot(const struct api_server *s, uint32_t i, const struct service_slot *x)
+{
+    json_t *j = json_pack("{s:i,s:i,s:b,s:b}", "id", (int)i, "n_ctx", (int)service_n_ctx(s->svc),
+                          "speculative", 0, "is_processing", x != NULL);
+
+    if (x) {
+        const uint32_t left = x->max_tokens > x->n_answer ? x->max_tokens - x->n_answer : 0;
+        json_t *more = json_pack("{s:I,s:i,s:i,s:[{s:b,s:i,s:i}]}", "id_task",
+                                 (json_int_t)x->request, "n_prompt_tokens", (int)x->n_prompt,
+                                 "n_prompt_tokens_processed",
+                                 (int)(x->n_done < x->n_prompt ? x->n_done : x->n_prompt),
+                                 "next_token", "has_next_token", 1, "n_remain", (int)left,
+                                 "n_decoded", (int)x->n_answer);
+
+        (void)json_object_update(j, more);
+        json_decref(more);
+    }
+    return j;
+}
+
+static void slots(struct api_call *c)
+{
+    const char *fail = http_query(c->x, "fail_on_no_slot");
+    struct service_stats st;
+    struct service_slot *list;
+    uint32_t n, running = 0;
+    json_t *out;
+
+    service_stats(c->s->svc, &st);
+    list = mem_array(st.max_seqs, sizeof *list);
+    if (!list) {
+        api_error(c, 503, "server_error", "out_of_memory", NULL, "out of memory");
+        return;
+    }
+    n = service_list(c->s->svc, list, st.max_seqs);
+    while (running < n && running < st.max_seqs && list[running].running)
+        running++;
+    if (fail && strcmp(fail, "0") != 0 && running == st.max_seqs) {
+        api_error(c, 503, "unavailable_error", NULL, NULL, "no slot available");
+    } else {
+        out = json_array();
+        for (uint32_t i = 0; i < st.max_seqs; i++)
+            (void)json_array_append_new(out, slot(c->s, i, i < running ? &list[i] : NULL));
+        api_json(c, 200, out);
+    }
+    mem_free(list);
+}
+
+const struct api_route api_llama_routes[] = {
+    { "POST", "/completion", completion, false, true, "The continuation of a text, llama-server's API" },
+    { "POST", "/completions", completion, false, true, "The same" },
+    { "POST", "/infill", infill, false, true, "The middle of two texts" },
+    { "POST", "/tokenize", tokenize, false, true, "Text to tokens" },
+    { "POST", "/detokenize", detokenize, false, true, "Tokens to text" },
+    { "POST", "/apply-template", apply_template, false, true, "The prompt of a conversation" },
+    { "GET", "/props", props, false, false, "What the server is set to" },
+    { "GET", "/slots", slots, false, false, "Answers that run" },
+    { 0 }
+};
