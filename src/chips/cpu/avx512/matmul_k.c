@@ -81,23 +81,50 @@ void matmul_q5_k_avx512(const struct matmul_args *a) { matmul_blocked(a, &q5_k_b
 
 /* ---- Q6_K: a scale per 16; shifted up by two, 4 (q - 32) = 4 q - 128 ---- */
 
+/* Word i of sub-block j, shifted up by two: l the nibbles, h the high bits. */
+ALWAYS_INLINE __m512i q6_word(const uint8_t *l, const uint8_t *h, const unsigned j,
+                              const unsigned i)
+{
+    const __m512i top = _mm512_set1_epi8((char)0xC0), six = _mm512_set1_epi8((char)0xFC);
+    const __m512i v = load512(l + 64 * i), u = load512(h + 64 * i);
+    const __m512i nibble = j < 2 ? _mm512_slli_epi16(v, 2) : _mm512_srli_epi16(v, 2);
+    const __m512i pair = j < 3 ? _mm512_slli_epi16(u, 6 - 2 * (int)j) : u;
+
+    return _mm512_and_si512(_mm512_ternarylogic_epi32(top, pair, nibble, 0xCA), six);
+}
+
 /* Half of sub-block j (of 4 in a half superblock): words 4 half … 4 half + 3. */
 ALWAYS_INLINE void q6_half(__m512i *s, const struct cursor *c, const uint8_t *l, const uint8_t *h,
                            const unsigned j, const unsigned half, const unsigned R)
 {
-    const __m512i top = _mm512_set1_epi8((char)0xC0), six = _mm512_set1_epi8((char)0xFC);
-
     start(s, c->b16 + half * R, R);
 #pragma GCC unroll 4
-    for (unsigned i = 0; i < 4; i++) {
-        const unsigned k = 4 * half + i;
-        const __m512i v = load512(l + 64 * k), u = load512(h + 64 * k);
-        const __m512i nibble = j < 2 ? _mm512_slli_epi16(v, 2) : _mm512_srli_epi16(v, 2);
-        const __m512i pair = j == 0 ? _mm512_slli_epi16(u, 6) : j == 1 ? _mm512_slli_epi16(u, 4)
-                           : j == 2 ? _mm512_slli_epi16(u, 2) : u;
+    for (unsigned k = 4 * half; k < 4 * half + 4; k++)
+        dot(s, q6_word(l, h, j, k), c->q, k, R);
+}
 
-        dot(s, _mm512_and_si512(_mm512_ternarylogic_epi32(top, pair, nibble, 0xCA), six), c->q, k,
-            R);
+/* Some rows, from r0 on, of a tile of R times the words w: few enough that dots and products stay
+ * in registers beside the words, though the sums wait in memory. */
+#define Q6_SOME 8
+ALWAYS_INLINE void q6_some(__m512 *acc, const struct cursor *c, const __m512i *w, __m512 s0,
+                           __m512 s1, const unsigned r0, const unsigned R)
+{
+    __m512i s[Q6_SOME];
+    __m512 u[Q6_SOME];
+
+    start(s, c->b16 + r0, Q6_SOME);
+#pragma GCC unroll 4
+    for (unsigned k = 0; k < 4; k++)
+        dot(s, w[k], c->q + ACT_BLOCK * r0, k, Q6_SOME);
+    EACH_ROW(Q6_SOME)
+        u[r] = _mm512_mul_ps(_mm512_cvtepi32_ps(s[r]), s0);
+    start(s, c->b16 + R + r0, Q6_SOME);
+#pragma GCC unroll 4
+    for (unsigned k = 4; k < 8; k++)
+        dot(s, w[k], c->q + ACT_BLOCK * r0, k, Q6_SOME);
+    EACH_ROW(Q6_SOME) {
+        u[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(s[r]), s1, u[r]);
+        acc[r0 + r] = _mm512_fmadd_ps(u[r], _mm512_set1_ps(c->d[r0 + r]), acc[r0 + r]);
     }
 }
 
@@ -111,6 +138,17 @@ ALWAYS_INLINE void q6_block(__m512 *acc, struct cursor *c, const uint8_t *l, con
     __m512 u[R_MAX];
 
     fetch(h + 384 * j, 6, R);
+    if (R > R_REGS) {
+        __m512i w[8];
+
+#pragma GCC unroll 8
+        for (unsigned i = 0; i < 8; i++)
+            w[i] = q6_word(l + 512 * (j % 2), h, j, i);
+        q6_some(acc, c, w, s0, s1, 0, R);
+        q6_some(acc, c, w, s0, s1, Q6_SOME, R);
+        cursor_next(c, R);
+        return;
+    }
     q6_half(s, c, l + 512 * (j % 2), h, j, 0, R);
     EACH_ROW(R)
         u[r] = _mm512_mul_ps(_mm512_cvtepi32_ps(s[r]), s0);
