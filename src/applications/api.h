@@ -182,7 +182,7 @@ void api_generate(struct api_call *c, struct api_options *o, const struct api_fr
 void api_event(struct api_run *r, json_t *j);
 struct service_usage api_usage(const struct api_run *r);        /* of all choices */
 json_t *api_openai_usage(const struct api_run *r);
-/* {"id", "token", "logprob", "bytes", "top_logprobs"}. */
+/* {"token", "id", "logprob", "bytes", "top_logprobs"}. */
 json_t *api_openai_logprob(struct api_run *r, const struct service_event *ev);
 json_t *api_text(struct sv s);
 

@@ -52,7 +52,8 @@ static json_t *token_entry(const struct api_run *r, int32_t id, float logprob)
         json_array_append_new(bytes, json_integer((unsigned char)piece.data[i]));
     if (!text)                          /* half of a character */
         text = json_string("\xEF\xBF\xBD");
-    return json_pack("{s:i,s:o,s:f,s:o}", "id", (int)id, "token", text, "logprob", bounded(logprob), "bytes", bytes);
+    return json_pack("{s:o,s:i,s:f,s:o}", "token", text, "id", (int)id, "logprob",
+                     bounded(logprob), "bytes", bytes);
 }
 
 json_t *api_openai_logprob(struct api_run *r, const struct service_event *ev)
