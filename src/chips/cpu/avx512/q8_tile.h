@@ -112,13 +112,15 @@ ALWAYS_INLINE void finish_min(__m512 *acc, const __m512i *s, __m512 scale, const
  * little slower, but reads and decodes the weights once: right where that is dear. */
 #define Q8_KERNELS(NAME, PARTS, MANY)                                              \
     Q8_KERNEL(NAME, 1) Q8_KERNEL(NAME, 2) Q8_KERNEL(NAME, 3) Q8_KERNEL(NAME, 4)    \
-    Q8_KERNEL(NAME, 6) Q8_KERNEL(NAME, 8) Q8_KERNEL(NAME, 10) Q8_KERNEL(NAME, 12)  \
+    Q8_KERNEL(NAME, 6) Q8_KERNEL(NAME, 8) Q8_KERNEL(NAME, 10) Q8_KERNEL(NAME, 11)  \
+    Q8_KERNEL(NAME, 12)                                                            \
     static const struct blocking NAME##_blocking = { Q8_FNS(NAME, PARTS, MANY) };
 /* With a kernel of 16 rows for batches of 13 to 16. Its sums wait in memory, which is a little
  * slower, but it reads and decodes the weights once: right where that is dear. */
 #define Q8_KERNELS_16(NAME, PARTS, MANY)                                           \
     Q8_KERNEL(NAME, 1) Q8_KERNEL(NAME, 2) Q8_KERNEL(NAME, 3) Q8_KERNEL(NAME, 4)    \
-    Q8_KERNEL(NAME, 6) Q8_KERNEL(NAME, 8) Q8_KERNEL(NAME, 10) Q8_KERNEL(NAME, 12)  \
+    Q8_KERNEL(NAME, 6) Q8_KERNEL(NAME, 8) Q8_KERNEL(NAME, 10) Q8_KERNEL(NAME, 11)  \
+    Q8_KERNEL(NAME, 12)                                                            \
     Q8_KERNEL(NAME, 16)                                                            \
     static const struct blocking NAME##_blocking = {                               \
         Q8_FNS(NAME, PARTS, MANY), .rows_once = 16, .fn[16] = { NAME##_16 }        \
@@ -127,6 +129,6 @@ ALWAYS_INLINE void finish_min(__m512 *acc, const __m512i *s, __m512 scale, const
     .rows_max = R_REGS, .panels_max = 1, .parts = (PARTS), .many = (MANY),         \
     .fn[1] = { NAME##_1 }, .fn[2] = { NAME##_2 }, .fn[3] = { NAME##_3 },           \
     .fn[4] = { NAME##_4 }, .fn[6] = { NAME##_6 }, .fn[8] = { NAME##_8 },           \
-    .fn[10] = { NAME##_10 }, .fn[12] = { NAME##_12 }
+    .fn[10] = { NAME##_10 }, .fn[11] = { NAME##_11 }, .fn[12] = { NAME##_12 }
 
 #endif
