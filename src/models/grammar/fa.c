@@ -8,6 +8,7 @@
 #include "base/utf8.h"
 
 #define GROW_FIRST 64u
+#define MAX_MEMBERS ((size_t)1 << 21)   /* of all sets of a subset construction: bounds its time */
 
 /* ---- nfa ---- */
 
@@ -480,12 +481,15 @@ int dfa_from_nfa(struct dfa **out, const struct nfa *a, uint32_t start, uint32_t
     if (intern_set(&s, true) == FA_NONE)
         goto no_memory;
     for (uint32_t i = 0; i < s.n; i++) {
-        if (!expand_set(&s, i, max_states)) {
-            if (s.n <= max_states)
-                goto no_memory;
-            subsets_deinit(&s);
-            return err_set(e, WATT_ELIMIT, "%s: too complex (over %u states)", what, max_states);
-        }
+        const bool ok = expand_set(&s, i, max_states);
+
+        if (ok && s.n_members <= MAX_MEMBERS)
+            continue;
+        if (!ok && s.n <= max_states)
+            goto no_memory;
+        subsets_deinit(&s);
+        return ok ? err_set(e, WATT_ELIMIT, "%s: too complex (its states overlap too much)", what)
+                  : err_set(e, WATT_ELIMIT, "%s: too complex (over %u states)", what, max_states);
     }
     d = trimmed(s.states, s.n, s.edges, s.n_edges);
     if (!d)
