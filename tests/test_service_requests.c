@@ -7,6 +7,8 @@
 
 #include <cmocka.h>
 
+#include <stdatomic.h>
+
 #include <math.h>
 
 #include "base/clock.h"
@@ -205,7 +207,7 @@ struct forced {
     struct token_mask base;
     const int32_t *ids;
     size_t n, at;
-    int *n_open;
+    atomic_int *n_open;
 };
 
 static int forced_fill(struct token_mask *m, uint64_t *bits, struct err *e)
@@ -236,7 +238,7 @@ static bool forced_complete(const struct token_mask *m)
     return f->n < 8 && f->at == f->n;
 }
 
-static struct forced *forced_open(const int32_t *ids, size_t n, int *n_open);
+static struct forced *forced_open(const int32_t *ids, size_t n, atomic_int *n_open);
 
 static int forced_clone(struct token_mask **out, const struct token_mask *m, struct err *e)
 {
@@ -253,7 +255,7 @@ static void forced_close(struct token_mask *m)
     mem_free(m);
 }
 
-static struct forced *forced_open(const int32_t *ids, size_t n, int *n_open)
+static struct forced *forced_open(const int32_t *ids, size_t n, atomic_int *n_open)
 {
     static const struct token_mask_ops ops = { forced_fill, forced_accept, forced_complete,
                                                forced_clone, forced_close };
@@ -270,7 +272,7 @@ static void masks_are_obeyed(void **state)
     static const int32_t ids[] = { 7, 8, 9, 7, 8, 9, 7, 8, 9, 7 };
     struct service *s = plain();
     struct service_request r = ask();
-    int n_open = 0;
+    atomic_int n_open = 0;
     struct got g;
 
     (void)state;

@@ -292,7 +292,8 @@ static void stream_freed(void *cls)
     unref(cls);
 }
 
-/* With x->mu held and an answer there. */
+/* With an answer there, of which nothing that is read here changes any more; without the lock,
+ * since libmicrohttpd calls read_stream with one of its own held. */
 static enum MHD_Result queue_answer(struct http_exchange *x)
 {
     struct MHD_Response *r;
@@ -464,6 +465,7 @@ static void read_body(struct http_exchange *x, const char *data, size_t n)
 static enum MHD_Result answer(struct http_exchange *x)
 {
     enum MHD_Result ok = MHD_YES;
+    bool ready, gone;
 
     if (!x->asked) {
         x->asked = true;
@@ -477,15 +479,17 @@ static enum MHD_Result answer(struct http_exchange *x)
         }
     }
     pthread_mutex_lock(&x->mu);
-    if (x->answer != ANSWER_NONE)
-        ok = queue_answer(x);
-    else if (x->gone)
-        ok = MHD_NO;
-    else {
+    ready = x->answer != ANSWER_NONE;
+    gone = x->gone;
+    if (!ready && !gone) {
         x->suspended = true;
         MHD_suspend_connection(x->conn);
     }
     pthread_mutex_unlock(&x->mu);
+    if (ready)
+        ok = queue_answer(x);
+    else if (gone)
+        ok = MHD_NO;
     return ok;
 }
 
