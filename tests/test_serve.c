@@ -74,6 +74,14 @@ static void errors_name_the_field(void **state)
         { "/v1/chat/completions", "{\"messages\":[{\"content\":\"x\"}]}", 400, "role" },
         { "/v1/chat/completions", "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":"
           "\"image_url\"}]}]}", 400, "image_url" },
+        { "/v1/chat/completions", "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],"
+          "\"tool_choice\":\"required\"}", 400, "\"param\":\"tool_choice\"" },
+        { "/v1/completions", "{\"prompt\":\"x\",\"bad_words\":[\"y\"]}", 400,
+          "\"param\":\"bad_words\"" },
+        { "/v1/completions", "{\"prompt\":\"x\",\"stream_options\":{\"include_usage\":1}}", 400,
+          "\"param\":\"stream_options\"" },
+        { "/v1/completions", "{\"prompt\":\"x\",\"logit_bias\":{\"x\":1}}", 400,
+          "\"param\":\"logit_bias\"" },
         { "/v1/nothing", "{}", 404, "not_found" },
         { "/health", "{}", 405, "not allowed" },
     };
@@ -178,6 +186,32 @@ static void chats(void **state)
     assert_null(strstr(answer, "\"usage\""));
     join_stream(joined, sizeof joined, "content", &n);
     assert_string_equal(joined, whole);
+}
+
+/* Every token's entry comes, those of tokens that show nothing too. */
+static void streamed_logprobs(void **state)
+{
+    static const struct { const char *path, *body, *field; } cases[] = {
+        { "/v1/chat/completions", "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],"
+          "\"max_tokens\":12,\"ignore_eos\":true,\"stream\":true,\"logprobs\":true}", "content" },
+        { "/v1/completions", "{\"prompt\":\"hi\",\"max_tokens\":12,\"ignore_eos\":true,"
+          "\"stream\":true,\"logprobs\":1}", "tokens" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        size_t n = 0;
+
+        assert_int_equal(post(cases[i].path, cases[i].body), 200);
+        for (char *p = answer; (p = strstr(p, "data: {")); p += 6) {
+            json_t *j = json_loadb(p + 6, (size_t)(strstr(p, "\n\n") - p - 6), 0, NULL);
+            const json_t *x = json_array_get(json_object_get(j, "choices"), 0);
+
+            n += json_array_size(json_object_get(json_object_get(x, "logprobs"), cases[i].field));
+            json_decref(j);
+        }
+        assert_int_equal(n, 12);
+    }
 }
 
 static void grammars_hold(void **state)
@@ -358,6 +392,7 @@ int main(void)
         cmocka_unit_test(too_long_for_the_context),
         cmocka_unit_test(streams_say_the_same),
         cmocka_unit_test(chats),
+        cmocka_unit_test(streamed_logprobs),
         cmocka_unit_test(grammars_hold),
         cmocka_unit_test(choices_of_one_prompt),
         cmocka_unit_test(hostile_bytes),

@@ -70,8 +70,28 @@ void api_error(struct api_call *c, int status, const char *type, const char *cod
     api_json(c, status, api_error_body(c->x, status, type, code, param, message));
 }
 
+/* The member of the body that a message is about ("request body: a.b: …" gives a), else as it was. */
+static const char *param_of(const char *message, const char *param, char out[64])
+{
+    static const char front[] = "request body: ";
+    const char *from = message + sizeof front - 1;
+    size_t n;
+
+    if (strncmp(message, front, sizeof front - 1) != 0)
+        return param;
+    n = strcspn(from, ".:[ ");
+    if (n == 0 || n >= 64 || !from[n] || from[n] == ' ')
+        return param;
+    memcpy(out, from, n);
+    out[n] = '\0';
+    return out;
+}
+
 void api_fail(struct api_call *c, const char *param, const struct err *e)
 {
+    char field[64];
+
+    param = param_of(e->msg, param, field);
     switch (e->code) {
     case WATT_EINVAL: case WATT_EFORMAT: case WATT_ENOTSUP:
         api_error(c, 400, "invalid_request_error", NULL, param, "%s", e->msg);

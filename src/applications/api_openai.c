@@ -88,10 +88,28 @@ static void chat_begin(struct api_run *r, uint32_t i)
                             NULL));
 }
 
+/* The entries that no chunk has carried yet; NULL: none. The caller owns them. */
+static json_t *take_logprobs(struct api_choice *x)
+{
+    json_t *entries = x->logprobs;
+
+    if (!entries || json_array_size(entries) == 0)
+        return NULL;
+    x->logprobs = json_array();
+    return entries;
+}
+
+static json_t *chat_logprobs(struct api_choice *x)
+{
+    json_t *entries = take_logprobs(x);
+
+    return entries ? json_pack("{s:o}", "content", entries) : NULL;
+}
+
 static void chat_delta(struct api_run *r, uint32_t i, struct sv reasoning, struct sv answer)
 {
     struct api_choice *x = &r->choices[i];
-    json_t *delta = json_object(), *logprobs = NULL;
+    json_t *delta = json_object();
 
     chat_begin(r, i);
     if (reasoning.len) {
@@ -100,17 +118,15 @@ static void chat_delta(struct api_run *r, uint32_t i, struct sv reasoning, struc
     }
     if (answer.len)
         json_object_set_new(delta, "content", api_text(answer));
-    if (x->logprobs && json_array_size(x->logprobs)) {
-        logprobs = json_pack("{s:o}", "content", x->logprobs);
-        x->logprobs = json_array();
-    }
-    api_event(r, chat_chunk(r, i, delta, NULL, logprobs));
+    api_event(r, chat_chunk(r, i, delta, NULL, chat_logprobs(x)));
 }
 
 static void chat_choice_done(struct api_run *r, uint32_t i)
 {
+    struct api_choice *x = &r->choices[i];
+
     chat_begin(r, i);
-    api_event(r, chat_chunk(r, i, json_object(), finish_reason(&r->choices[i]), NULL));
+    api_event(r, chat_chunk(r, i, json_object(), finish_reason(x), chat_logprobs(x)));
 }
 
 static void chat_stream_done(struct api_run *r)
@@ -150,6 +166,23 @@ static const struct api_frame chat_frame = {
     .stream_type = "text/event-stream",
 };
 
+/* Calls come as the model's text, so none can be demanded of it. "none": it is not told of tools. */
+static int read_tool_choice(struct api_call *c, struct err *e)
+{
+    struct json_place p;
+    const char *choice;
+    int rc = json_find(&c->at, "tool_choice", &p, e);
+
+    if (rc < 0 || !p.value)
+        return rc;
+    choice = json_string_value(p.value);
+    if (choice && strcmp(choice, "none") == 0)
+        (void)json_object_del(c->body, "tools");
+    else if (!choice || strcmp(choice, "auto") != 0)
+        return json_refuse(&p, e, WATT_ENOTSUP, "only \"auto\" and \"none\" are supported");
+    return 0;
+}
+
 static void chat_completions(struct api_call *c)
 {
     struct api_options *o = mem_alloc(sizeof *o);
@@ -168,7 +201,9 @@ static void chat_completions(struct api_call *c)
     str_init(&text, 0);
     if (!api_model_is_ours(c) || !api_read_options(c, o))
         goto done;
-    rc = json_need(&c->at, "messages", &at, &e);
+    rc = read_tool_choice(c, &e);
+    if (rc == 0)
+        rc = json_need(&c->at, "messages", &at, &e);
     if (rc == 0)
         rc = api_messages(&at, &messages, &e);
     if (rc == 0)
@@ -186,44 +221,12 @@ done:
 
 /* ---- completions ---- */
 
-static json_t *text_chunk(const struct api_run *r, uint32_t i, struct sv text, const char *reason)
-{
-    return json_pack("{s:s,s:s,s:I,s:s,s:[{s:i,s:o,s:n,s:o}]}", "id", r->id, "object",
-                     "text_completion", "created", (json_int_t)r->created, "model", r->s->name,
-                     "choices", "index", (int)i, "text", api_text(text), "logprobs",
-                     "finish_reason", reason ? json_string(reason) : json_null());
-}
-
-static void text_delta(struct api_run *r, uint32_t i, struct sv reasoning, struct sv answer)
-{
-    (void)reasoning;
-    if (r->echo && !r->choices[i].begun)
-        api_event(r, text_chunk(r, i, sv_of(&r->prompt), NULL));
-    r->choices[i].begun = true;
-    api_event(r, text_chunk(r, i, answer, NULL));
-}
-
-static void text_choice_done(struct api_run *r, uint32_t i)
-{
-    api_event(r, text_chunk(r, i, (struct sv){ "", 0 }, finish_reason(&r->choices[i])));
-}
-
-static void text_stream_done(struct api_run *r)
-{
-    if (r->include_usage)
-        api_event(r, json_pack("{s:s,s:s,s:I,s:s,s:[],s:o}", "id", r->id, "object",
-                               "text_completion", "created", (json_int_t)r->created, "model",
-                               r->s->name, "choices", "usage", api_openai_usage(r)));
-    (void)http_write(r->x, "data: [DONE]\n\n", 14);
-}
-
 /* The old shape: parallel lists. */
-static json_t *text_logprobs(struct api_run *r, const json_t *entries)
+static json_t *text_logprobs(const json_t *entries)
 {
     json_t *tokens = json_array(), *values = json_array(), *tops = json_array(), *entry;
     size_t i;
 
-    (void)r;
     json_array_foreach(entries, i, entry) {
         const json_t *list = json_object_get(entry, "top_logprobs");
         json_t *top = json_object(), *t;
@@ -240,6 +243,44 @@ static json_t *text_logprobs(struct api_run *r, const json_t *entries)
                      tops);
 }
 
+/* Takes entries over. */
+static json_t *text_chunk(const struct api_run *r, uint32_t i, struct sv text, const char *reason,
+                          json_t *entries)
+{
+    json_t *logprobs = entries ? text_logprobs(entries) : json_null();
+
+    json_decref(entries);
+    return json_pack("{s:s,s:s,s:I,s:s,s:[{s:i,s:o,s:o,s:o}]}", "id", r->id, "object",
+                     "text_completion", "created", (json_int_t)r->created, "model", r->s->name,
+                     "choices", "index", (int)i, "text", api_text(text), "logprobs",
+                     logprobs, "finish_reason", reason ? json_string(reason) : json_null());
+}
+
+static void text_delta(struct api_run *r, uint32_t i, struct sv reasoning, struct sv answer)
+{
+    (void)reasoning;
+    if (r->echo && !r->choices[i].begun)
+        api_event(r, text_chunk(r, i, sv_of(&r->prompt), NULL, NULL));
+    r->choices[i].begun = true;
+    api_event(r, text_chunk(r, i, answer, NULL, take_logprobs(&r->choices[i])));
+}
+
+static void text_choice_done(struct api_run *r, uint32_t i)
+{
+    struct api_choice *x = &r->choices[i];
+
+    api_event(r, text_chunk(r, i, (struct sv){ "", 0 }, finish_reason(x), take_logprobs(x)));
+}
+
+static void text_stream_done(struct api_run *r)
+{
+    if (r->include_usage)
+        api_event(r, json_pack("{s:s,s:s,s:I,s:s,s:[],s:o}", "id", r->id, "object",
+                               "text_completion", "created", (json_int_t)r->created, "model",
+                               r->s->name, "choices", "usage", api_openai_usage(r)));
+    (void)http_write(r->x, "data: [DONE]\n\n", 14);
+}
+
 static json_t *text_whole(struct api_run *r)
 {
     json_t *choices = json_array();
@@ -253,7 +294,7 @@ static json_t *text_whole(struct api_run *r)
             str_append(&text, r->prompt.data, r->prompt.len);
         str_append(&text, x->answer.data, x->answer.len);
         json_array_append_new(choices, json_pack("{s:i,s:o,s:o,s:s}", "index", (int)i, "text",
-            api_text(sv_of(&text)), "logprobs", x->logprobs ? text_logprobs(r, x->logprobs)
+            api_text(sv_of(&text)), "logprobs", x->logprobs ? text_logprobs(x->logprobs)
                                                            : json_null(),
             "finish_reason", finish_reason(x)));
         str_deinit(&text);

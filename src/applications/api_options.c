@@ -55,6 +55,7 @@ static const struct field fields[] = {
     { "dry_multiplier", TYPE_FLOAT, OF(dry_multiplier), 0, 1000 },
     { "dry_base", TYPE_FLOAT, OF(dry_base), 0, 1000 },
     { "dry_allowed_length", TYPE_U32, OF(dry_allowed_length), 0, 1e6 },
+    { "mirostat", TYPE_U32, OF(mirostat), 0, 2 },
     { "mirostat_tau", TYPE_FLOAT, OF(mirostat_tau), 0, 1000 },
     { "mirostat_eta", TYPE_FLOAT, OF(mirostat_eta), 0, 1000 },
     { "ignore_eos", TYPE_BOOL, AT(ignore_eos), 0, 0 },
@@ -245,6 +246,32 @@ static int read_logprobs(const struct json_place *at, struct api_options *o, str
     return rc;
 }
 
+/* Fields that clients know and that would change the answer: better no answer than another one. */
+static int refuse_unsupported(const struct json_place *at, struct err *e)
+{
+    static const char *const names[] = { "allowed_token_ids", "audio", "bad_words",
+        "continue_final_message", "dry_sequence_breakers", "function_call", "functions", "lora",
+        "modalities", "prediction", "prompt_logprobs", "samplers", "thinking_token_budget",
+        "use_beam_search" };
+    int rc = 0;
+
+    for (size_t i = 0; i < sizeof names / sizeof *names && rc == 0; i++) {
+        struct json_place p;
+
+        rc = json_find(at, names[i], &p, e);
+        if (rc < 0 || !p.value || json_is_false(p.value) ||
+            (json_is_array(p.value) && json_array_size(p.value) == 0) ||
+            (json_is_object(p.value) && json_object_size(p.value) == 0))
+            continue;
+        if (strcmp(names[i], "modalities") == 0 && json_array_size(p.value) == 1 &&
+            json_is_string(json_array_get(p.value, 0)) &&
+            strcmp(json_string_value(json_array_get(p.value, 0)), "text") == 0)
+            continue;
+        rc = json_refuse(&p, e, WATT_ENOTSUP, "is not supported");
+    }
+    return rc;
+}
+
 bool api_read_options(struct api_call *c, struct api_options *o)
 {
     struct err e = { 0 };
@@ -270,6 +297,8 @@ bool api_read_options(struct api_call *c, struct api_options *o)
         rc = read_logprobs(&c->at, o, &e);
     if (rc == 0)
         rc = read_more(&c->at, o, &e);
+    if (rc == 0)
+        rc = refuse_unsupported(&c->at, &e);
     if (rc == 0)
         rc = api_grammar_of(c->s->grammars, &c->at, -1, &o->mask, &e);
     if (rc < 0)

@@ -192,6 +192,7 @@ static int open_text_model(struct serving *v, struct err *e)
         .template_source = v->template_text, .template_name = v->o->template_file,
         .no_session = true,
     };
+    const struct model_facts *facts;
     int rc = text_model_open(&v->s.tm, v->c->args[0], &to, e);
 
     if (rc < 0)
@@ -199,6 +200,13 @@ static int open_text_model(struct serving *v, struct err *e)
     v->s.template_text = v->template_text;
     if (!v->s.tm->tok)
         return err_set(e, WATT_ENOTSUP, "%s", v->s.tm->tok_why);
+    facts = model_facts(v->s.tm->model);
+    if (facts->embeds)
+        return err_set(e, WATT_ENOTSUP, "%s: %s gives embeddings, which the server does not; see "
+                       "watt embed", v->c->args[0], facts->arch);
+    if (facts->whole_inputs || !facts->causal)
+        return err_set(e, WATT_ENOTSUP, "%s: %s writes by diffusion, which the server does not; "
+                       "see watt run", v->c->args[0], facts->arch);
     if (!v->s.tm->tmpl && v->s.tm->tmpl_why[0])
         on_warning(v, v->s.tm->tmpl_why);
     if (v->o->draft)
