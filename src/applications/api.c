@@ -120,7 +120,7 @@ bool api_model_is_ours(struct api_call *c)
     const json_t *v = json_object_get(c->body, "model");
     const char *name = json_string_value(v);
 
-    if (!v || json_is_null(v) || (name && (*name == '\0' || same_name(name, c->s->name))))
+    if (!v || json_is_null(v) || (name && (*name == '\0' || same_name(name, c->m->name))))
         return true;
     for (size_t i = 0; name && i < c->s->n_aliases; i++)
         if (same_name(name, c->s->aliases[i]))
@@ -129,7 +129,7 @@ bool api_model_is_ours(struct api_call *c)
         api_error(c, 400, "invalid_request_error", NULL, "model", "model must be a string");
     else
         api_error(c, 404, "invalid_request_error", "model_not_found", "model",
-                  "The model '%.100s' does not exist; this server has '%s'.", name, c->s->name);
+                  "The model '%.100s' does not exist; this server has '%s'.", name, c->m->name);
     return false;
 }
 
@@ -218,7 +218,8 @@ static bool read_body(struct api_call *c)
 
 void api_request(void *server, struct http_exchange *x)
 {
-    struct api_call c = { .s = server, .x = x };
+    struct api_server *s = server;
+    struct api_call c = { .s = s, .m = &s->model, .x = x };
     const char *method = http_method(x);
     const struct api_route *r;
     bool other;

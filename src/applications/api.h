@@ -25,15 +25,19 @@
 #define API_MAX_CHOICES 16u
 #define API_ID_BYTES    40u
 
-struct api_server {             /* immutable while it serves, but for what says otherwise */
-    struct text_model  *tm;
-    struct service     *svc;
-    struct metrics     *metrics;
+struct api_model {              /* one that is served; immutable while it is */
+    struct text_model   *tm;
+    struct service      *svc;
     struct api_grammars *grammars;      /* its own lock */
+    const char          *name;          /* as clients call it */
+    const char          *template_text; /* in place of the file's; NULL: the file's */
+};
+
+struct api_server {             /* immutable while it serves, but for what says otherwise */
+    struct api_model    model;
+    struct metrics     *metrics;
     struct http_server *http;
-    const char         *name;           /* of the model, as clients call it */
-    const char         *template_text;  /* in place of the file's; NULL: the file's */
-    const char *const  *aliases;
+    const char *const  *aliases;        /* of the model */
     size_t              n_aliases;
     const char *const  *keys;           /* SHA-256 of accepted keys in hexadecimal; none: open */
     size_t              n_keys;
@@ -46,6 +50,7 @@ struct api_server {             /* immutable while it serves, but for what says 
 
 struct api_call {
     struct api_server    *s;
+    const struct api_model *m;          /* whose request it is */
     struct http_exchange *x;
     json_t               *body;         /* NULL without one */
     struct json_place     at;           /* of the body */
@@ -156,6 +161,7 @@ struct api_frame {
 
 struct api_run {
     struct api_server    *s;
+    const struct api_model *m;
     struct http_exchange *x;
     const struct api_frame *frame;
     char        id[API_ID_BYTES];

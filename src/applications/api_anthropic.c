@@ -370,7 +370,7 @@ static json_t *message(const struct api_run *r, json_t *content, json_t *reason,
                        json_t *usage)
 {
     return json_pack("{s:s,s:s,s:s,s:s,s:o,s:o,s:o,s:o}", "id", r->id, "type", "message", "role",
-                     "assistant", "model", r->s->name, "content", content, "stop_reason", reason,
+                     "assistant", "model", r->m->name, "content", content, "stop_reason", reason,
                      "stop_sequence", sequence, "usage", usage);
 }
 

@@ -57,7 +57,7 @@ static json_t *last(struct api_run *r, json_t *j)
     const char *why = word ? "word" : stopped ? "eos" : "limit";
     const char *stop = word ? json_string_value(json_array_get(r->stops, (size_t)x->stop_index))
                             : "";
-    json_t *more = json_pack("{s:s,s:s,s:s,s:i,s:i,s:b,s:o,s:o}", "model", r->s->name, "stop_type",
+    json_t *more = json_pack("{s:s,s:s,s:s,s:i,s:i,s:b,s:o,s:o}", "model", r->m->name, "stop_type",
                              why, "stopping_word", stop ? stop : "", "tokens_predicted",
                              (int)x->usage.n_answer, "tokens_cached", (int)x->usage.n_cached,
                              "truncated", 0, "prompt", api_text(sv_of(&r->prompt)), "timings",
@@ -158,7 +158,7 @@ static int infill_prompt(struct api_call *c, struct str *text, struct tokens *id
     if (rc == 0 && prompt.value)        /* what the middle begins with */
         rc = json_read_str(&prompt, &s, e);
     if (rc == 0 && prompt.value)
-        rc = tokenizer_encode(c->s->tm->tok, NULL, s.data, s.len, 0, ids, e);
+        rc = tokenizer_encode(c->m->tm->tok, NULL, s.data, s.len, 0, ids, e);
     return rc;
 }
 
@@ -230,7 +230,7 @@ static json_t *token_pieces(const struct tokenizer *t, const struct tokens *ids)
 
 static void tokenize(struct api_call *c)
 {
-    const struct tokenizer *t = c->s->tm->tok;
+    const struct tokenizer *t = c->m->tm->tok;
     struct tokens ids = { 0 };
     struct json_place p;
     struct sv s = { "", 0 };
@@ -263,7 +263,7 @@ static void tokenize(struct api_call *c)
 
 static void detokenize(struct api_call *c)
 {
-    const struct tokenizer *t = c->s->tm->tok;
+    const struct tokenizer *t = c->m->tm->tok;
     struct json_place p;
     struct detok d;
     struct str text;
@@ -315,36 +315,36 @@ static void apply_template(struct api_call *c)
 
 /* ---- the server ---- */
 
-static json_t *template_text(const struct api_server *s)
+static json_t *template_text(const struct api_model *m)
 {
     struct sv text = { "", 0 };
     struct err e = { 0 };
 
-    if (s->template_text)
-        text = sv_cstr(s->template_text);
-    else if (gguf_get_str(model_gguf(s->tm->model), "tokenizer.chat_template", &text, &e) < 0)
+    if (m->template_text)
+        text = sv_cstr(m->template_text);
+    else if (gguf_get_str(model_gguf(m->tm->model), "tokenizer.chat_template", &text, &e) < 0)
         text = (struct sv){ "", 0 };
     return api_text(text);
 }
 
 static void props(struct api_call *c)
 {
-    const struct api_server *s = c->s;
+    const struct api_model *m = c->m;
     struct service_stats st;
 
-    service_stats(s->svc, &st);
+    service_stats(m->svc, &st);
     api_json(c, 200, json_pack("{s:{s:i},s:i,s:s,s:s,s:o,s:o,s:o,s:{s:b,s:b},s:b,s:s}",
-        "default_generation_settings", "n_ctx", (int)service_n_ctx(s->svc),
-        "total_slots", (int)st.max_seqs, "model_alias", s->name, "model_path", s->name,
-        "chat_template", template_text(s),
-        "bos_token", api_text(text_model_role_text(s->tm, TOKEN_BOS)),
-        "eos_token", api_text(text_model_role_text(s->tm, TOKEN_EOS)),
+        "default_generation_settings", "n_ctx", (int)service_n_ctx(m->svc),
+        "total_slots", (int)st.max_seqs, "model_alias", m->name, "model_path", m->name,
+        "chat_template", template_text(m),
+        "bos_token", api_text(text_model_role_text(m->tm, TOKEN_BOS)),
+        "eos_token", api_text(text_model_role_text(m->tm, TOKEN_EOS)),
         "modalities", "vision", 0, "audio", 0, "is_sleeping", 0, "build_info", watt_version()));
 }
 
-static json_t *slot(const struct api_server *s, uint32_t i, const struct service_slot *x)
+static json_t *slot(const struct api_model *m, uint32_t i, const struct service_slot *x)
 {
-    json_t *j = json_pack("{s:i,s:i,s:b,s:b}", "id", (int)i, "n_ctx", (int)service_n_ctx(s->svc),
+    json_t *j = json_pack("{s:i,s:i,s:b,s:b}", "id", (int)i, "n_ctx", (int)service_n_ctx(m->svc),
                           "speculative", 0, "is_processing", x != NULL);
 
     if (x) {
@@ -370,13 +370,13 @@ static void slots(struct api_call *c)
     uint32_t n, running = 0;
     json_t *out;
 
-    service_stats(c->s->svc, &st);
+    service_stats(c->m->svc, &st);
     list = mem_array(st.max_seqs, sizeof *list);
     if (!list) {
         api_error(c, 503, "server_error", "out_of_memory", NULL, "out of memory");
         return;
     }
-    n = service_list(c->s->svc, list, st.max_seqs);
+    n = service_list(c->m->svc, list, st.max_seqs);
     while (running < n && running < st.max_seqs && list[running].running)
         running++;
     if (fail && strcmp(fail, "0") != 0 && running == st.max_seqs) {
@@ -384,7 +384,7 @@ static void slots(struct api_call *c)
     } else {
         out = json_array();
         for (uint32_t i = 0; i < st.max_seqs; i++)
-            (void)json_array_append_new(out, slot(c->s, i, i < running ? &list[i] : NULL));
+            (void)json_array_append_new(out, slot(c->m, i, i < running ? &list[i] : NULL));
         api_json(c, 200, out);
     }
     mem_free(list);

@@ -71,7 +71,7 @@ static json_t *line(const char *model, bool chat, json_t *thinking, json_t *text
 
 static json_t *run_line(struct api_run *r, struct sv reasoning, struct sv answer)
 {
-    json_t *j = line(r->s->name, r->frame == &chat_frame, reasoning.len ? api_text(reasoning) : NULL,
+    json_t *j = line(r->m->name, r->frame == &chat_frame, reasoning.len ? api_text(reasoning) : NULL,
                      api_text(answer));
     struct api_choice *x = &r->choices[0];
 
@@ -146,7 +146,7 @@ static void ollama_defaults(struct api_options *o)
 /* options.X is read as X. */
 static int lift_options(struct api_call *c, struct err *e)
 {
-    const uint32_t n_ctx = service_n_ctx(c->s->svc);
+    const uint32_t n_ctx = service_n_ctx(c->m->svc);
     struct json_place at, p;
     uint64_t n = 0;
     int rc = json_find(&c->at, "options", &at, e);
@@ -273,7 +273,7 @@ static bool only_loads(struct api_call *c, bool chat)
     if (chat ? !json_is_array(v) || json_array_size(v) > 0
              : v && !json_is_null(v) && !(json_is_string(v) && json_string_length(v) == 0))
         return false;
-    j = line(c->s->name, chat, NULL, json_string(""));
+    j = line(c->m->name, chat, NULL, json_string(""));
     (void)json_object_set_new(j, "done", json_true());
     (void)json_object_set_new(j, "done_reason", json_string(
         json_is_integer(keep) && json_integer_value(keep) == 0 ? "unload" : "load"));
@@ -345,19 +345,19 @@ static json_t *details(const struct model_facts *f)
 }
 
 /* The digest is that of the name: clients show its beginning. */
-static json_t *model_entry(const struct api_server *s)
+static json_t *model_entry(const struct api_model *m)
 {
-    const struct model_facts *f = model_facts(s->tm->model);
+    const struct model_facts *f = model_facts(m->tm->model);
     char digest[API_KEY_HASH_BYTES];
 
-    api_key_hash(s->name, digest);
-    return json_pack("{s:s,s:s,s:I,s:s,s:o}", "name", s->name, "model", s->name, "size",
+    api_key_hash(m->name, digest);
+    return json_pack("{s:s,s:s,s:I,s:s,s:o}", "name", m->name, "model", m->name, "size",
                      (json_int_t)f->tensor_bytes, "digest", digest, "details", details(f));
 }
 
 static void tags(struct api_call *c)
 {
-    json_t *m = model_entry(c->s);
+    json_t *m = model_entry(c->m);
     char time[TIME_BYTES];
 
     time_text(c->s->started, 0, time);
@@ -367,16 +367,16 @@ static void tags(struct api_call *c)
 
 static void ps(struct api_call *c)
 {
-    json_t *m = model_entry(c->s);
+    json_t *m = model_entry(c->m);
     struct session_memory mem = { 0 };
     char time[TIME_BYTES];
 
-    service_memory(c->s->svc, &mem);
+    service_memory(c->m->svc, &mem);
     time_text(c->s->started + FOREVER_S, 0, time);
     (void)json_object_set_new(m, "size", json_integer((json_int_t)mem.total));
     (void)json_object_set_new(m, "size_vram", json_integer(0));
     (void)json_object_set_new(m, "expires_at", json_string(time));
-    (void)json_object_set_new(m, "context_length", json_integer(service_n_ctx(c->s->svc)));
+    (void)json_object_set_new(m, "context_length", json_integer(service_n_ctx(c->m->svc)));
     api_json(c, 200, json_pack("{s:[o]}", "models", m));
 }
 
@@ -390,23 +390,23 @@ static bool names_our_model(struct api_call *c)
     return api_model_is_ours(c);
 }
 
-static json_t *capabilities(const struct api_server *s)
+static json_t *capabilities(const struct api_model *m)
 {
     json_t *list = json_pack("[s]", "completion");
 
-    if (s->tm->tmpl && template_mentions(s->tm->tmpl, "tools"))
+    if (m->tm->tmpl && template_mentions(m->tm->tmpl, "tools"))
         (void)json_array_append_new(list, json_string("tools"));
-    if (s->tm->tmpl && (template_mentions(s->tm->tmpl, "enable_thinking") ||
-                        template_mentions(s->tm->tmpl, "reasoning_effort")))
+    if (m->tm->tmpl && (template_mentions(m->tm->tmpl, "enable_thinking") ||
+                        template_mentions(m->tm->tmpl, "reasoning_effort")))
         (void)json_array_append_new(list, json_string("thinking"));
-    if (tokenizer_role(s->tm->tok, TOKEN_FIM_MID) >= 0)
+    if (tokenizer_role(m->tm->tok, TOKEN_FIM_MID) >= 0)
         (void)json_array_append_new(list, json_string("insert"));
     return list;
 }
 
 static void show(struct api_call *c)
 {
-    const struct model_facts *f = model_facts(c->s->tm->model);
+    const struct model_facts *f = model_facts(c->m->tm->model);
     char time[TIME_BYTES];
     json_t *info;
     static const char *const keys[] = { "context_length", "embedding_length", "block_count" };
@@ -425,7 +425,7 @@ static void show(struct api_call *c)
     }
     api_json(c, 200, json_pack("{s:s,s:s,s:s,s:o,s:o,s:o,s:s}", "modelfile", "", "parameters", "",
                                "template", "", "details", details(f), "model_info", info,
-                               "capabilities", capabilities(c->s), "modified_at", time));
+                               "capabilities", capabilities(c->m), "modified_at", time));
 }
 
 static void pull(struct api_call *c)

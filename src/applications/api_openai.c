@@ -7,16 +7,16 @@
 
 /* ---- models ---- */
 
-static json_t *model_object(const struct api_server *s)
+static json_t *model_object(const struct api_call *c)
 {
-    return json_pack("{s:s,s:s,s:I,s:s,s:i}", "id", s->name, "object", "model", "created",
-                     (json_int_t)s->started, "owned_by", "watt", "max_model_len",
-                     (int)service_n_ctx(s->svc));
+    return json_pack("{s:s,s:s,s:I,s:s,s:i}", "id", c->m->name, "object", "model", "created",
+                     (json_int_t)c->s->started, "owned_by", "watt", "max_model_len",
+                     (int)service_n_ctx(c->m->svc));
 }
 
 static void list_models(struct api_call *c)
 {
-    api_json(c, 200, json_pack("{s:s,s:[o]}", "object", "list", "data", model_object(c->s)));
+    api_json(c, 200, json_pack("{s:s,s:[o]}", "object", "list", "data", model_object(c)));
 }
 
 static void one_model(struct api_call *c)
@@ -27,7 +27,7 @@ static void one_model(struct api_call *c)
     if (!c->body)
         api_error(c, 400, "invalid_request_error", NULL, "model", "bad name");
     else if (api_model_is_ours(c))
-        api_json(c, 200, model_object(c->s));
+        api_json(c, 200, model_object(c));
 }
 
 /* ---- shared ---- */
@@ -45,7 +45,7 @@ static double bounded(float logprob)
 
 static json_t *token_entry(const struct api_run *r, int32_t id, float logprob)
 {
-    const struct sv piece = tokenizer_piece(r->s->tm->tok, id);
+    const struct sv piece = tokenizer_piece(r->m->tm->tok, id);
     json_t *bytes = json_array(), *text = json_stringn(piece.len ? piece.data : "", piece.len);
 
     for (size_t i = 0; i < piece.len; i++)
@@ -73,7 +73,7 @@ static json_t *chat_chunk(const struct api_run *r, uint32_t i, json_t *delta, co
 {
     return json_pack("{s:s,s:s,s:I,s:s,s:[{s:i,s:o,s:o,s:o}]}", "id", r->id, "object",
                      "chat.completion.chunk", "created", (json_int_t)r->created, "model",
-                     r->s->name, "choices", "index", (int)i, "delta", delta, "logprobs",
+                     r->m->name, "choices", "index", (int)i, "delta", delta, "logprobs",
                      logprobs ? logprobs : json_null(), "finish_reason",
                      reason ? json_string(reason) : json_null());
 }
@@ -134,7 +134,7 @@ static void chat_stream_done(struct api_run *r)
     if (r->include_usage)
         api_event(r, json_pack("{s:s,s:s,s:I,s:s,s:[],s:o}", "id", r->id, "object",
                                "chat.completion.chunk", "created", (json_int_t)r->created, "model",
-                               r->s->name, "choices", "usage", api_openai_usage(r)));
+                               r->m->name, "choices", "usage", api_openai_usage(r)));
     (void)http_write(r->x, "data: [DONE]\n\n", 14);
 }
 
@@ -156,7 +156,7 @@ static json_t *chat_whole(struct api_run *r)
                                              : json_null(), "finish_reason", finish_reason(x)));
     }
     return json_pack("{s:s,s:s,s:I,s:s,s:o,s:o}", "id", r->id, "object", "chat.completion",
-                     "created", (json_int_t)r->created, "model", r->s->name, "choices", choices,
+                     "created", (json_int_t)r->created, "model", r->m->name, "choices", choices,
                      "usage", api_openai_usage(r));
 }
 
@@ -251,7 +251,7 @@ static json_t *text_chunk(const struct api_run *r, uint32_t i, struct sv text, c
 
     json_decref(entries);
     return json_pack("{s:s,s:s,s:I,s:s,s:[{s:i,s:o,s:o,s:o}]}", "id", r->id, "object",
-                     "text_completion", "created", (json_int_t)r->created, "model", r->s->name,
+                     "text_completion", "created", (json_int_t)r->created, "model", r->m->name,
                      "choices", "index", (int)i, "text", api_text(text), "logprobs",
                      logprobs, "finish_reason", reason ? json_string(reason) : json_null());
 }
@@ -277,7 +277,7 @@ static void text_stream_done(struct api_run *r)
     if (r->include_usage)
         api_event(r, json_pack("{s:s,s:s,s:I,s:s,s:[],s:o}", "id", r->id, "object",
                                "text_completion", "created", (json_int_t)r->created, "model",
-                               r->s->name, "choices", "usage", api_openai_usage(r)));
+                               r->m->name, "choices", "usage", api_openai_usage(r)));
     (void)http_write(r->x, "data: [DONE]\n\n", 14);
 }
 
@@ -300,7 +300,7 @@ static json_t *text_whole(struct api_run *r)
         str_deinit(&text);
     }
     return json_pack("{s:s,s:s,s:I,s:s,s:o,s:o}", "id", r->id, "object", "text_completion",
-                     "created", (json_int_t)r->created, "model", r->s->name, "choices", choices,
+                     "created", (json_int_t)r->created, "model", r->m->name, "choices", choices,
                      "usage", api_openai_usage(r));
 }
 

@@ -26,7 +26,7 @@ static void load(struct api_call *c)
 {
     struct service_stats st;
 
-    service_stats(c->s->svc, &st);
+    service_stats(c->m->svc, &st);
     api_json(c, 200, json_pack("{s:i,s:i}", "server_load", (int)(st.n_running + st.n_waiting),
                                "max_load", (int)(st.max_seqs + st.max_queued)));
 }

@@ -292,7 +292,7 @@ bool api_read_options(struct api_call *c, struct api_options *o)
     if (rc == 0)
         rc = read_stop_ids(&c->at, o, &e);
     if (rc == 0)
-        rc = read_bias(&c->at, c->s->tm->tok, o, &e);
+        rc = read_bias(&c->at, c->m->tm->tok, o, &e);
     if (rc == 0)
         rc = read_logprobs(&c->at, o, &e);
     if (rc == 0)
@@ -300,7 +300,7 @@ bool api_read_options(struct api_call *c, struct api_options *o)
     if (rc == 0)
         rc = refuse_unsupported(&c->at, &e);
     if (rc == 0)
-        rc = api_grammar_of(c->s->grammars, &c->at, -1, &o->mask, &e);
+        rc = api_grammar_of(c->m->grammars, &c->at, -1, &o->mask, &e);
     if (rc < 0)
         api_fail(c, key[0] ? key : NULL, &e);
     return rc == 0;

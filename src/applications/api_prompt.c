@@ -174,7 +174,7 @@ static int add_variables(const struct api_call *c, json_t *vars, struct err *e)
     if (rc == 0 && p.value && json_array_size(p.value) > 0) {
         if (!json_is_array(p.value))
             return json_refuse(&p, e, WATT_EFORMAT, "expected a list");
-        if (c->s->tm->tmpl && !template_mentions(c->s->tm->tmpl, "tools"))
+        if (c->m->tm->tmpl && !template_mentions(c->m->tm->tmpl, "tools"))
             return json_refuse(&p, e, WATT_ENOTSUP, "this model's template knows no tools");
         rc = json_object_set(vars, "tools", (json_t *)(uintptr_t)p.value);
     }
@@ -211,9 +211,9 @@ int api_prompt(struct api_call *c, json_t *vars, struct str *text, struct tokens
     int rc = vars ? add_variables(c, vars, e) : err_set(e, WATT_ENOMEM, "template variables");
 
     if (rc == 0)
-        rc = text_model_render(c->s->tm, vars, text, e);
+        rc = text_model_render(c->m->tm, vars, text, e);
     if (rc == 0)
-        rc = text_model_encode_chat(c->s->tm, str_cstr(text), text->len, ids, e);
+        rc = text_model_encode_chat(c->m->tm, str_cstr(text), text->len, ids, e);
     json_decref(vars);
     return rc;
 }
@@ -243,11 +243,11 @@ static int read_prompt(struct api_call *c, const char *key, struct str *text, st
             const struct json_place item = json_item(&p, i);
             uint64_t id;
 
-            rc = json_read_u64(&item, 0, tokenizer_n_vocab(c->s->tm->tok) - 1, &id, e);
+            rc = json_read_u64(&item, 0, tokenizer_n_vocab(c->m->tm->tok) - 1, &id, e);
             if (rc == 0 && !tokens_push(ids, (int32_t)id))
                 rc = err_set(e, WATT_ENOMEM, "prompt");
         }
-        return rc == 0 ? tokenizer_decode(c->s->tm->tok, ids->ids, ids->n, 0, text, e) : rc;
+        return rc == 0 ? tokenizer_decode(c->m->tm->tok, ids->ids, ids->n, 0, text, e) : rc;
     }
     if (json_is_array(p.value))
         return json_refuse(&p, e, WATT_ENOTSUP, "several prompts in one request are not supported");
@@ -255,7 +255,7 @@ static int read_prompt(struct api_call *c, const char *key, struct str *text, st
     if (rc < 0)
         return rc;
     str_append(text, s.data, s.len);
-    return tokenizer_encode(c->s->tm->tok, NULL, s.data, s.len,
+    return tokenizer_encode(c->m->tm->tok, NULL, s.data, s.len,
                             TOKENIZE_ADD_SPECIAL | TOKENIZE_PARSE_SPECIAL, ids, e);
 }
 
@@ -263,7 +263,7 @@ int api_middle_prompt(struct api_call *c, struct sv prefix, struct sv suffix, st
                       struct err *e)
 {
     static const enum token_role roles[] = { TOKEN_FIM_PRE, TOKEN_FIM_SUF, TOKEN_FIM_MID };
-    const struct tokenizer *t = c->s->tm->tok;
+    const struct tokenizer *t = c->m->tm->tok;
     int rc;
 
     for (size_t i = 0; i < 3; i++)

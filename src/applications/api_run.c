@@ -30,7 +30,7 @@ static void on_abort(void *ctx)
 {
     struct api_run *r = ctx;
 
-    service_cancel(r->s->svc, atomic_load(&r->ticket), SERVICE_ALL);
+    service_cancel(r->m->svc, atomic_load(&r->ticket), SERVICE_ALL);
 }
 
 void api_event(struct api_run *r, json_t *j)
@@ -215,6 +215,7 @@ static struct api_run *run_open(struct api_call *c, const struct api_options *o,
     if (!r)
         return NULL;
     r->s = c->s;
+    r->m = c->m;
     r->x = c->x;
     r->frame = frame;
     r->stream = o->stream;
@@ -284,7 +285,7 @@ void api_generate(struct api_call *c, struct api_options *o, const struct api_fr
     q.on_event = on_event;
     q.ctx = r;
     r->n_prompt = q.n_tokens;
-    if (service_submit(c->s->svc, &q, &t, &e) < 0) {
+    if (service_submit(c->m->svc, &q, &t, &e) < 0) {
         refused(c, &t, &e);
         http_release(c->x);
         run_unref(r);           /* the service's: no event will come */

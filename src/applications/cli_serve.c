@@ -179,7 +179,7 @@ static int name_model(struct serving *v, struct err *e)
     n = strlen(v->name);
     if (!v->o->name && n > 5 && strcmp(v->name + n - 5, ".gguf") == 0)
         v->name[n - 5] = '\0';
-    v->s.name = v->name;
+    v->s.model.name = v->name;
     v->s.aliases = v->o->aliases.v;
     v->s.n_aliases = v->o->aliases.n;
     return 0;
@@ -193,22 +193,22 @@ static int open_text_model(struct serving *v, struct err *e)
         .no_session = true,
     };
     const struct model_facts *facts;
-    int rc = text_model_open(&v->s.tm, v->c->args[0], &to, e);
+    int rc = text_model_open(&v->s.model.tm, v->c->args[0], &to, e);
 
     if (rc < 0)
         return rc;
-    v->s.template_text = v->template_text;
-    if (!v->s.tm->tok)
-        return err_set(e, WATT_ENOTSUP, "%s", v->s.tm->tok_why);
-    facts = model_facts(v->s.tm->model);
+    v->s.model.template_text = v->template_text;
+    if (!v->s.model.tm->tok)
+        return err_set(e, WATT_ENOTSUP, "%s", v->s.model.tm->tok_why);
+    facts = model_facts(v->s.model.tm->model);
     if (facts->embeds)
         return err_set(e, WATT_ENOTSUP, "%s: %s gives embeddings, which the server does not; see "
                        "watt embed", v->c->args[0], facts->arch);
     if (facts->whole_inputs || !facts->causal)
         return err_set(e, WATT_ENOTSUP, "%s: %s writes by diffusion, which the server does not; "
                        "see watt run", v->c->args[0], facts->arch);
-    if (!v->s.tm->tmpl && v->s.tm->tmpl_why[0])
-        on_warning(v, v->s.tm->tmpl_why);
+    if (!v->s.model.tm->tmpl && v->s.model.tm->tmpl_why[0])
+        on_warning(v, v->s.model.tm->tmpl_why);
     if (v->o->draft)
         rc = model_open(&v->draft, v->o->draft, &to.model, e);
     return rc;
@@ -219,11 +219,11 @@ static int default_template(struct serving *v, struct err *e)
 {
     const char *source = template_default();
 
-    if (v->s.tm->tmpl)
+    if (v->s.model.tm->tmpl)
         return 0;
     on_warning(v, "no chat template: conversations are written as ChatML; see --template");
-    v->s.template_text = source;
-    return template_open(&v->s.tm->tmpl, source, strlen(source), "ChatML", e);
+    v->s.model.template_text = source;
+    return template_open(&v->s.model.tm->tmpl, source, strlen(source), "ChatML", e);
 }
 
 static int open_service(struct serving *v, struct err *e)
@@ -234,7 +234,7 @@ static int open_service(struct serving *v, struct err *e)
         .max_rows = (uint32_t)o->max_rows, .mixed_rows = (uint32_t)o->mixed_rows,
         .max_queued = (uint32_t)o->queue, .kv_bytes = o->kv_bytes,
         .no_prefix_cache = o->no_cache, .spill_dir = o->spill, .spill_bytes = o->spill_bytes,
-        .draft = v->draft, .metrics = v->s.metrics, .name = v->s.name,
+        .draft = v->draft, .metrics = v->s.metrics, .name = v->s.model.name,
     };
     int rc = session_opts_exec(&so.session, o->exec, o->isa, e);
 
@@ -247,7 +247,7 @@ static int open_service(struct serving *v, struct err *e)
     so.session.progress = on_loading;
     so.session.ctx = &v->bar;
     progress_init(&v->bar, "loading", "B");
-    rc = service_open(&v->s.svc, v->s.tm->model, v->s.tm->tok, &so, e);
+    rc = service_open(&v->s.model.svc, v->s.model.tm->model, v->s.model.tm->tok, &so, e);
     progress_finish(&v->bar);
     return rc;
 }
@@ -298,7 +298,7 @@ static int open_all(struct serving *v, struct err *e)
     if (rc == 0)
         rc = default_template(v, e);
     if (rc == 0)
-        rc = api_grammars_open(&v->s.grammars, v->s.tm->tok, e);
+        rc = api_grammars_open(&v->s.model.grammars, v->s.model.tm->tok, e);
     if (rc == 0)
         rc = open_service(v, e);
     if (rc == 0)
@@ -308,10 +308,10 @@ static int open_all(struct serving *v, struct err *e)
 
 static void close_all(struct serving *v)
 {
-    service_close(v->s.svc);            /* last events answer what was still open */
+    service_close(v->s.model.svc);            /* last events answer what was still open */
     http_close(v->s.http);
-    api_grammars_close(v->s.grammars);
-    text_model_close(v->s.tm);
+    api_grammars_close(v->s.model.grammars);
+    text_model_close(v->s.model.tm);
     model_close(v->draft);
     metrics_close(v->s.metrics);
     mem_free(v->template_text);
@@ -332,7 +332,7 @@ static void drain(struct serving *v)
     if (!v->o->quiet)
         cli_note(v->c, "finishing what runs; again to leave at once");
     for (int64_t i = 0; i < v->o->drain_s * 10 && !cli_interrupted(); i++)
-        if (service_drain(v->s.svc, UINT64_C(100000000)))
+        if (service_drain(v->s.model.svc, UINT64_C(100000000)))
             break;
     for (int i = 0; i < 20 && http_n_exchanges(v->s.http) > 0; i++)
         (void)poll(NULL, 0, 50);            /* the last bytes */
