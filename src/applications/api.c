@@ -5,11 +5,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
-#include "applications/api_keys.h"
 #include "base/clock.h"
-#include "base/log.h"
 #include "base/mem.h"
 #include "base/rng.h"
 #include "base/utf8.h"
@@ -115,16 +112,25 @@ static bool same_name(const char *given, const char *name)
     return strncmp(given, name, n) == 0 && (given[n] == '\0' || strcmp(given + n, ":latest") == 0);
 }
 
+static bool may_use(struct api_call *c, const char *name)
+{
+    if (api_key_may_use(c->key, name))
+        return true;
+    api_error(c, 403, "permission_error", "insufficient_permissions", "model",
+              "This API key may not use the model '%.100s'.", name);
+    return false;
+}
+
 bool api_model_is_ours(struct api_call *c)
 {
     const json_t *v = json_object_get(c->body, "model");
     const char *name = json_string_value(v);
 
     if (!v || json_is_null(v) || (name && (*name == '\0' || same_name(name, c->m->name))))
-        return true;
+        return may_use(c, c->m->name);
     for (size_t i = 0; name && i < c->s->n_aliases; i++)
         if (same_name(name, c->s->aliases[i]))
-            return true;
+            return may_use(c, c->m->name);
     if (!name)
         api_error(c, 400, "invalid_request_error", NULL, "model", "model must be a string");
     else
@@ -170,31 +176,15 @@ static void common_headers(struct api_call *c)
         (void)snprintf(c->request_id, sizeof c->request_id, "%s", id);
     }
     http_add_header(c->x, "X-Request-Id", c->request_id);
+    (void)api_trail_open(c);            /* without memory the log says less */
     if (c->s->cors) {
         http_add_header(c->x, "Access-Control-Allow-Origin", c->s->cors);
         http_add_header(c->x, "Access-Control-Allow-Headers",
                         "Authorization, Content-Type, X-Request-Id, x-api-key, anthropic-version, "
                         "anthropic-beta, anthropic-dangerous-direct-browser-access");
-        http_add_header(c->x, "Access-Control-Allow-Methods", "GET, POST, OPTIONS");
+        http_add_header(c->x, "Access-Control-Allow-Methods", "GET, POST, DELETE, OPTIONS");
+        http_add_header(c->x, "Access-Control-Expose-Headers", "X-Request-Id, Retry-After");
     }
-}
-
-static bool may_enter(struct api_call *c, const struct api_route *r)
-{
-    const char *header = http_header(c->x, "Authorization"), *key = NULL;
-
-    if (r->open || c->s->n_keys == 0)
-        return true;
-    if (header && strncasecmp(header, "Bearer ", 7) == 0)
-        key = header + 7;
-    if (!key)
-        key = http_header(c->x, "x-api-key");
-    if (key && api_key_known(c->s->keys, c->s->n_keys, key))
-        return true;
-    http_add_header(c->x, "WWW-Authenticate", "Bearer");
-    api_error(c, 401, "authentication_error", "invalid_api_key", NULL,
-              key ? "Incorrect API key provided." : "You didn't provide an API key.");
-    return false;
 }
 
 static bool read_body(struct api_call *c)
@@ -216,6 +206,12 @@ static bool read_body(struct api_call *c)
     return true;
 }
 
+/* Looking around costs nobody a request. */
+static bool counts(const struct api_route *r)
+{
+    return (r->scope == API_INFER || r->scope == API_EMBED) && strcmp(r->method, "POST") == 0;
+}
+
 void api_request(void *server, struct http_exchange *x)
 {
     struct api_server *s = server;
@@ -234,8 +230,10 @@ void api_request(void *server, struct http_exchange *x)
     else if (!r)
         api_error(&c, 404, "invalid_request_error", "not_found", NULL, "Unknown path %.200s.",
                   http_path(x));
-    else if (may_enter(&c, r) && (!r->wants_body || read_body(&c)))
+    else if (api_may_enter(&c, r->scope) &&
+             (!counts(r) || api_take_seat(&c)) && (!r->wants_body || read_body(&c)))
         r->fn(&c);
+    api_leave(&c);
     json_close(c.body);
     http_release(x);
 }
@@ -246,16 +244,4 @@ void api_refused(void *server, struct http_exchange *x, int status, const char *
 
     common_headers(&c);
     api_error(&c, status, "invalid_request_error", NULL, NULL, "%s", why);
-}
-
-void api_ended(void *server, const struct http_exchange *x, int status, uint64_t n_bytes,
-               uint64_t ns)
-{
-    const struct api_server *s = server;
-
-    if (s->access_log)
-        log_fields(LOG_INFO, "access", "request",
-                   LOG_FIELDS(log_str("method", http_method(x)), log_str("path", http_path(x)),
-                              log_str("peer", http_peer(x)), log_u64("status", (uint64_t)status),
-                              log_u64("bytes", n_bytes), log_f64("ms", (double)ns / 1e6)));
 }

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "applications/api_grammar.h"
+#include "applications/api_keys.h"
 #include "applications/think.h"
 #include "base/err.h"
 #include "base/json.h"
@@ -39,8 +40,7 @@ struct api_server {             /* immutable while it serves, but for what says 
     struct http_server *http;
     const char *const  *aliases;        /* of the model */
     size_t              n_aliases;
-    const char *const  *keys;           /* SHA-256 of accepted keys in hexadecimal; none: open */
-    size_t              n_keys;
+    struct api_keys    *keys;           /* its own lock; empty: nobody is asked */
     const char         *cors;           /* allowed origin, NULL: none */
     int64_t             started;        /* seconds since 1970 */
     bool                access_log;
@@ -55,6 +55,8 @@ struct api_call {
     json_t               *body;         /* NULL without one */
     struct json_place     at;           /* of the body */
     char                  request_id[64];
+    struct api_key       *key;          /* whose call it is; NULL without keys */
+    bool                  seated;       /* it counts among the key's running requests */
 };
 
 typedef void api_fn(struct api_call *c);
@@ -62,7 +64,7 @@ typedef void api_fn(struct api_call *c);
 struct api_route {
     const char *method, *path;          /* a path ending in '/' takes everything below */
     api_fn     *fn;
-    bool        open;                   /* no key is asked for */
+    enum api_scope scope;               /* of the key */
     bool        wants_body;             /* a JSON object */
     const char *summary;                /* for the OpenAPI document */
 };
@@ -86,6 +88,24 @@ void api_request(void *server, struct http_exchange *x);
 void api_refused(void *server, struct http_exchange *x, int status, const char *why);
 void api_ended(void *server, const struct http_exchange *x, int status, uint64_t n_bytes,
                uint64_t ns);
+
+/* ---- who comes in ---- */
+
+struct api_trail {              /* of an exchange, for the access log; lives as long as that */
+    char        request_id[64], key[API_KEY_NAME_BYTES];
+    atomic_uint n_prompt, n_cached, n_answer;
+};
+bool api_trail_open(struct api_call *c);
+struct api_trail *api_trail(const struct api_call *c);  /* NULL: no memory for one */
+/* Finds c->key; false: has answered 401 or 403. */
+bool api_may_enter(struct api_call *c, enum api_scope scope);
+/* Counts the call against its key's limits, with their headers; false: has answered 429. */
+bool api_take_seat(struct api_call *c);
+/* The seat goes over to what runs on behind the route's function, which gives it back by
+ * api_leave_seat, with the tokens it used; NULL: there is none (and nothing to give back). */
+struct api_key *api_pass_seat(struct api_call *c);
+void api_leave_seat(struct api_key *key, uint64_t n_tokens);
+void api_leave(struct api_call *c);     /* the end of the call itself */
 
 /* ---- answers ---- */
 
@@ -177,6 +197,8 @@ struct api_run {
     atomic_bool over;
     atomic_ulong ticket;                /* of the service; 0 until accepted */
     struct err  error;                  /* the first failure of a choice */
+    struct api_key *key;                /* whose seat it has, or NULL */
+    struct api_trail *trail;            /* the exchange's, or NULL */
     struct api_choice choices[API_MAX_CHOICES];
 };
 

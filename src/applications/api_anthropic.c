@@ -545,7 +545,7 @@ static void count_tokens(struct api_call *c)
 }
 
 const struct api_route api_anthropic_routes[] = {
-    { "POST", "/v1/messages", messages, false, true, "The answer to a conversation, Anthropic's API" },
-    { "POST", "/v1/messages/count_tokens", count_tokens, false, true, "Tokens of a conversation" },
+    { "POST", "/v1/messages", messages, API_INFER, true, "The answer to a conversation, Anthropic's API" },
+    { "POST", "/v1/messages/count_tokens", count_tokens, API_INFER, true, "Tokens of a conversation" },
     { 0 }
 };

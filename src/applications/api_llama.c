@@ -391,13 +391,13 @@ static void slots(struct api_call *c)
 }
 
 const struct api_route api_llama_routes[] = {
-    { "POST", "/completion", completion, false, true, "The continuation of a text, llama-server's API" },
-    { "POST", "/completions", completion, false, true, "The same" },
-    { "POST", "/infill", infill, false, true, "The middle of two texts" },
-    { "POST", "/tokenize", tokenize, false, true, "Text to tokens" },
-    { "POST", "/detokenize", detokenize, false, true, "Tokens to text" },
-    { "POST", "/apply-template", apply_template, false, true, "The prompt of a conversation" },
-    { "GET", "/props", props, false, false, "What the server is set to" },
-    { "GET", "/slots", slots, false, false, "Answers that run" },
+    { "POST", "/completion", completion, API_INFER, true, "The continuation of a text, llama-server's API" },
+    { "POST", "/completions", completion, API_INFER, true, "The same" },
+    { "POST", "/infill", infill, API_INFER, true, "The middle of two texts" },
+    { "POST", "/tokenize", tokenize, API_INFER, true, "Text to tokens" },
+    { "POST", "/detokenize", detokenize, API_INFER, true, "Tokens to text" },
+    { "POST", "/apply-template", apply_template, API_INFER, true, "The prompt of a conversation" },
+    { "GET", "/props", props, API_INFER, false, "What the server is set to" },
+    { "GET", "/slots", slots, API_METRICS, false, "Answers that run" },
     { 0 }
 };

@@ -447,13 +447,13 @@ static void root(struct api_call *c)
 }
 
 const struct api_route api_ollama_routes[] = {
-    { "GET", "/", root, true, false, "What Ollama's clients look for" },
-    { "POST", "/api/chat", chat, false, true, "The answer to a conversation, Ollama's API" },
-    { "POST", "/api/generate", generate, false, true, "The answer to a prompt, Ollama's API" },
-    { "GET", "/api/tags", tags, false, false, "Models that this server runs" },
-    { "GET", "/api/ps", ps, false, false, "Models in memory" },
-    { "POST", "/api/show", show, false, true, "What a model is" },
-    { "POST", "/api/pull", pull, false, true, "Success for the model that is served" },
-    { "GET", "/api/version", version, true, false, "Watt's version" },
+    { "GET", "/", root, API_OPEN, false, "What Ollama's clients look for" },
+    { "POST", "/api/chat", chat, API_INFER, true, "The answer to a conversation, Ollama's API" },
+    { "POST", "/api/generate", generate, API_INFER, true, "The answer to a prompt, Ollama's API" },
+    { "GET", "/api/tags", tags, API_INFER, false, "Models that this server runs" },
+    { "GET", "/api/ps", ps, API_INFER, false, "Models in memory" },
+    { "POST", "/api/show", show, API_INFER, true, "What a model is" },
+    { "POST", "/api/pull", pull, API_INFER, true, "Success for the model that is served" },
+    { "GET", "/api/version", version, API_OPEN, false, "Watt's version" },
     { 0 }
 };

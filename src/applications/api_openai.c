@@ -341,11 +341,11 @@ done:
 }
 
 const struct api_route api_openai_routes[] = {
-    { "GET", "/v1/models", list_models, false, false, "Models that this server runs" },
-    { "GET", "/models", list_models, false, false, "The same" },
-    { "GET", "/v1/models/", one_model, false, false, "One model" },
-    { "POST", "/v1/chat/completions", chat_completions, false, true, "The answer to a conversation" },
-    { "POST", "/chat/completions", chat_completions, false, true, "The same" },
-    { "POST", "/v1/completions", completions, false, true, "The continuation of a text" },
+    { "GET", "/v1/models", list_models, API_INFER, false, "Models that this server runs" },
+    { "GET", "/models", list_models, API_INFER, false, "The same" },
+    { "GET", "/v1/models/", one_model, API_INFER, false, "One model" },
+    { "POST", "/v1/chat/completions", chat_completions, API_INFER, true, "The answer to a conversation" },
+    { "POST", "/chat/completions", chat_completions, API_INFER, true, "The same" },
+    { "POST", "/v1/completions", completions, API_INFER, true, "The continuation of a text" },
     { 0 }
 };

@@ -188,13 +188,13 @@ static void openapi(struct api_call *c)
 }
 
 const struct api_route api_ops_routes[] = {
-    { "GET", "/health", health, true, false, "Does it serve?" },
-    { "GET", "/healthz", health, true, false, "The same" },
-    { "GET", "/ready", health, true, false, "May requests be sent here?" },
-    { "GET", "/v1/health", health, true, false, "The same" },
-    { "GET", "/version", version, true, false, "Watt's version" },
-    { "GET", "/load", load, false, false, "Answers that run or wait" },
-    { "GET", "/metrics", metrics, false, false, "Metrics in the text format of Prometheus" },
-    { "GET", "/openapi.json", openapi, true, false, "This document" },
+    { "GET", "/health", health, API_OPEN, false, "Does it serve?" },
+    { "GET", "/healthz", health, API_OPEN, false, "The same" },
+    { "GET", "/ready", health, API_OPEN, false, "May requests be sent here?" },
+    { "GET", "/v1/health", health, API_OPEN, false, "The same" },
+    { "GET", "/version", version, API_OPEN, false, "Watt's version" },
+    { "GET", "/load", load, API_METRICS, false, "Answers that run or wait" },
+    { "GET", "/metrics", metrics, API_METRICS, false, "Metrics in the text format of Prometheus" },
+    { "GET", "/openapi.json", openapi, API_OPEN, false, "This document" },
     { 0 }
 };

@@ -109,8 +109,24 @@ static void add_text(struct api_run *r, uint32_t i, struct sv text, bool end)
         r->frame->delta(r, i, tail(&c->reasoning, reasoned), tail(&c->answer, answered));
 }
 
+/* Before the last bytes: who has read them may send the next request at once. */
+static void give_back(struct api_run *r)
+{
+    const struct service_usage u = api_usage(r);
+
+    if (r->trail) {
+        atomic_store(&r->trail->n_prompt, r->n_prompt);
+        atomic_store(&r->trail->n_cached, u.n_cached);
+        atomic_store(&r->trail->n_answer, u.n_answer);
+    }
+    if (r->key)
+        api_leave_seat(r->key, (uint64_t)r->n_prompt + u.n_answer);
+    r->key = NULL;
+}
+
 static void finish(struct api_run *r)
 {
+    give_back(r);
     if (r->failed) {
         json_t *j = api_error_body(r->x, 500, "server_error", NULL, NULL, r->error.msg);
 
@@ -224,6 +240,7 @@ static struct api_run *run_open(struct api_call *c, const struct api_options *o,
     r->n_top = o->n_top;
     r->echo = o->echo;
     r->created = (int64_t)time(NULL);
+    r->trail = api_trail(c);
     memcpy(r->request_id, c->request_id, sizeof r->request_id);
     api_new_id(c->s, id_prefix, r->id);
     str_init(&r->prompt, 0);
@@ -277,7 +294,8 @@ void api_generate(struct api_call *c, struct api_options *o, const struct api_fr
     o->mask = NULL;
     q.logprobs = o->logprobs;
     q.n_top = o->n_top;
-    q.priority = o->priority;
+    q.priority = api_key_priority(c->key, o->priority);
+    q.account = api_key_account(c->key);
     q.salt = o->salt;
     q.no_cache = o->no_cache;
     q.speculate = o->speculate;
@@ -285,7 +303,10 @@ void api_generate(struct api_call *c, struct api_options *o, const struct api_fr
     q.on_event = on_event;
     q.ctx = r;
     r->n_prompt = q.n_tokens;
+    r->key = api_pass_seat(c);
     if (service_submit(c->m->svc, &q, &t, &e) < 0) {
+        if (r->key)
+            api_leave_seat(r->key, 0);
         refused(c, &t, &e);
         http_release(c->x);
         run_unref(r);           /* the service's: no event will come */

@@ -9,15 +9,12 @@
 #include <unistd.h>
 
 #include "applications/api.h"
-#include "applications/api_keys.h"
 #include "applications/model_args.h"
 #include "applications/progress.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
-
-#define MAX_KEY_FILE ((size_t)16 << 20)
 
 struct serve_opts {
     const char *host, *name, *key_file, *tls_cert, *tls_key, *cors, *template_file, *spill, *draft, *isa;
@@ -36,7 +33,7 @@ static const struct cli_opt options[] = {
     { "name", 0, CLI_TEXT, AT(name), "NAME", "the model's name for clients (default: the file's)", 0, 0 },
     { "alias", 0, CLI_LIST, AT(aliases), "NAME", "another name, may be given often", 0, 0 },
     { "api-key", 0, CLI_LIST, AT(keys), "KEY", "ask for this key, may be given often; WATT_API_KEY in the environment is one too", 0, 0 },
-    { "api-keys", 0, CLI_FILE, AT(key_file), "FILE", "ask for one of these keys: a SHA-256 in hexadecimal on each line", 0, 0 },
+    { "api-keys", 0, CLI_FILE, AT(key_file), "FILE", "ask for one of these keys: a SHA-256 in hexadecimal on each line, then its limits; read again at SIGHUP", 0, 0 },
     { "tls-cert", 0, CLI_FILE, AT(tls_cert), "FILE", "certificate chain in PEM; with --tls-key the server speaks HTTPS only", 0, 0 },
     { "tls-key", 0, CLI_FILE, AT(tls_key), "FILE", "its private key in PEM", 0, 0 },
     { "cors", 0, CLI_TEXT, AT(cors), "ORIGIN", "let pages of this origin call the server; * for any (default: none)", 0, 0 },
@@ -73,81 +70,23 @@ struct serving {
     struct api_server s;
     struct model     *draft;
     char             *template_text, *cert, *key, *name;
-    char            (*hashes)[API_KEY_HASH_BYTES];
-    const char      **key_list;
     struct machine_args machine;
     struct progress   bar;
 };
 
 /* ---- keys ---- */
 
-static int add_key(struct serving *v, const char *hash, struct err *e)
-{
-    const size_t n = v->s.n_keys;
-
-    if (n == API_MAX_KEYS)
-        return err_set(e, WATT_ELIMIT, "over %u API keys", API_MAX_KEYS);
-    if (!v->hashes) {
-        v->hashes = mem_calloc(API_MAX_KEYS, sizeof *v->hashes);
-        v->key_list = mem_calloc(API_MAX_KEYS, sizeof *v->key_list);
-        if (!v->hashes || !v->key_list)
-            return err_set(e, WATT_ENOMEM, "API keys");
-    }
-    memcpy(v->hashes[n], hash, API_KEY_HASH_BYTES);
-    v->key_list[n] = v->hashes[n];
-    v->s.keys = v->key_list;
-    v->s.n_keys = n + 1;
-    return 0;
-}
-
-static int read_key_file(struct serving *v, struct err *e)
-{
-    const char *path = v->o->key_file;
-    char *text, hash[API_KEY_HASH_BYTES];
-    size_t n, line = 0;
-    int rc = path ? file_read(path, MAX_KEY_FILE, &text, &n, e) : 0;
-
-    if (rc < 0 || !path)
-        return rc;
-    for (char *p = text; rc == 0 && *p;) {
-        const size_t len = strcspn(p, "\r\n"), word = strcspn(p, " \t\r\n");
-
-        line++;
-        if (word > 0 && *p != '#') {
-            if (word != API_KEY_HASH_BYTES - 1 ||
-                strspn(p, "0123456789abcdefABCDEF") < API_KEY_HASH_BYTES - 1) {
-                rc = err_set(e, WATT_EFORMAT, "%s: line %zu: expected a SHA-256 in hexadecimal",
-                             path, line);
-                break;
-            }
-            for (size_t i = 0; i < word; i++)
-                hash[i] = (char)(p[i] >= 'A' && p[i] <= 'F' ? p[i] | 32 : p[i]);
-            hash[word] = '\0';
-            rc = add_key(v, hash, e);
-        }
-        p += len;
-        p += *p != '\0';
-    }
-    if (rc == 0 && v->s.n_keys == 0)
-        rc = err_set(e, WATT_EFORMAT, "%s: no keys", path);
-    mem_free(text);
-    return rc;
-}
-
 static int read_keys(struct serving *v, struct err *e)
 {
     const char *env = getenv("WATT_API_KEY");
-    char hash[API_KEY_HASH_BYTES];
-    int rc = read_key_file(v, e);
+    int rc = api_keys_open(&v->s.keys, e);
 
-    for (size_t i = 0; rc == 0 && i < v->o->keys.n; i++) {
-        api_key_hash(v->o->keys.v[i], hash);
-        rc = add_key(v, hash, e);
-    }
-    if (rc == 0 && env && *env) {
-        api_key_hash(env, hash);
-        rc = add_key(v, hash, e);
-    }
+    for (size_t i = 0; rc == 0 && i < v->o->keys.n; i++)
+        rc = api_keys_add(v->s.keys, v->o->keys.v[i], e);
+    if (rc == 0 && env && *env)
+        rc = api_keys_add(v->s.keys, env, e);
+    if (rc == 0 && v->o->key_file)
+        rc = api_keys_read(v->s.keys, v->o->key_file, e);
     return rc;
 }
 
@@ -265,19 +204,26 @@ static int open_http(struct serving *v, struct err *e)
     return http_open(&v->s.http, &ho, e);
 }
 
-static int read_files(struct serving *v, struct err *e)
+static int read_certificate(const struct serve_opts *o, char **cert, char **key, struct err *e)
 {
-    const struct serve_opts *o = v->o;
     size_t n;
     int rc = 0;
 
-    if (o->template_file)
-        rc = file_read(o->template_file, TEMPLATE_SOURCE_MAX, &v->template_text, &n, e);
-    if (rc == 0 && o->tls_cert)
-        rc = file_read(o->tls_cert, (size_t)1 << 20, &v->cert, &n, e);
+    if (o->tls_cert)
+        rc = file_read(o->tls_cert, (size_t)1 << 20, cert, &n, e);
     if (rc == 0 && o->tls_key)
-        rc = file_read(o->tls_key, (size_t)1 << 20, &v->key, &n, e);
+        rc = file_read(o->tls_key, (size_t)1 << 20, key, &n, e);
     return rc;
+}
+
+static int read_files(struct serving *v, struct err *e)
+{
+    size_t n;
+    int rc = 0;
+
+    if (v->o->template_file)
+        rc = file_read(v->o->template_file, TEMPLATE_SOURCE_MAX, &v->template_text, &n, e);
+    return rc == 0 ? read_certificate(v->o, &v->cert, &v->key, e) : rc;
 }
 
 static int open_all(struct serving *v, struct err *e)
@@ -318,11 +264,54 @@ static void close_all(struct serving *v)
     mem_free(v->cert);
     mem_free(v->key);
     mem_free(v->name);
-    mem_free(v->hashes);
-    mem_free(v->key_list);
+    api_keys_close(v->s.keys);
 }
 
 /* ---- serving ---- */
+
+static volatile sig_atomic_t hung_up;
+
+static void on_hangup(int sig)
+{
+    (void)sig;
+    hung_up = 1;
+}
+
+static void catch_hangup(void)
+{
+    struct sigaction sa = { .sa_handler = on_hangup, .sa_flags = SA_RESTART };
+
+    sigemptyset(&sa.sa_mask);
+    (void)sigaction(SIGHUP, &sa, NULL);
+}
+
+static int reload_certificate(struct serving *v, struct err *e)
+{
+    char *cert = NULL, *key = NULL;
+    int rc = read_certificate(v->o, &cert, &key, e);
+
+    if (rc == 0)
+        rc = http_set_tls(v->s.http, cert, key, e);
+    mem_free(cert);             /* the server has its own copy */
+    mem_free(key);
+    return rc;
+}
+
+/* Keys and certificate anew; what can't be read stays as it was. */
+static void reload(struct serving *v)
+{
+    struct err e = { 0 };
+
+    hung_up = 0;
+    if (v->o->key_file && api_keys_read(v->s.keys, v->o->key_file, &e) < 0)
+        cli_note(v->c, "SIGHUP: the keys stay as they were: %s", e.msg);
+    else if (v->o->key_file && !v->o->quiet)
+        cli_note(v->c, "SIGHUP: %zu keys", api_keys_count(v->s.keys));
+    if (v->o->tls_cert && reload_certificate(v, &e) < 0)
+        cli_note(v->c, "SIGHUP: the certificate stays as it was: %s", e.msg);
+    else if (v->o->tls_cert && !v->o->quiet)
+        cli_note(v->c, "SIGHUP: new connections get the certificate of %s", v->o->tls_cert);
+}
 
 static void drain(struct serving *v)
 {
@@ -353,15 +342,19 @@ static int serve(const struct cli *c, const void *options_)
         log_install(&sink);
     signal(SIGPIPE, SIG_IGN);
     cli_catch_interrupt();
+    catch_hangup();
     rc = open_all(&v, &e);
     if (rc == 0) {
         printf("%s://%s:%u\n", o->tls_cert ? "https" : "http", o->host ? o->host : "127.0.0.1",
                http_port(v.s.http));
         fflush(stdout);
-        if (!o->quiet && v.s.n_keys == 0 && o->host && strcmp(o->host, "127.0.0.1") != 0)
+        if (!o->quiet && api_keys_count(v.s.keys) == 0 && o->host && strcmp(o->host, "127.0.0.1") != 0)
             cli_note(c, "anybody who reaches this address may use it; see --api-key");
-        while (!cli_interrupted())
+        while (!cli_interrupted()) {
             (void)poll(NULL, 0, 250);
+            if (hung_up)
+                reload(&v);
+        }
         drain(&v);
     }
     close_all(&v);

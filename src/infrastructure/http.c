@@ -6,6 +6,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <microhttpd.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -26,6 +27,9 @@
 
 struct http_server {
     struct MHD_Daemon  *daemon;
+    struct retired { struct MHD_Daemon *daemon; int fd; } retired[HTTP_MAX_RETIRED];
+    unsigned            n_retired;      /* daemons with older certificates */
+    struct http_opts    opts;           /* of the daemon; its texts are the caller's */
     struct http_handler handler;
     size_t   max_body, max_queued;
     int      listen_fd, epoll_fd, wake_fd;
@@ -49,6 +53,7 @@ struct http_exchange {
     struct str body;
     uint64_t started;
     void    *user;
+    void   (*drop_user)(void *user);
     int      refused;           /* status of a refusal found while reading */
     bool     asked;             /* the handler was called */
     bool     queued;            /* the response was given to libmicrohttpd */
@@ -82,6 +87,8 @@ static void unref(struct http_exchange *x)
         mem_free(x->names[i]);
         mem_free(x->values[i]);
     }
+    if (x->drop_user)
+        x->drop_user(x->user);
     atomic_fetch_sub(&x->s->n_exchanges, 1);
     str_deinit(&x->body);
     str_deinit(&x->out);
@@ -607,8 +614,10 @@ static int listen_on(struct http_server *s, const char *host, uint16_t port, str
     return 0;
 }
 
-static int start_daemon(struct http_server *s, const struct http_opts *o, struct err *e)
+static int start_daemon(struct http_server *s, int listen_fd, const struct http_opts *o,
+                        struct MHD_Daemon **out, struct err *e)
 {
+    struct MHD_Daemon *d;
     struct MHD_OptionItem more[4] = { { MHD_OPTION_END, 0, NULL } };
     unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC;
     const unsigned n_threads = o->n_threads ? o->n_threads : 2;
@@ -621,9 +630,9 @@ static int start_daemon(struct http_server *s, const struct http_opts *o, struct
                                            (void *)(uintptr_t)o->tls_key };
         more[2] = (struct MHD_OptionItem){ MHD_OPTION_END, 0, NULL };
     }
-    s->daemon = MHD_start_daemon(
+    d = MHD_start_daemon(
         flags, 0, NULL, NULL, on_access, s,
-        MHD_OPTION_LISTEN_SOCKET, s->listen_fd,
+        MHD_OPTION_LISTEN_SOCKET, listen_fd,
         MHD_OPTION_THREAD_POOL_SIZE, n_threads > 1 ? n_threads : 0,
         MHD_OPTION_CONNECTION_LIMIT, o->max_connections ? o->max_connections : 4096,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT,
@@ -631,10 +640,62 @@ static int start_daemon(struct http_server *s, const struct http_opts *o, struct
         MHD_OPTION_CONNECTION_TIMEOUT, o->idle_s ? o->idle_s : 60,
         MHD_OPTION_UNESCAPE_CALLBACK, unescape, NULL,
         MHD_OPTION_NOTIFY_COMPLETED, on_completed, s, MHD_OPTION_ARRAY, more, MHD_OPTION_END);
-    if (!s->daemon)
+    if (!d)
         return err_set(e, WATT_EIO, "http: the server does not start%s",
                        o->tls_cert ? " (are certificate and key PEM files that belong together?)"
                                    : "");
+    *out = d;
+    return 0;
+}
+
+static void end_retired(struct retired *r)
+{
+    MHD_stop_daemon(r->daemon);
+    close(r->fd);
+}
+
+/* Ends daemons whose last connection is gone. */
+static void reap(struct http_server *s)
+{
+    unsigned kept = 0;
+
+    for (unsigned i = 0; i < s->n_retired; i++) {
+        const union MHD_DaemonInfo *info =
+            MHD_get_daemon_info(s->retired[i].daemon, MHD_DAEMON_INFO_CURRENT_CONNECTIONS);
+
+        if (info && info->num_connections == 0)
+            end_retired(&s->retired[i]);
+        else
+            s->retired[kept++] = s->retired[i];
+    }
+    s->n_retired = kept;
+}
+
+/* libmicrohttpd can't change a certificate: a second daemon takes the listening socket over. */
+int http_set_tls(struct http_server *s, const char *cert, const char *key, struct err *e)
+{
+    struct http_opts o = s->opts;
+    struct MHD_Daemon *next;
+    int fd, rc;
+
+    reap(s);
+    if (s->n_retired == HTTP_MAX_RETIRED)
+        return err_set(e, WATT_EBUSY, "http: connections of %u earlier certificates are open",
+                       HTTP_MAX_RETIRED);
+    fd = fcntl(s->listen_fd, F_DUPFD_CLOEXEC, 0);
+    if (fd < 0)
+        return err_errno(e, WATT_EIO, errno, "http: listening socket");
+    o.tls_cert = cert;
+    o.tls_key = key;
+    rc = start_daemon(s, fd, &o, &next, e);
+    if (rc < 0) {
+        close(fd);
+        return rc;
+    }
+    (void)MHD_quiesce_daemon(s->daemon);    /* its threads may be about to look at the socket */
+    s->retired[s->n_retired++] = (struct retired){ s->daemon, s->listen_fd };
+    s->listen_fd = fd;
+    s->daemon = next;
     return 0;
 }
 
@@ -667,7 +728,8 @@ int http_open(struct http_server **out, const struct http_opts *o, struct err *e
         goto fail;
     }
     s->watching = true;
-    rc = start_daemon(s, o, e);
+    s->opts = *o;
+    rc = start_daemon(s, s->listen_fd, o, &s->daemon, e);
     if (rc < 0)
         goto fail;
     *out = s;
@@ -702,6 +764,8 @@ void http_close(struct http_server *s)
 
     if (!s)
         return;
+    for (unsigned i = 0; i < s->n_retired; i++)
+        end_retired(&s->retired[i]);
     if (s->daemon)
         MHD_stop_daemon(s->daemon);     /* closes the listening socket */
     else if (s->listen_fd >= 0)
@@ -772,7 +836,8 @@ void *http_user(const struct http_exchange *x)
     return x->user;
 }
 
-void http_set_user(struct http_exchange *x, void *user)
+void http_set_user(struct http_exchange *x, void *user, void (*drop)(void *user))
 {
     x->user = user;
+    x->drop_user = drop;
 }

@@ -21,7 +21,7 @@
 #include "base/err.h"
 #include "base/str.h"
 
-#define HTTP_MAX_HEADERS_OUT 16
+#define HTTP_MAX_HEADERS_OUT 24
 
 struct http_server;
 struct http_exchange;
@@ -53,6 +53,12 @@ struct http_opts {              /* zero means the default */
 
 int  http_open(struct http_server **out, const struct http_opts *opts, struct err *e) MUST_CHECK;
 uint16_t http_port(const struct http_server *s);
+/* Another certificate for connections from now on; those that are open go on with the old one. An
+ * error leaves the server as it was; WATT_EBUSY: those of HTTP_MAX_RETIRED earlier changes are
+ * still open. Not with http_quiesce or http_close at the same time. */
+#define HTTP_MAX_RETIRED 16u
+int  http_set_tls(struct http_server *s, const char *cert, const char *key,
+                  struct err *e) MUST_CHECK;
 /* No new connections from now on; those that are open go on. */
 void http_quiesce(struct http_server *s);
 unsigned http_n_exchanges(const struct http_server *s);     /* that were not released */
@@ -71,7 +77,9 @@ const char *http_peer(const struct http_exchange *x);           /* address in te
 bool        http_gone(const struct http_exchange *x);           /* nobody will read an answer */
 uint64_t    http_started_ns(const struct http_exchange *x);     /* clock_mono_ns */
 void       *http_user(const struct http_exchange *x);           /* the handler's own, NULL at first */
-void        http_set_user(struct http_exchange *x, void *user);
+/* Once; `drop` is called with it when the exchange is forgotten, after on_end and the last
+ * release. */
+void        http_set_user(struct http_exchange *x, void *user, void (*drop)(void *user));
 
 /* Called once, from a thread of the server, when the client goes away or is too slow before the
  * answer is complete; at once if it is gone already. Never after the last http_release, which
