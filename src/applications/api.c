@@ -233,6 +233,8 @@ void api_request(void *server, struct http_exchange *x)
     else if (api_may_enter(&c, r->scope) &&
              (!counts(r) || api_take_seat(&c)) && (!r->wants_body || read_body(&c)))
         r->fn(&c);
+    if (c.drop_user)
+        c.drop_user(c.user);
     api_leave(&c);
     json_close(c.body);
     http_release(x);

@@ -38,6 +38,8 @@ struct api_server {             /* immutable while it serves, but for what says 
     struct api_model    model;
     struct metrics     *metrics;
     struct http_server *http;
+    struct api_store   *responses;      /* kept for /v1/responses; its own lock */
+    uint32_t            ping_ms;        /* silence after which a stream gets a comment; 0: never */
     const char *const  *aliases;        /* of the model */
     size_t              n_aliases;
     struct api_keys    *keys;           /* its own lock; empty: nobody is asked */
@@ -57,6 +59,8 @@ struct api_call {
     char                  request_id[64];
     struct api_key       *key;          /* whose call it is; NULL without keys */
     bool                  seated;       /* it counts among the key's running requests */
+    void                 *user;         /* the surface's own; a run takes it over */
+    void                (*drop_user)(void *user);
 };
 
 typedef void api_fn(struct api_call *c);
@@ -70,7 +74,7 @@ struct api_route {
 };
 extern const struct api_route *const api_routes[];      /* tables, each NULL-ended; then NULL */
 extern const struct api_route api_anthropic_routes[], api_llama_routes[], api_ollama_routes[],
-    api_openai_routes[], api_ops_routes[];
+    api_openai_routes[], api_ops_routes[], api_responses_routes[];
 
 /* The body of an error; code and param may be NULL. */
 typedef json_t *api_error_fn(int status, const char *type, const char *code, const char *param,
@@ -160,6 +164,7 @@ struct api_choice {
     json_t      *ids;                   /* of the tokens so far, when the frame wants them */
     bool         done, begun;
     uint32_t     block, n_blocks;       /* the surface's own */
+    uint32_t     n_reasoning;           /* tokens */
     struct service_usage usage;
     struct service_times times;
 };
@@ -171,6 +176,7 @@ struct api_frame {
     void (*delta)(struct api_run *r, uint32_t choice, struct sv reasoning, struct sv answer);
     void (*choice_done)(struct api_run *r, uint32_t choice);    /* streamed */
     void (*stream_done)(struct api_run *r);                     /* the stream's last words */
+    void (*stream_failed)(struct api_run *r);   /* in their place; NULL: an error of the path's API */
     json_t *(*whole)(struct api_run *r);                        /* the answer, not streamed */
     json_t *(*logprob)(struct api_run *r, const struct service_event *ev);
     /* Streamed, after each step of the prompt; NULL: nobody asks. */
@@ -199,6 +205,8 @@ struct api_run {
     struct err  error;                  /* the first failure of a choice */
     struct api_key *key;                /* whose seat it has, or NULL */
     struct api_trail *trail;            /* the exchange's, or NULL */
+    void       *user;                   /* the surface's own, taken over from the call */
+    void      (*drop_user)(void *user);
     struct api_choice choices[API_MAX_CHOICES];
 };
 

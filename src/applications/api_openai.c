@@ -183,15 +183,73 @@ static int read_tool_choice(struct api_call *c, struct err *e)
     return 0;
 }
 
-static void chat_completions(struct api_call *c)
+static bool has_role(const json_t *message, const char *role)
+{
+    const char *is = json_string_value(json_object_get(message, "role"));
+
+    return is && strcmp(is, role) == 0;
+}
+
+/* Takes away at least `n` of the oldest messages behind the system's, up to one of the user; false:
+ * nothing may go. */
+static bool drop_oldest(json_t *messages, size_t n)
+{
+    const size_t from = has_role(json_array_get(messages, 0), "system");
+    size_t to = from + n;
+
+    while (to < json_array_size(messages) && !has_role(json_array_get(messages, to), "user"))
+        to++;
+    if (to >= json_array_size(messages))
+        return false;
+    while (to-- > from)
+        (void)json_array_remove(messages, from);
+    return true;
+}
+
+/* With "truncation": "auto" the oldest turns go until an eighth of the context is left. */
+static int truncate_prompt(struct api_call *c, json_t *messages, struct str *text,
+                           struct tokens *ids, struct err *e)
+{
+    const char *how = json_string_value(json_object_get(c->body, "truncation"));
+    const size_t room = service_n_ctx(c->m->svc) - service_n_ctx(c->m->svc) / 8;
+    int rc = 0;
+
+    for (size_t n = 1; how && strcmp(how, "auto") == 0 && rc == 0 && ids->n > room; n *= 2) {
+        if (!drop_oldest(messages, n) && (n == 1 || !drop_oldest(messages, 1)))
+            break;
+        str_reset(text);
+        ids->n = 0;
+        rc = api_prompt(c, json_pack("{s:O}", "messages", messages), text, ids, e);
+    }
+    return rc;
+}
+
+bool api_chat_prompt(struct api_call *c, struct str *text, struct tokens *ids)
+{
+    struct json_place at;
+    struct err e = { 0 };
+    json_t *messages = NULL;
+    int rc = read_tool_choice(c, &e);
+
+    if (rc == 0)
+        rc = json_need(&c->at, "messages", &at, &e);
+    if (rc == 0)
+        rc = api_messages(&at, &messages, &e);
+    if (rc == 0)
+        rc = api_prompt(c, json_pack("{s:O}", "messages", messages), text, ids, &e);
+    if (rc == 0)
+        rc = truncate_prompt(c, messages, text, ids, &e);
+    json_decref(messages);
+    if (rc < 0)
+        api_fail(c, "messages", &e);
+    return rc == 0;
+}
+
+void api_chat(struct api_call *c, const struct api_frame *frame, const char *id_prefix)
 {
     struct api_options *o = mem_alloc(sizeof *o);
     struct tokens ids = { 0 };
-    struct json_place at;
     struct str text;
-    struct err e = { 0 };
-    json_t *messages;
-    int rc;
 
     if (!o) {
         api_error(c, 503, "server_error", "out_of_memory", NULL, "out of memory");
@@ -199,24 +257,30 @@ static void chat_completions(struct api_call *c)
     }
     api_options_init(o);
     str_init(&text, 0);
-    if (!api_model_is_ours(c) || !api_read_options(c, o))
-        goto done;
-    rc = read_tool_choice(c, &e);
-    if (rc == 0)
-        rc = json_need(&c->at, "messages", &at, &e);
-    if (rc == 0)
-        rc = api_messages(&at, &messages, &e);
-    if (rc == 0)
-        rc = api_prompt(c, json_pack("{s:o}", "messages", messages), &text, &ids, &e);
-    if (rc < 0)
-        api_fail(c, "messages", &e);
-    else
-        api_generate(c, o, &chat_frame, "chatcmpl-", &ids, sv_of(&text));
-done:
+    if (api_model_is_ours(c) && api_read_options(c, o) && api_chat_prompt(c, &text, &ids))
+        api_generate(c, o, frame, id_prefix, &ids, sv_of(&text));
     str_deinit(&text);
     tokens_deinit(&ids);
     api_options_deinit(o);
     mem_free(o);
+}
+
+static void chat_completions(struct api_call *c)
+{
+    api_chat(c, &chat_frame, "chatcmpl-");
+}
+
+/* As llama-server counts: what the prompt of such a request would have. */
+static void chat_input_tokens(struct api_call *c)
+{
+    struct tokens ids = { 0 };
+    struct str text;
+
+    str_init(&text, 0);
+    if (api_model_is_ours(c) && api_chat_prompt(c, &text, &ids))
+        api_json(c, 200, json_pack("{s:I}", "input_tokens", (json_int_t)ids.n));
+    str_deinit(&text);
+    tokens_deinit(&ids);
 }
 
 /* ---- completions ---- */
@@ -346,6 +410,8 @@ const struct api_route api_openai_routes[] = {
     { "GET", "/v1/models/", one_model, API_INFER, false, "One model" },
     { "POST", "/v1/chat/completions", chat_completions, API_INFER, true, "The answer to a conversation" },
     { "POST", "/chat/completions", chat_completions, API_INFER, true, "The same" },
+    { "POST", "/v1/chat/completions/input_tokens", chat_input_tokens, API_INFER, true,
+      "Tokens of such a request" },
     { "POST", "/v1/completions", completions, API_INFER, true, "The continuation of a text" },
     { 0 }
 };

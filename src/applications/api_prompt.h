@@ -12,6 +12,10 @@ int api_messages(const struct json_place *at, json_t **out, struct err *e) MUST_
  * reference is taken over. Appends. */
 int api_prompt(struct api_call *c, json_t *vars, struct str *text, struct tokens *ids,
                struct err *e) MUST_CHECK;
+/* The prompt of a chat completion; false: has answered. Appends. */
+bool api_chat_prompt(struct api_call *c, struct str *text, struct tokens *ids);
+/* Runs c->body as a chat completion and frames the answer. Answers, whatever happens. */
+void api_chat(struct api_call *c, const struct api_frame *frame, const char *id_prefix);
 /* A prompt without a template: the field `prefix` is a text, a list of one, or token ids; with a
  * field `suffix` that isn't empty the middle between them is asked for, where the vocabulary
  * can. Appends. */

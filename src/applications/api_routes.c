@@ -7,6 +7,7 @@ const struct api_route *const api_routes[] = {
     api_ollama_routes,
     api_openai_routes,
     api_ops_routes,
+    api_responses_routes,
     NULL
 };
 

@@ -20,6 +20,8 @@ static void run_unref(struct api_run *r)
         json_decref(r->choices[i].logprobs);
         json_decref(r->choices[i].ids);
     }
+    if (r->drop_user)
+        r->drop_user(r->user);
     str_deinit(&r->prompt);
     json_decref(r->stops);
     mem_free(r);
@@ -76,11 +78,15 @@ struct service_usage api_usage(const struct api_run *r)
 json_t *api_openai_usage(const struct api_run *r)
 {
     const struct service_usage u = api_usage(r);
+    uint32_t n_reasoning = 0;
 
-    return json_pack("{s:i,s:i,s:i,s:{s:i},s:{s:i,s:i}}", "prompt_tokens", (int)r->n_prompt,
+    for (uint32_t i = 0; i < r->n; i++)
+        n_reasoning += r->choices[i].n_reasoning;
+    return json_pack("{s:i,s:i,s:i,s:{s:i},s:{s:i,s:i,s:i}}", "prompt_tokens", (int)r->n_prompt,
                      "completion_tokens", (int)u.n_answer, "total_tokens",
                      (int)(r->n_prompt + u.n_answer), "prompt_tokens_details", "cached_tokens",
-                     (int)u.n_cached, "completion_tokens_details", "accepted_prediction_tokens",
+                     (int)u.n_cached, "completion_tokens_details", "reasoning_tokens",
+                     (int)n_reasoning, "accepted_prediction_tokens",
                      (int)u.n_accepted, "rejected_prediction_tokens",
                      (int)(u.n_drafted - u.n_accepted));
 }
@@ -98,7 +104,10 @@ static void add_text(struct api_run *r, uint32_t i, struct sv text, bool end)
     const size_t reasoned = c->reasoning.len, answered = c->answer.len;
 
     if (r->frame->split) {
+        const bool inside = c->think.state == THINK_INSIDE;
+
         think_push(&c->think, text.data, text.len, &c->reasoning, &c->answer);
+        c->n_reasoning += !end && (inside || c->think.state == THINK_INSIDE);
         if (end)
             think_finish(&c->think, &c->reasoning, &c->answer);
     } else {
@@ -130,8 +139,13 @@ static void finish(struct api_run *r)
     if (r->failed) {
         json_t *j = api_error_body(r->x, 500, "server_error", NULL, NULL, r->error.msg);
 
-        if (r->begun) {
-            api_event(r, j);
+        if (r->stream && (r->begun || http_begun(r->x))) {
+            if (r->frame->stream_failed) {
+                r->frame->stream_failed(r);
+                json_decref(j);
+            } else {
+                api_event(r, j);
+            }
             http_end(r->x);
         } else {
             struct api_call c = { .s = r->s, .x = r->x };
@@ -241,6 +255,9 @@ static struct api_run *run_open(struct api_call *c, const struct api_options *o,
     r->echo = o->echo;
     r->created = (int64_t)time(NULL);
     r->trail = api_trail(c);
+    r->user = c->user;
+    r->drop_user = c->drop_user;
+    c->drop_user = NULL;
     memcpy(r->request_id, c->request_id, sizeof r->request_id);
     api_new_id(c->s, id_prefix, r->id);
     str_init(&r->prompt, 0);
@@ -312,6 +329,8 @@ void api_generate(struct api_call *c, struct api_options *o, const struct api_fr
         run_unref(r);           /* the service's: no event will come */
     } else {
         atomic_store(&r->ticket, t.id);
+        if (o->stream && strcmp(frame->stream_type, "text/event-stream") == 0)
+            http_keep_alive(c->x, frame->stream_type, ": still here\n\n", c->s->ping_ms);
         http_on_abort(c->x, on_abort, r);
         if (atomic_load(&r->over))      /* it was over before anybody could ask */
             http_on_abort(c->x, NULL, NULL);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "applications/api.h"
+#include "applications/api_store.h"
 #include "applications/model_args.h"
 #include "applications/progress.h"
 #include "base/clock.h"
@@ -19,6 +20,8 @@
 struct serve_opts {
     const char *host, *name, *key_file, *tls_cert, *tls_key, *cors, *template_file, *spill, *draft, *isa;
     struct cli_list aliases, keys;
+    int64_t  ping_s;
+    uint64_t store_bytes;
     int64_t  port, ctx, parallel, max_rows, mixed_rows, queue, drain_s, http_threads, connections;
     uint64_t kv_bytes, spill_bytes, body_bytes;
     struct machine_args machine;
@@ -52,6 +55,8 @@ static const struct cli_opt options[] = {
     { "max-body", 0, CLI_BYTES, AT(body_bytes), "SIZE", "largest request (default 32M)", 0, 0 },
     { "connections", 0, CLI_INT, AT(connections), "N", "most open connections (default 4096)", 1, 1e6 },
     { "http-threads", 0, CLI_INT, AT(http_threads), "N", "threads that talk to clients (default 2)", 1, 64 },
+    { "ping", 0, CLI_INT, AT(ping_s), "SECONDS", "silence after which an event stream gets a comment line; 0: never (default 15)", 0, 86400 },
+    { "store-bytes", 0, CLI_BYTES, AT(store_bytes), "SIZE", "memory for responses that clients may go on from, /v1/responses (default 64M)", 0, 0 },
     { "drain", 0, CLI_INT, AT(drain_s), "SECONDS", "how long answers may go on after SIGTERM (default 30)", 0, 86400 },
     MACHINE_OPTIONS(struct serve_opts, machine),
     { "exec", 0, CLI_CHOICE, AT(exec), EXEC_CHOICES, "executor: the fast one, or the slow and exact reference (default cpu)", 0, 0 },
@@ -62,7 +67,7 @@ static const struct cli_opt options[] = {
 };
 #undef AT
 
-static const struct serve_opts defaults = { .port = 8080, .drain_s = 30 };
+static const struct serve_opts defaults = { .port = 8080, .drain_s = 30, .ping_s = 15, .store_bytes = (uint64_t)64 << 20 };
 
 struct serving {
     const struct cli        *c;
@@ -233,8 +238,11 @@ static int open_all(struct serving *v, struct err *e)
     v->s.started = (int64_t)time(NULL);
     v->s.cors = v->o->cors;
     v->s.access_log = v->o->access_log;
+    v->s.ping_ms = (uint32_t)(v->o->ping_s * 1000);
     if (rc == 0)
         rc = read_keys(v, e);
+    if (rc == 0)
+        rc = api_store_open(&v->s.responses, v->o->store_bytes, e);
     if (rc == 0)
         rc = name_model(v, e);
     if (rc == 0)
@@ -265,6 +273,7 @@ static void close_all(struct serving *v)
     mem_free(v->key);
     mem_free(v->name);
     api_keys_close(v->s.keys);
+    api_store_close(v->s.responses);
 }
 
 /* ---- serving ---- */
@@ -365,11 +374,11 @@ const struct cli_verb verb_serve = {
     .name = "serve",
     .summary = "serve a model over HTTP to the clients of the usual APIs",
     .usage = "MODEL",
-    .about = "Answers requests of many clients at once: /v1/chat/completions, /v1/completions,\n"
-             "/v1/models, with streams, tools in the prompt, grammars (response_format,\n"
-             "structured_outputs), log probabilities; Anthropic's /v1/messages; Ollama's\n"
-             "/api/chat, /api/generate; llama-server's /completion, /infill; /health,\n"
-             "/metrics, /openapi.json.\n"
+    .about = "Answers requests of many clients at once: /v1/chat/completions, /v1/responses,\n"
+             "/v1/completions, /v1/models, with streams, tools in the prompt, grammars\n"
+             "(response_format, structured_outputs), log probabilities; Anthropic's\n"
+             "/v1/messages; Ollama's /api/chat, /api/generate; llama-server's /completion,\n"
+             "/infill; /health, /metrics, /openapi.json.\n"
              "\n"
              "Prompts that begin alike are computed once. Answers are the same bits alone and\n"
              "under load. What can't fit is refused: 400 if never, 429 if not now.\n"

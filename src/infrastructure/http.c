@@ -23,7 +23,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 
-#define FIRST_BODY_BYTES 4096u
+#define SILENCE_MS 500      /* how often silent streams are looked for */
 
 struct http_server {
     struct MHD_Daemon  *daemon;
@@ -75,6 +75,8 @@ struct http_exchange {
     uint64_t n_bytes;
     void   (*on_abort)(void *ctx);
     void    *abort_ctx;
+    const char *alive_type, *alive_text;
+    uint64_t alive_ns, written; /* the silence that is allowed, 0: any; since when it lasts */
 };
 
 /* ---- exchanges ---- */
@@ -175,6 +177,17 @@ static void wake(struct http_exchange *x)
 
 /* ---- watching suspended sockets ---- */
 
+/* With x->mu held. */
+static bool begin(struct http_exchange *x, enum answer kind, int status, const char *type)
+{
+    if (x->answer != ANSWER_NONE)
+        return false;
+    x->answer = kind;
+    x->status = status;
+    x->type = mem_strdup(type);
+    return true;
+}
+
 static void watch(struct http_exchange *x)
 {
     struct http_server *s = x->s;
@@ -227,13 +240,44 @@ static struct http_exchange *still_watched(struct http_server *s, const void *p)
     return x;
 }
 
+/* With watch_mu and x->mu held. */
+static void break_silence(struct http_exchange *x, uint64_t now)
+{
+    if (x->alive_ns == 0 || now - x->written < x->alive_ns || x->ended || x->gone)
+        return;
+    (void)begin(x, ANSWER_STREAM, MHD_HTTP_OK, x->alive_type);
+    if (x->answer == ANSWER_STREAM && x->out.len == 0)  /* else the client does not read */
+        str_puts(&x->out, x->alive_text);
+    x->written = now;
+    wake(x);
+}
+
+static void break_silences(struct http_server *s)
+{
+    const uint64_t now = clock_mono_ns();
+
+    pthread_mutex_lock(&s->watch_mu);
+    for (struct http_exchange *x = s->watched; x; x = x->next) {
+        pthread_mutex_lock(&x->mu);
+        break_silence(x, now);
+        pthread_mutex_unlock(&x->mu);
+    }
+    pthread_mutex_unlock(&s->watch_mu);
+}
+
 static void *watcher_main(void *arg)
 {
     struct http_server *s = arg;
     struct epoll_event events[64];
+    uint64_t looked = clock_mono_ns();
 
     while (!atomic_load(&s->stop)) {
-        const int n = epoll_wait(s->epoll_fd, events, 64, -1);
+        const int n = epoll_wait(s->epoll_fd, events, 64, SILENCE_MS);
+
+        if (clock_mono_ns() - looked >= SILENCE_MS * UINT64_C(1000000)) {
+            looked = clock_mono_ns();
+            break_silences(s);
+        }
 
         for (int i = 0; i < n; i++) {
             struct http_exchange *x = events[i].data.ptr ? still_watched(s, events[i].data.ptr)
@@ -340,17 +384,6 @@ void http_add_header(struct http_exchange *x, const char *name, const char *valu
     pthread_mutex_unlock(&x->mu);
 }
 
-/* With x->mu held. */
-static bool begin(struct http_exchange *x, enum answer kind, int status, const char *type)
-{
-    if (x->answer != ANSWER_NONE)
-        return false;
-    x->answer = kind;
-    x->status = status;
-    x->type = mem_strdup(type);
-    return true;
-}
-
 void http_reply(struct http_exchange *x, int status, const char *type, const void *data, size_t n)
 {
     pthread_mutex_lock(&x->mu);
@@ -386,6 +419,7 @@ bool http_write(struct http_exchange *x, const void *data, size_t n)
             x->sent = 0;
         }
         str_append(&x->out, data, n);
+        x->written = clock_mono_ns();
         slow = !str_ok(&x->out);
         if (slow)
             x->ended = true;
@@ -404,6 +438,27 @@ void http_end(struct http_exchange *x)
     x->ended = true;
     wake(x);
     pthread_mutex_unlock(&x->mu);
+}
+
+void http_keep_alive(struct http_exchange *x, const char *type, const char *text, uint32_t ms)
+{
+    pthread_mutex_lock(&x->mu);
+    x->alive_type = type;
+    x->alive_text = text;
+    x->alive_ns = ms * UINT64_C(1000000);
+    x->written = clock_mono_ns();
+    pthread_mutex_unlock(&x->mu);
+}
+
+bool http_begun(const struct http_exchange *x)
+{
+    struct http_exchange *w = (struct http_exchange *)(uintptr_t)x;
+    bool begun;
+
+    pthread_mutex_lock(&w->mu);
+    begun = w->answer != ANSWER_NONE;
+    pthread_mutex_unlock(&w->mu);
+    return begun;
 }
 
 void http_on_abort(struct http_exchange *x, void (*fn)(void *ctx), void *ctx)

@@ -97,6 +97,11 @@ void http_stream(struct http_exchange *x, int status, const char *type);
 /* False when nobody reads any more: stop. */
 bool http_write(struct http_exchange *x, const void *data, size_t n);
 void http_end(struct http_exchange *x);
+/* While a stream is silent, `text` (which must live as long as x) is written every `ms`, so that
+ * nothing between here and the client gives it up; if the answer has not begun by then, it begins
+ * as a stream of this type with status 200. ms 0: never. */
+void http_keep_alive(struct http_exchange *x, const char *type, const char *text, uint32_t ms);
+bool http_begun(const struct http_exchange *x);     /* the answer */
 /* One more reference, to be released too; the last release without an answer gives 500. */
 void http_hold(struct http_exchange *x);
 void http_release(struct http_exchange *x);
