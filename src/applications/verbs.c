@@ -13,6 +13,7 @@ extern const struct cli_verb verb_tokenize;
 extern const struct cli_verb verb_template;
 extern const struct cli_verb verb_logits;
 extern const struct cli_verb verb_embed;
+extern const struct cli_verb verb_meter;
 extern const struct cli_verb verb_sim;
 extern const struct cli_verb verb_synth;
 extern const struct cli_verb verb_cache;
@@ -30,6 +31,7 @@ const struct cli_verb *const cli_verbs[] = {
     &verb_template,
     &verb_logits,
     &verb_embed,
+    &verb_meter,
     &verb_sim,
     &verb_synth,
     &verb_cache,

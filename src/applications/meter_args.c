@@ -1,0 +1,28 @@
+/* meter_args.c: a meter from the options of a verb; see meter_args.h. */
+#include "applications/meter_args.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+int meter_args_open(struct meter **out, const struct meter_args *a, struct err *e)
+{
+    const char *env = getenv("WATT_METER");
+    struct meter_coefficients k;
+    struct meter_opts o = {
+        .want = a->source ? a->source : env && *env ? env : NULL, .root = a->root, .nvml = a->nvml,
+        .unit = a->unit, .name = a->name, .max_w = a->max_w,
+        .interval_ms = (unsigned)a->interval_ms,
+    };
+    int rc = a->estimate ? meter_coefficients_parse(a->estimate, &k, e) : 0;
+
+    if (rc < 0)
+        return rc;
+    if (a->estimate)
+        o.estimate = &k;
+    rc = meter_open(out, &o, e);
+    if (rc < 0 || !a->estimate || meter_measures(*out) || (o.want && strcmp(o.want, "auto") != 0))
+        return rc;
+    meter_close(*out);
+    o.want = "estimate";
+    return meter_open(out, &o, e);
+}

@@ -1,0 +1,36 @@
+/* meter_args.h: the options by which verbs choose a meter of energy (energy/meter.h). */
+#ifndef APPLICATIONS_METER_ARGS_H
+#define APPLICATIONS_METER_ARGS_H
+
+#include "applications/cli.h"
+#include "energy/meter.h"
+
+struct meter_args {
+    const char *source, *root, *nvml, *unit, *name, *estimate;
+    double      max_w;
+    int64_t     interval_ms;
+};
+
+#define METER_OPTIONS(type, member)                                                            \
+    { "meter", 0, CLI_TEXT, offsetof(type, member.source), "SOURCE",                           \
+      "where joules come from: auto, none, rapl, nvml, hwmon, hwmon:CHIP, acpi, battery, "     \
+      "estimate, cmd:COMMAND, or a URL with #/json/pointer (default: $WATT_METER, else auto)", 0, 0 }, \
+    { "meter-unit", 0, CLI_TEXT, offsetof(type, member.unit), "UNIT",                          \
+      "of an external meter: W, mW, kW, J, kJ, Wh, kWh (default W)", 0, 0 },                   \
+    { "meter-name", 0, CLI_TEXT, offsetof(type, member.name), "NAME",                          \
+      "what figures of an external meter are called (default external)", 0, 0 },               \
+    { "meter-interval", 0, CLI_INT, offsetof(type, member.interval_ms), "MS",                  \
+      "milliseconds between samples (default 100, of an external meter 1000)", 10, 3600000 },  \
+    { "meter-max-watts", 0, CLI_REAL, offsetof(type, member.max_w), "W",                       \
+      "readings of more power are taken for errors (default: by kind of meter)", 1, 1e7 },     \
+    { "meter-root", 0, CLI_FILE, offsetof(type, member.root), "DIR",                           \
+      "look for /sys below this folder, for containers and tests", 0, 0 },                     \
+    { "meter-nvml", 0, CLI_FILE, offsetof(type, member.nvml), "FILE",                          \
+      "NVIDIA's library (default libnvidia-ml.so.1; empty: don't look)", 0, 0 },               \
+    { "estimate", 0, CLI_TEXT, offsetof(type, member.estimate), "idle=W,op=PJ,byte=PJ",        \
+      "where no meter is, compute joules from operations and bytes; labelled as an estimate", 0, 0 }
+
+/* Opens the meter that was asked for; with --estimate and nothing to read, the estimate. */
+int  meter_args_open(struct meter **out, const struct meter_args *a, struct err *e) MUST_CHECK;
+
+#endif
