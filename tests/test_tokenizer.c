@@ -210,6 +210,7 @@ static void test_nfc(void **state)
         { "\xE2\x84\xAB", "Å" }, { "\xFF" "e\xCC\x81\xC3", "\xFF" "é\xC3" },
         { "q\xCC\x87\xCC\xA3", "q\xCC\xA3\xCC\x87" }, { "é", "é" }, { "中文", "中文" },
         { "ab\xC2\xB7\xCC\x81" "c", "ab\xC2\xB7\xCC\x81" "c" },
+        { "a\x80\xCC\x81", "a\x80\xCC\x81" }, { "\xC3\xCC\x81z", "\xC3\xCC\x81z" },
     };
 
     (void)state;

@@ -1,11 +1,11 @@
-/* cli_tokenize.c: `watt tokenize`: text to ids and back, byte for byte. */
+/* cli_tokenize.c: `watt tokenize`: text to ids and back, byte for byte; tokenize_train.c makes vocabularies. */
 #include <ctype.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "applications/cli.h"
+#include "applications/tokenize_train.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "models/model.h"
@@ -14,6 +14,11 @@
 struct tokenize_opts {
     const char *ids, *file;
     bool        no_special, no_bos, parse_special, json, count, null;
+    struct tokenize_train_opts train;
+};
+
+static const struct tokenize_opts defaults = {
+    .train = { .vocab = TOKENIZE_TRAIN_VOCAB, .min_count = 2 },
 };
 
 static const struct cli_opt options[] = {
@@ -31,6 +36,26 @@ static const struct cli_opt options[] = {
     { "null", 'z', CLI_FLAG, OPT(null), NULL,
       "many texts with NUL between them, a line of ids each; with --ids the reverse", 0, 0 },
     { "count", 'c', CLI_FLAG, OPT(count), NULL, "print only how many tokens there are", 0, 0 },
+    { "train", 0, CLI_LIST, OPT(train.files), "FILE",
+      "make a vocabulary from this text and write it to MODEL; again for more files", 0, 0 },
+    { "vocab", 0, CLI_INT, OPT(train.vocab), "N",
+      "with --train: tokens in all, 256 bytes among them (default 32000)", 256, TOKENIZER_MAX_VOCAB },
+    { "pre", 0, CLI_TEXT, OPT(train.pre), "NAME",
+      "with --train: pre-tokenizer, as tokenizer.ggml.pre names it (default gpt-2)", 0, 0 },
+    { "control", 0, CLI_LIST, OPT(train.controls), "TEXT",
+      "with --train: a control token, such as <|im_end|>; again for more", 0, 0 },
+    { "added", 0, CLI_LIST, OPT(train.added), "TEXT",
+      "with --train: a token that text is always matched with whole; again for more", 0, 0 },
+    { "bos", 0, CLI_TEXT, OPT(train.bos), "TEXT",
+      "with --train: which control token begins a text (default none)", 0, 0 },
+    { "eos", 0, CLI_TEXT, OPT(train.eos), "TEXT",
+      "with --train: which control token ends an answer (default none)", 0, 0 },
+    { "chat-template", 0, CLI_FILE, OPT(train.chat_template), "FILE",
+      "with --train: the chat template to keep with it", 0, 0 },
+    { "min-count", 0, CLI_INT, OPT(train.min_count), "N",
+      "with --train: rarer pairs make no token (default 2)", 1, 1e9 },
+    { "threads", 't', CLI_INT, OPT(train.threads), "N", "with --train: threads that count (default all)", 1,
+      512 },
 #undef OPT
     { 0 }
 };
@@ -252,6 +277,10 @@ static int run(const struct cli *c, const void *opts)
     size_t len = 0;
     int rc;
 
+    if (o->train.files.n > 0 && (o->ids || o->file || c->n_args > 1))
+        return cli_usage(c, "--train takes no text to encode and no ids");
+    if (o->train.files.n > 0)
+        return tokenize_train(c, &o->train);
     if (o->ids && c->n_args > 1)
         return cli_usage(c, "--ids and a text exclude each other");
     rc = read_input(c, o, &text, &len, &owned);
@@ -277,12 +306,19 @@ const struct cli_verb verb_tokenize = {
         "--ids prints the text of the ids and nothing else, no newline either; control tokens "
         "(<s> and the like) are left out unless --parse-special is given.\n"
         "\n"
-        "Control tokens spelled in a text are ordinary text unless --parse-special is given.",
+        "Control tokens spelled in a text are ordinary text unless --parse-special is given.\n"
+        "\n"
+        "With --train makes a byte-level BPE vocabulary instead, and writes it to MODEL, a GGUF file "
+        "without weights. Files ending in .jsonl have a JSON value on each line, whose strings are the "
+        "text; others are taken byte for byte. The same text gives the same file on any number of threads.",
     .examples = "watt tokenize model.gguf 'Hello world'\n"
                 "watt tokenize model.gguf --count --file book.txt\n"
                 "printf 'Hi' | watt tokenize model.gguf --json\n"
-                "watt tokenize model.gguf --ids 1,15043,3186",
+                "watt tokenize model.gguf --ids 1,15043,3186\n"
+                "watt tokenize vocab.gguf --train book.txt --vocab 8192 --pre llama-bpe --control '<|end|>' "
+                "--eos '<|end|>'",
     .options = options,
+    .defaults = &defaults,
     .options_size = sizeof(struct tokenize_opts),
     .min_args = 1,
     .max_args = 2,

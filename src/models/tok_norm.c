@@ -206,10 +206,12 @@ static bool next_doubtful(const char *s, size_t i, size_t n, size_t *from, size_
         if (!in) {
             const size_t j = skip_simple(s, i, n);
 
-            if (j > i) {    /* s[j] follows a whole character that began below 0xCC */
+            if (j > i) {    /* s[j] follows a character that began below 0xCC, or a stray byte */
                 last = j - 1;
                 while (last > i && ((unsigned char)s[last] & 0xC0) == 0x80)
                     last--;
+                if (last + utf8_decode(s + last, n - last, &cp, &ok) != j || !ok)
+                    last = j;
                 i = j;
                 continue;
             }
