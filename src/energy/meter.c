@@ -427,6 +427,28 @@ static int choose_estimate(struct meter *m, struct err *e)
     return 0;
 }
 
+static int counter_read(struct channel *c, double *value, struct err *e)
+{
+    const struct meter *m = c->own;
+
+    return m->opts.counter(m->opts.counter_ctx, value, e);
+}
+
+static int choose_counter(struct meter *m, struct err *e)
+{
+    struct channel *c;
+
+    if (!m->opts.counter)
+        return err_set(e, WATT_EINVAL, "meter counter: there is none");
+    c = meter_add(m, "counter", "machine", "counter");
+    c->read = counter_read;
+    c->close = NULL;
+    c->own = m;
+    c->range_uj = (uint64_t)m->opts.range_uj;
+    (void)count(m, "counter");
+    return 0;
+}
+
 static int choose(struct meter *m, struct err *e)
 {
     const char *want = m->opts.want ? m->opts.want : "auto";
@@ -451,6 +473,8 @@ static int choose(struct meter *m, struct err *e)
                           meter_find_hwmon(m, want[5] ? want + 6 : NULL, false, &why), &why, e);
     if (strcmp(want, "estimate") == 0)
         return choose_estimate(m, e);
+    if (strcmp(want, "counter") == 0)
+        return choose_counter(m, e);
     return meter_add_external(m, e);
 }
 

@@ -56,6 +56,11 @@ struct meter_opts {             /* zero means the default everywhere */
     unsigned    interval_ms;    /* between samples; default 100, of external meters 1,000 */
     const struct meter_coefficients *estimate;  /* for "estimate" */
     bool        no_thread;      /* nobody samples but meter_sample() */
+    /* "counter": one of the caller's, in µJ, which wraps at range_uj (0: never); a negative return
+     * is a failure. Called with a lock held. */
+    int       (*counter)(void *ctx, double *uj, struct err *e);
+    void       *counter_ctx;
+    double      range_uj;
 };
 
 /* WATT_EINVAL for a source that does not exist; WATT_ENOENT, WATT_EIO when a source that

@@ -59,6 +59,7 @@ struct sched_share {
     uint64_t account;
     void    *client_ctx;
     uint32_t n_prompt_rows, n_answer_rows;
+    uint32_t n_past;            /* positions that its rows found in the cache */
 };
 
 struct sched_model {

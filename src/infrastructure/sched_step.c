@@ -513,6 +513,7 @@ static void note(struct sched *s, uint64_t start, uint64_t end)
             .account = r->o.account, .client_ctx = r->o.ctx,
             .n_prompt_rows = r->prompt_done ? 0 : r->n_rows,
             .n_answer_rows = r->prompt_done ? r->n_rows : 0,
+            .n_past = r->seq.len,       /* not advanced yet */
         };
         prompt += s->shares[i].n_prompt_rows;
     }

@@ -167,6 +167,7 @@ static void ran(void *ctx, const struct sched_share *shares, uint32_t n, uint64_
         s->shares[i] = (struct service_share){
             .account = shares[i].account, .request = a->job->id, .choice = a->choice,
             .n_prompt_rows = shares[i].n_prompt_rows, .n_answer_rows = shares[i].n_answer_rows,
+            .n_past = shares[i].n_past,
         };
     }
     if (s->opts.on_step)

@@ -44,6 +44,7 @@ struct service_share {
     uint64_t account, request;
     uint32_t choice;
     uint32_t n_prompt_rows, n_answer_rows;  /* of the step's rows */
+    uint32_t n_past;            /* positions that they found in the cache */
 };
 
 struct service_opts {           /* zero means the default everywhere */
