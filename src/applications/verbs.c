@@ -17,6 +17,9 @@ extern const struct cli_verb verb_meter;
 extern const struct cli_verb verb_sim;
 extern const struct cli_verb verb_synth;
 extern const struct cli_verb verb_cache;
+extern const struct cli_verb verb_pull;
+extern const struct cli_verb verb_list;
+extern const struct cli_verb verb_rm;
 extern const struct cli_verb verb_completion;
 
 const struct cli_verb *const cli_verbs[] = {
@@ -24,6 +27,9 @@ const struct cli_verb *const cli_verbs[] = {
     &verb_serve,
     &verb_bench,
     &verb_eval,
+    &verb_pull,
+    &verb_list,
+    &verb_rm,
     &verb_inspect,
     &verb_convert,
     &verb_quantize,

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "infrastructure/store.h"
 #include "models/build_internal.h"
 #include "models/charrnn.h"
 #include "models/hf/hf.h"
@@ -249,10 +250,17 @@ int model_file_open(struct gguf **out, const char *path, const struct model_opts
     static const struct model_opts none;
     const struct model_opts *o = opts ? opts : &none;
     const struct hf_opts folder = { .warn = o->warn, .ctx = o->ctx, .vocab_only = vocab_only };
+    char *found;
+    int rc = store_resolve(path, &found, e);
 
-    if (charrnn_is_folder(path))
-        return charrnn_open(out, path, o->warn, o->ctx, e);
-    return hf_is_folder(path) ? hf_open(out, path, &folder, e) : gguf_open(out, path, e);
+    if (rc < 0)
+        return rc;
+    if (charrnn_is_folder(found))
+        rc = charrnn_open(out, found, o->warn, o->ctx, e);
+    else
+        rc = hf_is_folder(found) ? hf_open(out, found, &folder, e) : gguf_open(out, found, e);
+    mem_free(found);
+    return rc;
 }
 
 int model_open(struct model **out, const char *path, const struct model_opts *opts,

@@ -57,7 +57,8 @@ struct model_facts {
 };
 
 /* Opens what a path names as a GGUF file, whatever its form: one indeed, or a folder of Hugging
- * Face's (models/hf/hf.h) or of char-rnn's (models/charrnn.h). vocab_only: tokenizer and template,
+ * Face's (models/hf/hf.h) or of char-rnn's (models/charrnn.h). A path where nothing is may be the
+ * name of a fetched model (infrastructure/store.h). vocab_only: tokenizer and template,
  * no weights where they are apart. */
 int  model_file_open(struct gguf **out, const char *path, const struct model_opts *opts,
                      bool vocab_only, struct err *e) MUST_CHECK;
