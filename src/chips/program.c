@@ -542,6 +542,40 @@ int prog_finish(struct program *p, struct err *e)
     return 0;
 }
 
+static void *copy_array(const void *from, size_t n, size_t size)
+{
+    void *to = from ? mem_array(n, size) : NULL;
+
+    if (to)
+        memcpy(to, from, n * size);
+    return to;
+}
+
+int prog_clone(struct program **out, const struct program *p, const struct tensor *tensors,
+               struct err *e)
+{
+    struct program *q = mem_calloc(1, sizeof *q);
+
+    CHECK(p->finished);
+    if (!q)
+        return err_set(e, WATT_ENOMEM, "program: copy");
+    *q = *p;
+    q->instr = copy_array(p->instr, p->cap_instr, sizeof *p->instr);
+    q->value = copy_array(p->value, p->cap_values, sizeof *p->value);
+    q->weight = copy_array(p->weight, p->cap_weights, sizeof *p->weight);
+    q->state = copy_array(p->state, p->cap_states, sizeof *p->state);
+    q->names = copy_array(p->names, p->n_names, sizeof *p->names);
+    if ((p->instr && !q->instr) || (p->value && !q->value) || (p->weight && !q->weight) ||
+        (p->state && !q->state) || (p->names && !q->names)) {
+        prog_close(q);
+        return err_set(e, WATT_ENOMEM, "program: copy");
+    }
+    for (wid w = 1; w <= p->n_weights; w++)
+        q->weight[w].t = tensors[w];
+    *out = q;
+    return 0;
+}
+
 /* ---- reading ---- */
 
 uint32_t prog_n_instr(const struct program *p) { return p->n_instr; }

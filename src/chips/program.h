@@ -394,6 +394,10 @@ void prog_output(struct program *p, val x);
  * OP_ATTENTION and OP_ROWS are sure to read N values. Returns the first failure of the
  * recording. */
 int  prog_finish(struct program *p, struct err *e) MUST_CHECK;
+/* A finished program again over other weights of the same shapes: tensors[w] for weight w,
+ * [n_weights + 1]. Views are copied, data is not. WATT_ENOMEM. */
+int  prog_clone(struct program **out, const struct program *p, const struct tensor *tensors,
+                struct err *e) MUST_CHECK;
 
 /* ---- reading ---- */
 

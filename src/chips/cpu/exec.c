@@ -27,13 +27,11 @@ static void run_rows(struct cpu_exec *x, const struct phase *ph, void *scratch)
             exec_rows_unit(x, ph, u, scratch);
 }
 
-static void step_job(void *arg, unsigned worker)
+void exec_phases(struct cpu_exec *x, unsigned worker)
 {
-    struct cpu_exec *x = arg;
     void *scratch = x->worker_scratch + worker * x->s.worker_bytes;
     uint64_t start = profile_now(x->profile);
 
-    mem_guard_enter();
     for (uint32_t i = 0; i < x->s.n_phases; i++) {
         const struct phase *ph = &x->s.phases[i];
 
@@ -49,6 +47,12 @@ static void step_job(void *arg, unsigned worker)
         team_barrier(x->team, worker);
         start = profile_passed(x->profile, i, worker, start);
     }
+}
+
+static void step_job(void *arg, unsigned worker)
+{
+    mem_guard_enter();
+    exec_phases(arg, worker);
     mem_guard_leave();
 }
 
@@ -215,8 +219,9 @@ static const struct exec_ops cpu_ops = {
     .profile = cpu_profile, .profiled = cpu_profiled,
 };
 
-int cpu_exec_open(struct exec **out, const struct program *p, const struct kv_layout *layout,
-                  const struct exec_limits *limits, const struct cpu_exec_opts *o, struct err *e)
+static int open_with(struct exec **out, const struct program *p, const struct kv_layout *layout,
+                     const struct exec_limits *limits, const struct cpu_exec_opts *o,
+                     const struct schedule *how, struct err *e)
 {
     struct cpu_exec *x = mem_calloc(1, sizeof *x);
     int rc;
@@ -228,6 +233,7 @@ int cpu_exec_open(struct exec **out, const struct program *p, const struct kv_la
     x->layout = layout;
     x->team = o->team;
     kernels_init(&x->k, o->isa_mask);
+    x->s = *how;
     rc = schedule_build(&x->s, p, limits, team_size(o->team), e);
     if (rc < 0)
         goto fail;
@@ -253,11 +259,24 @@ fail:
     return rc;
 }
 
+int cpu_exec_open(struct exec **out, const struct program *p, const struct kv_layout *layout,
+                  const struct exec_limits *limits, const struct cpu_exec_opts *o, struct err *e)
+{
+    return open_with(out, p, layout, limits, o, &(struct schedule){ 0 }, e);
+}
+
+int cpu_exec_open_keep(struct exec **out, const struct program *p,
+                       const struct kv_layout *layout, const struct exec_limits *limits,
+                       const struct cpu_exec_opts *o, const uint8_t *drop, struct err *e)
+{
+    return open_with(out, p, layout, limits, o, &(struct schedule){ .keep = true, .drop = drop }, e);
+}
+
 int cpu_exec_plan(const struct program *p, const struct kv_layout *layout,
                   const struct exec_limits *limits, uint32_t n_threads, struct exec_memory *m,
                   struct err *e)
 {
-    struct schedule s;
+    struct schedule s = { 0 };
     int rc = schedule_build(&s, p, limits, n_threads, e);
 
     (void)layout;

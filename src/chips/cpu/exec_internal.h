@@ -31,7 +31,8 @@ enum item_kind {
     ITEM_FINISH,        /* scale and bias of either product, in place */
     ITEM_KV_STORE,      /* keys and values of a row into the cache */
     ITEM_ATTENTION,
-    ITEM_SCAN           /* convolution or recurrence over the rows of each stream */
+    ITEM_SCAN,          /* convolution or recurrence over the rows of each stream */
+    ITEM_DROP           /* dropout of src[index], or of the result (index PROG_MAX_SRC), in place */
 };
 
 enum phase_kind { PHASE_ROWS, PHASE_PRODUCTS, PHASE_EXPERTS, PHASE_SORT, PHASE_ATTENTION,
@@ -107,6 +108,8 @@ struct schedule {
     uint64_t sort_start_bytes, sort_slot_bytes;     /* of one buffer's parts */
     uint64_t *prepared_offset;  /* [n_prepared] in the prepared region */
     struct exec_limits limits;
+    bool     keep;          /* no two values share memory: reverse mode reads them all afterwards */
+    const uint8_t *drop;    /* [n_instr] what is dropped out (passes/reverse.h), or NULL */
 };
 
 /* Products of plain floats read whole-vector rows where they are, without a copy. */
@@ -118,6 +121,7 @@ static inline bool exec_reads_value(const struct program *p, val v, enum act_for
 #define SORT_BUFFERS 2u
 #define PARTIAL_MAX_FLOATS ((uint64_t)1 << 20)
 
+/* s: zero but for keep and drop. */
 int  schedule_build(struct schedule *s, const struct program *p, const struct exec_limits *limits,
                     uint32_t n_threads, struct err *e) MUST_CHECK;
 void schedule_deinit(struct schedule *s);       /* a zeroed one is fine */
@@ -145,7 +149,20 @@ struct cpu_exec {
     const struct batch *b;
     void    *kv_pages;
     float   *out;
+    float    dropout;           /* 0: none */
+    uint64_t drop_seed;
 };
+
+/* exec.c: all phases, on every worker of a team_run(). x->b and x->kv_pages are set. */
+void exec_phases(struct cpu_exec *x, unsigned worker);
+/* The CPU executor as reverse mode wants it. */
+int  cpu_exec_open_keep(struct exec **out, const struct program *p,
+                        const struct kv_layout *layout, const struct exec_limits *limits,
+                        const struct cpu_exec_opts *o, const uint8_t *drop, struct err *e)
+     MUST_CHECK;
+/* exec_rows.c: y *= mask / (1 - p) for n columns of a row of what instruction i drops. */
+void exec_drop(float *y, size_t n, float p, uint64_t seed, uint32_t instr, uint32_t operand,
+               uint64_t row);
 
 /* exec_rows.c: all row-wise items of a phase on one unit (a token row, stream, …). */
 void exec_rows_unit(struct cpu_exec *x, const struct phase *ph, uint32_t unit, void *scratch);
@@ -166,6 +183,8 @@ void exec_conv_unit(struct cpu_exec *x, const struct item *it, uint32_t unit);
 /* exec_weights.c */
 int  exec_weights_open(struct cpu_exec *x, const struct cpu_exec_opts *o, struct err *e) MUST_CHECK;
 void exec_weights_close(struct cpu_exec *x);
+/* Vectors and packed matrices anew, for weights in memory that changed: those of which. */
+void exec_weights_refresh(struct cpu_exec *x, const bool *which);
 
 static inline uint32_t exec_units(const struct cpu_exec *x, enum extent extent)
 {

@@ -16,6 +16,7 @@ static const char *side_job(enum item_kind kind)
     case ITEM_SORT:       return "sort";
     case ITEM_FINISH:     return "scale and bias";
     case ITEM_KV_STORE:   return "cache write";
+    case ITEM_DROP:       return "dropout";
     case ITEM_INSTR:
     case ITEM_PRODUCT:
     case ITEM_EXPERT_PRODUCT:

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/rng.h"
 #include "chips/cpu/exec_internal.h"
 #include "chips/rope.h"
 #include "chips/route.h"
@@ -339,6 +340,46 @@ static void run_prepare(struct cpu_exec *x, const struct item *it, uint32_t unit
     }
 }
 
+/* Rows of the batch that a unit stands for: masks don't depend on which rows are wanted. */
+static uint64_t unit_row(const struct cpu_exec *x, enum extent extent, uint32_t unit)
+{
+    return extent == EXT_R ? x->b->out_row[unit] : unit;
+}
+
+void exec_drop(float *y, size_t n, float p, uint64_t seed, uint32_t instr, uint32_t operand,
+               uint64_t row)
+{
+    const uint64_t key = rng_mix(seed ^ rng_mix((uint64_t)instr * 8 + operand)) + row * 0x9E3779B97F4A7C15u;
+    const uint32_t below = (uint32_t)((double)p * 65536.0 + 0.5);
+    const float scale = 1.0f / (1.0f - p);
+
+    for (size_t i = 0; i < n; i += 4) {         /* four columns to a number */
+        const uint64_t u = rng_mix(key ^ (i << 32));
+
+        for (size_t k = i; k < n && k < i + 4; k++)
+            y[k] = (u >> 16 * (k - i) & 0xFFFF) < below ? 0.0f : y[k] * scale;
+    }
+}
+
+static void run_drop(struct cpu_exec *x, const struct item *it, uint32_t unit)
+{
+    const struct instr *in = it->in;
+    const bool result = it->index == PROG_MAX_SRC;
+    const val v = result ? in->dst[0] : in->src[it->index];
+    const uint32_t n = value(x, v)->width, per = value(x, v)->per;
+    const uint64_t row = unit_row(x, value(x, v)->extent, unit);
+
+    if (x->dropout == 0.0f)
+        return;
+    for (uint32_t i = 0; i < per; i++) {
+        const uint64_t at = (uint64_t)unit * per + i;
+
+        exec_drop(result ? dst_row(it, at) : it->src[it->index] + at * it->src_stride[it->index],
+                  n, x->dropout, x->drop_seed, (uint32_t)(in - prog_instr(x->p, 0)), it->index,
+                  row * per + i);
+    }
+}
+
 void exec_rows_unit(struct cpu_exec *x, const struct phase *ph, uint32_t unit, void *scratch)
 {
     for (uint32_t i = ph->first; i != NO_PHASE; i = x->s.items[i].next) {
@@ -350,6 +391,7 @@ void exec_rows_unit(struct cpu_exec *x, const struct phase *ph, uint32_t unit, v
         case ITEM_PREPARE:    run_prepare(x, it, unit); break;
         case ITEM_FINISH:     run_finish(x, it, unit); break;
         case ITEM_KV_STORE:   run_kv_store(x, it, unit); break;
+        case ITEM_DROP:       run_drop(x, it, unit); break;
         case ITEM_PRODUCT:
         case ITEM_EXPERT_PRODUCT:
         case ITEM_SORT:

@@ -278,6 +278,21 @@ int exec_weights_open(struct cpu_exec *x, const struct cpu_exec_opts *o, struct 
     return rc == 0 && o->lock ? lock_weights(x, e) : rc;
 }
 
+void exec_weights_refresh(struct cpu_exec *x, const bool *which)
+{
+    for (wid w = 1; w <= prog_n_weights(x->p); w++) {
+        const struct prog_weight *pw = prog_weight_at(x->p, w);
+
+        if (!which[w])
+            continue;
+        if (x->vector[w])
+            dtype_info(pw->t.dtype)->dequant(x->vector[w], pw->t.data,
+                                             (size_t)tensor_elems(&pw->t));
+        if (is_packed(x, w))
+            pack_weight(x, w);
+    }
+}
+
 void exec_weights_close(struct cpu_exec *x)
 {
     mem_unmap(x->packed_region, (size_t)x->s.packed_bytes);

@@ -135,11 +135,18 @@ static bool lower_rowwise(struct schedule *s, const struct instr *in, uint32_t i
                           uint32_t from)
 {
     const enum extent extent = extent_of(s, in->dst[0]);
+    const uint8_t drop = s->drop ? s->drop[in - prog_instr(s->p, 0)] : 0;
     uint32_t ph;
 
     for (int i = 0; i < in->n_src; i++)
         from = later(from, ready(s, in->src[i], extent_of(s, in->src[i]) == extent));
-    if (!row_item(s, ITEM_INSTR, in, extent, index, from, &ph))
+    for (uint32_t i = 0; i < 2; i++)
+        if (drop >> (i + 1) & 1) {
+            if (!row_item(s, ITEM_DROP, in, extent, i, from, &from))
+                return false;
+        }
+    if (!row_item(s, ITEM_INSTR, in, extent, index, from, &ph) ||
+        ((drop & 1) && !row_item(s, ITEM_DROP, in, extent, PROG_MAX_SRC, ph, &ph)))
         return false;
     for (int i = 0; i < in->n_src; i++)
         touch(s, in->src[i], ph);
@@ -391,7 +398,7 @@ static int plan_values(struct schedule *s, struct err *e)
             for (int d = 0; d < it->in->n_dst; d++)
                 s->offset[it->in->dst[d]] = ranges_take(&r, value_bytes(s, it->in->dst[d]));
         }
-        for (val v = dying[ph]; v; v = next[v])
+        for (val v = s->keep ? 0 : dying[ph]; v; v = next[v])
             ranges_give(&r, s->offset[v], value_bytes(s, v));
     }
     s->arena_bytes = r.peak;
@@ -531,7 +538,8 @@ int schedule_build(struct schedule *s, const struct program *p, const struct exe
     const size_t n_values = prog_n_values(p), n_states = prog_n_states(p);
     int rc;
 
-    *s = (struct schedule){ .p = p, .limits = *limits };
+    s->p = p;
+    s->limits = *limits;
     s->value_phase = mem_array(n_values + 1, sizeof *s->value_phase);
     s->value_last = mem_array(n_values + 1, sizeof *s->value_last);
     s->state_phase = mem_array(n_states + 1, sizeof *s->state_phase);

@@ -1,0 +1,521 @@
+/* test_grad.c: the executor that trains: gradients of every instruction against differences of
+ * the loss, the same bits for any number of threads, the bits that serve. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "op_rig.h"
+
+#include "chips/train.h"
+
+enum { ROWS = 23, STREAMS = 3 };
+
+static const uint32_t lengths[STREAMS] = { 9, 1, 13 };
+
+struct grad_case {
+    struct op_rig g;
+    struct train *t;
+    struct team *team;
+    int32_t token[ROWS], target[ROWS];
+    float weight[ROWS];
+    struct train_batch b;
+    float scale;
+};
+
+static void open_trainer(struct grad_case *c, unsigned threads, const struct train_opts *more)
+{
+    struct train_opts o = more ? *more : (struct train_opts){ .compute = DTYPE_F32 };
+    struct err e = { 0 };
+
+    assert_int_equal(team_open(&c->team, threads, &e), 0);
+    o.team = c->team;
+    o.isa_mask = CPU_ALL;
+    o.max_rows = ROWS + 4;
+    o.max_streams = STREAMS + 1;
+    if (train_open(&c->t, c->g.p, &o, &e) < 0)
+        fail_msg("%s", e.msg);
+}
+
+static void close_trainer(struct grad_case *c)
+{
+    train_close(c->t);
+    team_close(c->team);
+}
+
+static void fill_batch(struct grad_case *c)
+{
+    for (int i = 0; i < ROWS; i++) {
+        c->token[i] = (int32_t)rng_below(&c->g.rng, RIG_VOCAB);
+        c->target[i] = i % 5 == 3 ? -1 : (int32_t)rng_below(&c->g.rng, c->g.out_width);
+        c->weight[i] = i % 7 == 2 ? 0.5f : 1.0f;
+    }
+    c->b = (struct train_batch){ .n_rows = ROWS, .n_streams = STREAMS, .stream_rows = lengths,
+                                 .token = c->token, .target = c->target, .weight = c->weight,
+                                 .seed = 5 };
+    c->scale = 0.25f;
+}
+
+static double loss_of(struct grad_case *c)
+{
+    struct train_loss l;
+    struct err e = { 0 };
+
+    train_refresh(c->t);
+    if (train_evaluate(c->t, &c->b, &l, &e) < 0)
+        fail_msg("%s", e.msg);
+    return (double)c->scale * (l.sum + l.balance * l.weight);
+}
+
+static void forward_backward(struct grad_case *c, struct train_loss *l)
+{
+    struct err e = { 0 };
+
+    train_refresh(c->t);
+    train_zero(c->t);
+    if (train_forward_backward(c->t, &c->b, c->scale, l, &e) < 0)
+        fail_msg("%s", e.msg);
+}
+
+/* Along random directions of each parameter: central differences against the gradient. */
+static void check_param(struct grad_case *c, const struct train_param *p, float step, double tol)
+{
+    float *keep = rig_floats(p->n), *dir = rig_floats(p->n);
+
+    memcpy(keep, p->w, p->n * sizeof *keep);
+    for (int turn = 0; turn < 3; turn++) {
+        double want = 0, got, up, down, norm = 0;
+
+        for (uint64_t i = 0; i < p->n; i++) {
+            dir[i] = (float)rng_normal(&c->g.rng);
+            want += (double)dir[i] * p->g[i];
+            norm += (double)p->g[i] * p->g[i];
+        }
+        for (uint64_t i = 0; i < p->n; i++)
+            p->w[i] = keep[i] + step * dir[i];
+        up = loss_of(c);
+        for (uint64_t i = 0; i < p->n; i++)
+            p->w[i] = keep[i] - step * dir[i];
+        down = loss_of(c);
+        memcpy(p->w, keep, p->n * sizeof *keep);
+        got = (up - down) / (2 * (double)step);
+        if (fabs(got - want) > tol * (sqrt(norm) + 1e-3))
+            fail_msg("%s: gradient along a direction %g, differences give %g (norm %g)", p->name,
+                     want, got, sqrt(norm));
+    }
+    mem_free(keep);
+    mem_free(dir);
+}
+
+static void check_all(struct grad_case *c, float step, double tol)
+{
+    struct train_loss l;
+
+    forward_backward(c, &l);
+    for (uint32_t i = 0; i < train_n_params(c->t); i++) {
+        const struct train_param *p = train_param(c->t, i);
+
+        if (p->trains)
+            check_param(c, p, step, tol);
+    }
+}
+
+/* Gradients of all parameters one after the other. */
+static float *gradients(const struct grad_case *c, size_t *n)
+{
+    float *out;
+
+    *n = 0;
+    for (uint32_t i = 0; i < train_n_params(c->t); i++)
+        *n += train_param(c->t, i)->trains ? train_param(c->t, i)->n : 0;
+    out = rig_floats(*n);
+    *n = 0;
+    for (uint32_t i = 0; i < train_n_params(c->t); i++) {
+        const struct train_param *p = train_param(c->t, i);
+
+        if (!p->trains)
+            continue;
+        memcpy(out + *n, p->g, p->n * sizeof *out);
+        *n += p->n;
+    }
+    return out;
+}
+
+/* The same bits with 1, 2 and 3 threads. */
+static void check_threads(struct grad_case *c, const struct train_opts *o)
+{
+    struct train_loss first = { 0 }, l;
+    float *want = NULL;
+
+    for (unsigned threads = 1; threads <= 3; threads++) {
+        size_t n;
+        float *got;
+
+        open_trainer(c, threads, o);
+        forward_backward(c, &l);
+        got = gradients(c, &n);
+        if (threads == 1) {
+            first = l;
+            want = got;
+        } else {
+            assert_memory_equal(got, want, n * sizeof *got);
+            assert_true(l.sum == first.sum && l.balance == first.balance);
+            mem_free(got);
+        }
+        close_trainer(c);
+    }
+    mem_free(want);
+}
+
+static void check_with(struct grad_case *c, val y, float step, double tol,
+                       const struct train_opts *o)
+{
+    rig_finish(&c->g, y);
+    fill_batch(c);
+    open_trainer(c, 2, o);
+    check_all(c, step, tol);
+    close_trainer(c);
+    check_threads(c, o);
+    rig_close(&c->g);
+}
+
+static void check(struct grad_case *c, val y)
+{
+    check_with(c, y, 1e-2f, 5e-3, NULL);
+}
+
+static wid matrix(struct op_rig *g, uint32_t mats, uint32_t rows, uint32_t cols, float deviation)
+{
+    const uint32_t n = mats * rows * cols;
+    float *x = rig_floats(n);
+    struct tensor t = { .data = x, .dtype = DTYPE_F32, .n_dims = mats > 1 ? 3 : 2,
+                        .size_bytes = (uint64_t)n * 4 };
+    char name[16];
+
+    assert_true(g->n_weights < RIG_WEIGHTS);
+    for (uint32_t i = 0; i < n; i++)
+        x[i] = deviation * (float)rng_normal(&g->rng);
+    t.shape[0] = mats > 1 ? mats : rows;
+    t.shape[1] = mats > 1 ? rows : cols;
+    t.shape[2] = cols;
+    g->weight[g->n_weights] = x;
+    (void)snprintf(name, sizeof name, "w%u", g->n_weights++);
+    return prog_weight(g->p, name, &t);
+}
+
+static wid vector(struct op_rig *g, uint32_t n, float mean, float deviation)
+{
+    const float *data;
+
+    return rig_weight(g, n, mean, deviation, &data);
+}
+
+/* ---- instructions ---- */
+
+static void test_linear(void **state)
+{
+    struct grad_case c;
+    val x;
+
+    (void)state;
+    rig_open(&c.g, 20, 1);
+    x = rig_input(&c.g);
+    x = prog_linear(c.g.p, x, matrix(&c.g, 1, 33, 20, 0.3f), vector(&c.g, 33, 0, 1), 0,
+                    (struct linear_args){ 0 });
+    x = prog_linear(c.g.p, x, matrix(&c.g, 1, 16, 33, 0.3f), 0, 0, (struct linear_args){ 0.5f });
+    check(&c, x);
+}
+
+static void test_tied(void **state)
+{
+    struct grad_case c;
+    val x;
+    wid table;
+
+    (void)state;
+    rig_open(&c.g, 24, 2);
+    x = rig_input(&c.g);
+    {
+        const struct tensor t = { .data = c.g.table, .dtype = DTYPE_F32, .n_dims = 2,
+                                  .shape = { RIG_VOCAB, 24 }, .size_bytes = RIG_VOCAB * 24 * 4 };
+
+        table = prog_weight(c.g.p, "table", &t);
+    }
+    x = prog_norm(c.g.p, x, vector(&c.g, 24, 1, 0.2f), 0, (struct norm_args){ .eps = 1e-5f });
+    check(&c, prog_linear(c.g.p, x, table, 0, 0, (struct linear_args){ 0.1f }));
+}
+
+static void test_norms(void **state)
+{
+    (void)state;
+    for (int kind = NORM_RMS; kind <= NORM_L2; kind++)
+        for (uint32_t group = 0; group <= 8; group += 8) {
+            struct grad_case c;
+            val x;
+
+            rig_open(&c.g, 24, 3 + (uint64_t)kind);
+            x = rig_input(&c.g);
+            x = prog_norm(c.g.p, x, vector(&c.g, group ? group : 24, 1, 0.2f),
+                          vector(&c.g, 24, 0, 0.2f),
+                          (struct norm_args){ .kind = (enum norm_kind)kind, .group = group,
+                                              .eps = 1e-5f });
+            check(&c, x);
+        }
+}
+
+static void test_rope(void **state)
+{
+    (void)state;
+    for (int pairing = ROPE_NORMAL; pairing <= ROPE_NEOX; pairing++) {
+        const struct rope_args a = { .pairing = (enum rope_pairing)pairing, .n_heads = 2,
+                                     .head_dim = 12, .n_rot = 8, .base = 100, .freq_scale = 1,
+                                     .attn_factor = 1 };
+        struct grad_case c;
+
+        rig_open(&c.g, 24, 9);
+        check(&c, prog_rope(c.g.p, rig_input(&c.g), 0, &a));
+    }
+}
+
+static void test_units(void **state)
+{
+    (void)state;
+    for (int act = ACT_SILU; act < ACT_COUNT; act++) {
+        const struct act_args a = { .act = (enum act)act,
+                                    .param = act == ACT_SOFTCAP ? 2.0f : act == ACT_CLAMP ? 1.5f : 0 };
+        const bool kinked = act == ACT_RELU || act == ACT_RELU2 || act == ACT_CLAMP;
+        struct grad_case c;
+        val x;
+
+        rig_open(&c.g, 24, 10);
+        x = rig_input(&c.g);
+        check_with(&c, prog_unary(c.g.p, x, a), kinked ? 1e-3f : 1e-2f, kinked ? 5e-2 : 5e-3, NULL);
+        rig_open(&c.g, 24, 11);
+        x = rig_input(&c.g);
+        check_with(&c, prog_gated(c.g.p, prog_cols(c.g.p, x, 0, 12), prog_cols(c.g.p, x, 12, 12), a),
+                   kinked ? 1e-3f : 1e-2f, kinked ? 5e-2 : 5e-3, NULL);
+    }
+}
+
+static void test_gate_limits(void **state)
+{
+    const struct act_args a = { .act = ACT_SILU, .limit = 1.5f, .alpha = 1.702f, .up_offset = 1 };
+    struct grad_case c;
+    val x;
+
+    (void)state;
+    rig_open(&c.g, 24, 12);
+    x = rig_input(&c.g);
+    check_with(&c, prog_gated(c.g.p, prog_cols(c.g.p, x, 0, 12), prog_cols(c.g.p, x, 12, 12), a),
+               1e-3f, 5e-2, NULL);
+}
+
+/* Additions, products and windows that overlap, of one value used many times. */
+static void test_sums(void **state)
+{
+    struct grad_case c;
+    struct program *p;
+    val x, y, parts[3];
+
+    (void)state;
+    rig_open(&c.g, 24, 13);
+    p = c.g.p;
+    x = rig_input(&c.g);
+    y = prog_add(p, x, prog_mul(p, x, x));
+    y = prog_add(p, y, prog_cols(p, x, 5, 1));
+    y = prog_mul(p, y, prog_cols(p, y, 3, 1));
+    y = prog_add_w(p, prog_mul_w(p, y, vector(&c.g, 24, 1, 0.1f)), vector(&c.g, 24, 0, 0.3f));
+    y = prog_div_w(p, prog_add_w(p, y, vector(&c.g, 1, 0, 0.3f)), vector(&c.g, 24, 2, 0.1f));
+    y = prog_mul_w(p, prog_affine(p, y, 0.5f, 1), vector(&c.g, 1, 1, 0.1f));
+    parts[0] = prog_softmax(p, y, 8);
+    parts[1] = prog_cols(p, y, 4, 12);
+    parts[2] = prog_group_sum(p, prog_cols(p, y, 0, 12), 3);
+    y = prog_concat(p, parts, 3);
+    y = prog_position_scale(p, y, (struct position_scale_args){ .c = 0.3f, .length = 4 });
+    check(&c, prog_affine(p, y, 0.3f, 0));
+}
+
+static void test_reshape(void **state)
+{
+    struct grad_case c;
+    val x;
+
+    (void)state;
+    rig_open(&c.g, 24, 14);
+    x = prog_reshape(c.g.p, rig_input(&c.g), 3);
+    x = prog_norm(c.g.p, x, vector(&c.g, 8, 1, 0.1f), 0, (struct norm_args){ .eps = 1e-5f });
+    check(&c, prog_reshape(c.g.p, x, 1));
+}
+
+static void attention_case(const struct attn_args *a, bool sinks, uint64_t seed)
+{
+    const uint32_t q = a->n_heads * a->k_dim, k = a->n_kv_heads * a->k_dim;
+    const uint32_t v = a->n_kv_heads * a->v_dim;
+    struct grad_case c;
+    val x;
+
+    rig_open(&c.g, q + k + v, seed);
+    x = rig_input(&c.g);
+    x = prog_attention(c.g.p, prog_cols(c.g.p, x, 0, q), prog_cols(c.g.p, x, q, k),
+                       prog_cols(c.g.p, x, q + k, v), sinks ? vector(&c.g, a->n_heads, 0, 1) : 0,
+                       prog_state_kv(c.g.p, a->n_kv_heads, a->k_dim, a->v_dim, a->window), a);
+    check(&c, x);
+}
+
+static void test_attention(void **state)
+{
+    const struct attn_args plain = { .n_heads = 4, .n_kv_heads = 2, .k_dim = 8, .v_dim = 8,
+                                     .scale = 0.35f, .write = true };
+    struct attn_args a = plain;
+
+    (void)state;
+    attention_case(&a, false, 20);
+    attention_case(&a, true, 21);
+    a.window = 4;
+    attention_case(&a, false, 22);
+    a.mask = MASK_CHUNKED;
+    attention_case(&a, false, 23);
+    a.mask = MASK_SYMMETRIC;
+    attention_case(&a, false, 24);
+    a = plain;
+    a.mask = MASK_NONE;
+    a.v_dim = 6;
+    attention_case(&a, false, 25);
+    a = plain;
+    a.softcap = 2;
+    a.alibi_max_bias = 4;
+    attention_case(&a, true, 26);
+}
+
+static void experts_case(struct route_args r, float balance, bool spread)
+{
+    const struct train_opts o = { .compute = DTYPE_F32, .balance = balance };
+    struct grad_case c;
+    struct program *p;
+    val x, ids, weights, y;
+
+    rig_open(&c.g, 24, 30 + (uint64_t)r.score);
+    p = c.g.p;
+    x = rig_input(&c.g);
+    prog_route(p, prog_linear(p, x, matrix(&c.g, 1, r.n_experts, 24, 0.6f), 0, 0,
+                              (struct linear_args){ 0 }), 0, &r, &ids, &weights);
+    if (spread)
+        y = prog_expert_linear(p, prog_expert_spread(p, x, weights), ids,
+                               matrix(&c.g, r.n_experts, 16, 24, 0.3f), 0, 0);
+    else
+        y = prog_expert_linear(p, x, ids, matrix(&c.g, r.n_experts, 16, 24, 0.3f),
+                               matrix(&c.g, 1, r.n_experts, 16, 0.3f), 0);
+    y = prog_expert_linear(p, prog_unary(p, y, (struct act_args){ .act = ACT_SILU }), ids,
+                           matrix(&c.g, r.n_experts, 24, 16, 0.3f), 0, 0);
+    y = prog_expert_sum(p, y, weights);
+    check_with(&c, prog_add(p, x, y), 1e-3f, 2e-2, &o);
+}
+
+static void test_experts(void **state)
+{
+    struct route_args r = { .score = ROUTE_SOFTMAX, .n_experts = 5, .n_used = 2 };
+
+    (void)state;
+    experts_case(r, 0, false);
+    experts_case(r, 0.3f, false);
+    r.normalise = true;
+    r.scale = 2;
+    experts_case(r, 0, true);
+    r.score = ROUTE_SIGMOID;
+    experts_case(r, 0.2f, false);
+    r.score = ROUTE_SOFTMAX_SELECTED;
+    r.normalise = false;
+    experts_case(r, 0, false);
+}
+
+static void test_conv(void **state)
+{
+    struct grad_case c;
+
+    (void)state;
+    rig_open(&c.g, 40, 40);
+    check(&c, prog_short_conv(c.g.p, rig_input(&c.g), vector(&c.g, 160, 0, 0.5f),
+                              vector(&c.g, 40, 0, 0.5f), prog_state_fixed(c.g.p, 120),
+                              (struct conv_args){ 4 }));
+}
+
+static void ssm_case(struct ssm_args a, bool per_state)
+{
+    const uint32_t x = a.n_heads * a.head_dim, bc = a.n_groups * a.d_state;
+    const uint32_t n_a = a.n_heads * (per_state ? a.d_state : 1);
+    struct grad_case c;
+    struct program *p;
+    val v;
+    wid aw;
+
+    rig_open(&c.g, x + a.n_heads + 2 * bc, 41);
+    p = c.g.p;
+    v = rig_input(&c.g);
+    aw = vector(&c.g, n_a, -0.7f, 0.1f);
+    check(&c, prog_ssm_scan(p, prog_cols(p, v, 0, x), prog_cols(p, v, x, a.n_heads),
+                            prog_cols(p, v, x + a.n_heads, bc),
+                            prog_cols(p, v, x + a.n_heads + bc, bc), aw,
+                            vector(&c.g, a.n_heads, 0.5f, 0.1f),
+                            prog_state_fixed(p, x * a.d_state), &a));
+}
+
+static void test_ssm(void **state)
+{
+    (void)state;
+    ssm_case((struct ssm_args){ 4, 6, 8, 2 }, false);
+    ssm_case((struct ssm_args){ 24, 1, 8, 1 }, true);
+}
+
+static void test_cells(void **state)
+{
+    (void)state;
+    for (int kind = CELL_LSTM; kind <= CELL_GRU; kind++) {
+        const uint32_t n = 12, gates = kind == CELL_LSTM ? 4 : 3;
+        struct grad_case c;
+
+        rig_open(&c.g, gates * n, 50);
+        check(&c, prog_cell(c.g.p, rig_input(&c.g), vector(&c.g, gates * n * n, 0, 0.4f),
+                            vector(&c.g, gates * n, 0, 0.3f),
+                            prog_state_fixed(c.g.p, kind == CELL_LSTM ? 2 * n : n),
+                            (struct cell_args){ (enum cell_kind)kind, n }));
+    }
+}
+
+static void test_no_backward(void **state)
+{
+    const struct wkv_args a = { 2, 4 };
+    const struct train_opts o = { .compute = DTYPE_F32, .max_rows = 8, .max_streams = 1 };
+    struct train_opts with = o;
+    struct grad_case c;
+    struct train *t = NULL;
+    struct err e = { 0 };
+    val x;
+
+    (void)state;
+    rig_open(&c.g, 8, 60);
+    x = rig_input(&c.g);
+    rig_finish(&c.g, prog_wkv(c.g.p, x, x, x, x, x, x, prog_state_fixed(c.g.p, 32), &a));
+    assert_int_equal(team_open(&with.team, 1, &e), 0);
+    with.isa_mask = CPU_ALL;
+    assert_int_equal(train_open(&t, c.g.p, &with, &e), WATT_ENOTSUP);
+    assert_non_null(strstr(e.msg, "wkv"));
+    assert_null(t);
+    team_close(with.team);
+    rig_close(&c.g);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_linear), cmocka_unit_test(test_tied), cmocka_unit_test(test_norms),
+        cmocka_unit_test(test_rope), cmocka_unit_test(test_units),
+        cmocka_unit_test(test_gate_limits), cmocka_unit_test(test_sums),
+        cmocka_unit_test(test_reshape), cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_experts), cmocka_unit_test(test_conv), cmocka_unit_test(test_ssm),
+        cmocka_unit_test(test_cells), cmocka_unit_test(test_no_backward),
+    };
+
+    return cmocka_run_group_tests_name("grad", tests, NULL, NULL);
+}
