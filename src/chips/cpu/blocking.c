@@ -323,17 +323,20 @@ static void one_row(struct walk *w, uint32_t chunk)
     }
 }
 
-/* The tiles' kernels ask together for the next panel's chunk, each for a part. */
+/* The tiles' kernels ask together for the chunk of a panel that comes next, each for a part. */
 static void tiles_ahead(struct tiles *s, const struct walk *w, uint32_t panel)
 {
     const struct packed *p = w->a->w;
     const struct layout *l = layout_of(p->dtype);
     const size_t n_groups = (w->n_inputs + l->group - 1) / l->group;
+    const size_t lines = n_groups * l->group_bytes / 64, blocks = s->count * w->n_units;
+    const size_t each = (lines + blocks - 1) / blocks;
     const uint8_t *next = panel_at(p, w->a->mat, panel) + (size_t)(w->from / l->group) * l->group_bytes;
-    const size_t bytes = n_groups * l->group_bytes, part = 64 * AHEAD_LINES * w->n_units;
 
-    for (uint32_t k = 0; k < s->count; k++)
-        s->tile[k].ahead = k * part < bytes ? next + k * part : (const uint8_t *)s->tile[k].q;
+    for (uint32_t k = 0; k < s->count; k++) {
+        s->tile[k].ahead = next + 64 * each * w->n_units * k;
+        s->tile[k].ahead_lines = (uint32_t)each;
+    }
 }
 
 static void many_rows(struct walk *w, uint32_t chunk)
@@ -349,8 +352,8 @@ static void many_rows(struct walk *w, uint32_t chunk)
                 const uint32_t n = a->last - i < w->b->panels_max ? 1 : w->b->panels_max;
                 const uint8_t *data = panel_data(w, i);
 
-                if (w->b->expand)
-                    tiles_ahead(&tiles, w, i + n < a->last ? i + n : a->first);
+                if (!a->w->raw && a->w->act == ACTF_Q8)
+                    tiles_ahead(&tiles, w, i + n < a->w->n_panels ? i + n : a->first);
                 for (uint32_t k = 0; k < tiles.count; k++)
                     tile_product(w, &tiles.tile[k], tiles.r0[k], tiles.n[k], tiles.rows[k], i,
                                  n, data, a->w->panel_bytes);

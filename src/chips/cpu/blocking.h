@@ -23,10 +23,9 @@ struct tile {
     const int8_t  *q;           /* ACTF_Q8, and the rest */
     const float   *d, *ds;
     const int32_t *b32, *b16;
-    const uint8_t *ahead;       /* packed weights that come next, for kernels of expanded ones
-                                 * to ask for: AHEAD_LINES of 64 bytes per block of inputs */
+    const uint8_t *ahead;       /* packed weights that come next, for kernels of several rows to */
+    uint32_t       ahead_lines; /* ask for: so many lines of 64 bytes per block of inputs */
 };
-#define AHEAD_LINES 4u
 
 /* sum[r][panel][16] += products over n units of one chunk (a unit is a 32-block, an input or
  * a pair). panel: the chunk's first group in the first panel; others follow panel_bytes apart. */

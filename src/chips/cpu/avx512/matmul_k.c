@@ -24,7 +24,7 @@ ALWAYS_INLINE void k_block(__m512 *acc, struct cursor *c, const uint8_t *g, cons
     const __m512 min = _mm512_mul_ps(dmin, bytes_scale(g + Q4_K_M + PACK_ROWS * j));
     __m512i s[R_MAX];
 
-    fetch(q + (odd ? 256 : 0), 4, R);
+    fetch(c, R);
     EACH_ROW(R)
         s[r] = _mm512_setzero_si512();
 #pragma GCC unroll 8
@@ -53,8 +53,8 @@ ALWAYS_INLINE void k_product(float *sum, const struct tile *t, const uint8_t *g,
         const __m512 d = half_scale(g + Q4_K_D), dmin = half_scale(g + Q4_K_D + 32);
         const uint8_t *q = g + (bits == 5 ? Q5_K_Q : Q4_K_Q), *h = bits == 5 ? g + Q5_K_H : NULL;
 
-        fetch(g, bits == 5 ? Q5_K_Q / 64 : Q4_K_Q / 64, R);
         for (size_t j = 0; j < 8; j += 2, q += 512) {
+            fetch_row(&c, R);
             k_block(acc, &c, g, q, h, j, 0, d, dmin, R);
             k_block(acc, &c, g, q, h, j + 1, 1, d, dmin, R);
         }
@@ -137,7 +137,7 @@ ALWAYS_INLINE void q6_block(__m512 *acc, struct cursor *c, const uint8_t *l, con
     __m512i s[R_MAX];
     __m512 u[R_MAX];
 
-    fetch(h + 384 * j, 6, R);
+    fetch(c, R);
     if (R > R_REGS) {
         __m512i w[8];
 
@@ -231,7 +231,6 @@ ALWAYS_INLINE void q6_k(float *sum, const struct tile *t, const uint8_t *g, size
 
         if (R == 1)
             touch(g + Q6_K_SC, 4);
-        fetch(g, Q6_K_Q / 64, R);
         for (size_t half = 0; half < 2; half++) {
             const uint8_t *h = g + Q6_K_Q + Q6_K_HALF * half + Q6_K_H;
             const uint8_t *l = g + Q6_K_Q + Q6_K_HALF * half + Q6_K_L;

@@ -13,7 +13,7 @@ ALWAYS_INLINE void q4_0_block(__m512 *acc, struct cursor *c, const uint8_t *g,
     __m512i s[R_MAX];
 
     start(s, c->b32, R);
-    fetch(g + 288 * half, 5 - half, R);
+    fetch(c, R);
 #pragma GCC unroll 4
     for (unsigned k = 0; k < 4; k++) {
         const __m512i v = load512(g + Q4_0_Q + 256 * half + 64 * k);
@@ -32,6 +32,7 @@ ALWAYS_INLINE void q4_0(float *sum, const struct tile *t, const uint8_t *g, size
     __m512 regs[R_REGS], *acc = sums_load(regs, sum, R);
 
     for (size_t i = 0; i < n / 2; i++, g += Q4_0_BYTES) {
+        fetch_row(&c, R);
         q4_0_block(acc, &c, g, 0, R);
         q4_0_block(acc, &c, g, 1, R);
     }
@@ -54,7 +55,7 @@ ALWAYS_INLINE void q8_0_block(__m512 *acc, struct cursor *c, const uint8_t *g,
     __m512i s[R_MAX];
 
     start(s, c->b32, R);
-    fetch(g + 544 * half, 9 - half, R);
+    fetch(c, R);
 #pragma GCC unroll 8
     for (unsigned k = 0; k < 8; k++)
         dot(s, load512(g + Q8_0_Q + 512 * half + 64 * k), c->q, k, R);
@@ -69,6 +70,7 @@ ALWAYS_INLINE void q8_0(float *sum, const struct tile *t, const uint8_t *g, size
     __m512 regs[R_REGS], *acc = sums_load(regs, sum, R);
 
     for (size_t i = 0; i < n / 2; i++, g += Q8_0_BYTES) {
+        fetch_row(&c, R);
         q8_0_block(acc, &c, g, 0, R);
         q8_0_block(acc, &c, g, 1, R);
     }

@@ -78,12 +78,10 @@ ALWAYS_INLINE void wide(float *sum, const struct tile *t, const uint8_t *p, size
                         const unsigned R, const unsigned n_scales, const unsigned with_min)
 {
     struct cursor c = cursor_of(t);
-    const uint8_t *ahead = t->ahead;
     __m512 regs[R_REGS], *acc = sums_load(regs, sum, R);
 
     for (size_t i = 0; i < n; i++, p += wide_block_bytes(n_scales, with_min)) {
-        for (unsigned k = 0; k < AHEAD_LINES && R > 1; k++, ahead += 64)
-            _mm_prefetch((const char *)ahead, _MM_HINT_NTA);
+        fetch(&c, R);
         if (n_scales == 1)
             one_scale(acc, &c, p, with_min, R);
         else

@@ -20,11 +20,13 @@ struct cursor {
     const int8_t  *q;
     const float   *d, *ds;
     const int32_t *b32, *b16;
+    const uint8_t *ahead;
+    uint32_t       ahead_lines;
 };
 
 ALWAYS_INLINE struct cursor cursor_of(const struct tile *t)
 {
-    return (struct cursor){ t->q, t->d, t->ds, t->b32, t->b16 };
+    return (struct cursor){ t->q, t->d, t->ds, t->b32, t->b16, t->ahead, t->ahead_lines };
 }
 ALWAYS_INLINE void cursor_next(struct cursor *c, const unsigned R)
 {
@@ -70,15 +72,21 @@ ALWAYS_INLINE void dot(__m512i *s, __m512i w, const int8_t *q, const unsigned k,
     EACH_ROW(R)
         s[r] = dot_bcast(s[r], w, q + ACT_BLOCK * r + 4 * k);
 }
-/* Asks for lines of weights some blocks ahead of p. One row needs none of this: there the
- * hardware's own foresight is better, and a core has few misses of its own under way. With more
- * rows the weights come slowly and between other streams, and it fails. */
-#define FETCH_AHEAD 3072
-ALWAYS_INLINE void fetch(const uint8_t *p, const unsigned lines, const unsigned R)
+/* Asks for weights of the next panel, into the second level: nearer, and into the first level,
+ * requests collide with the hardware's own, which reach 8 KB ahead. One row needs none of this:
+ * there the hardware's foresight is better, and a core has few misses of its own under way. With
+ * more rows the weights come slowly and between other streams, and it fails. */
+ALWAYS_INLINE void fetch(struct cursor *c, const unsigned R)
 {
-#pragma GCC unroll 9
-    for (unsigned i = 0; i < lines && R > 1; i++)
-        _mm_prefetch((const char *)p + FETCH_AHEAD + 64 * i, _MM_HINT_NTA);
+    for (uint32_t i = 0; i < c->ahead_lines && R > 1; i++, c->ahead += 64)
+        _mm_prefetch((const char *)c->ahead, _MM_HINT_T1);
+}
+/* One row of many inputs does not stay in the first level beside the weights that stream through;
+ * at every second block, asks for the activations that come soon. */
+ALWAYS_INLINE void fetch_row(const struct cursor *c, const unsigned R)
+{
+    if (R == 1)
+        _mm_prefetch((const char *)c->q + 128, _MM_HINT_T0);
 }
 /* acc += float(s) * (scale * d) */
 ALWAYS_INLINE void finish(__m512 *acc, const __m512i *s, __m512 scale, const float *d,
