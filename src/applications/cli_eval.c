@@ -1,9 +1,12 @@
 /* cli_eval.c: `watt eval`: how well a model predicts a text: perplexity, nats and bits per token,
- * character and byte, with the spread between blocks of the text. */
+ * character and byte, with the spread between blocks of the text. Questions with checkable answers
+ * (--tasks, --needle) are eval_tasks.c's. */
 #include <inttypes.h>
 #include <math.h>
 #include <stddef.h>
 
+#include "applications/eval_ask.h"
+#include "applications/eval_tasks.h"
 #include "applications/model_args.h"
 #include "applications/progress.h"
 #include "base/clock.h"
@@ -23,8 +26,13 @@ struct eval_opts {
     const char *text, *isa;
     int64_t ctx, stride, limit;
     struct machine_args machine;
+    struct eval_tasks_opts tasks;
     int exec, kv;
     bool json;
+};
+
+static const struct eval_opts defaults = {
+    .tasks = { .temperature = 0.8, .max_tokens = 512, .parallel = 16 },
 };
 
 static const struct cli_opt options[] = {
@@ -36,8 +44,31 @@ static const struct cli_opt options[] = {
     { "stride", 's', CLI_INT, offsetof(struct eval_opts, stride), "N",
       "tokens from one window's start to the next (default: half a window)", 1, MAX_CTX },
     { "limit", 'l', CLI_INT, offsetof(struct eval_opts, limit), "N",
-      "only the text's first N tokens (default: all)", 2, 4e9 },
+      "only the text's first N tokens, or the first N items of each file (default: all)", 2, 4e9 },
     { "json", 0, CLI_FLAG, offsetof(struct eval_opts, json), NULL, "one JSON object", 0, 0 },
+    { "tasks", 'q', CLI_LIST, offsetof(struct eval_opts, tasks.tasks), "FILE",
+      "ask the questions of this JSONL file and check the answers; again for more files", 0, 0 },
+    { "needle", 0, CLI_LIST, offsetof(struct eval_opts, tasks.needles), "N",
+      "hide sentences in N tokens of --text and ask for them; again for more lengths", 0, 0 },
+    { "samples", 0, CLI_INT, offsetof(struct eval_opts, tasks.samples), "N",
+      "beside the greedy answer draw N more, and take their majority (default 0)", 0, EVAL_MAX_SAMPLES },
+    { "temperature", 0, CLI_REAL, offsetof(struct eval_opts, tasks.temperature), "T",
+      "of those samples (default 0.8)", 0.01, 10 },
+    { "seed", 0, CLI_INT, offsetof(struct eval_opts, tasks.seed), "N",
+      "of samples and needles (default 0)", 0, 1e15 },
+    { "max-tokens", 0, CLI_INT, offsetof(struct eval_opts, tasks.max_tokens), "N",
+      "of one answer (default 512)", 1, 1 << 20 },
+    { "parallel", 0, CLI_INT, offsetof(struct eval_opts, tasks.parallel), "N",
+      "questions under way at once (default 16)", 1, EVAL_MAX_AT_ONCE },
+    { "url", 0, CLI_TEXT, offsetof(struct eval_opts, tasks.url), "URL",
+      "ask a server that speaks OpenAI's API, such as http://127.0.0.1:8080/v1; MODEL is its name there", 0, 0 },
+    { "key-file", 0, CLI_FILE, offsetof(struct eval_opts, tasks.key_file), "FILE",
+      "that server's key (default: $OPENAI_API_KEY)", 0, 0 },
+    { "answers", 0, CLI_FILE, offsetof(struct eval_opts, tasks.answers), "FILE",
+      "write every answer and its verdict there, as JSONL", 0, 0 },
+    { "template", 0, CLI_FILE, offsetof(struct eval_opts, tasks.template_file), "FILE",
+      "chat template in place of the model's", 0, 0 },
+    { "csv", 0, CLI_FLAG, offsetof(struct eval_opts, tasks.csv), NULL, "results of tasks as CSV", 0, 0 },
     MACHINE_OPTIONS(struct eval_opts, machine),
     { "exec", 0, CLI_CHOICE, offsetof(struct eval_opts, exec), EXEC_CHOICES,
       "executor: fast kernels, or the reference in double precision (default cpu)", 0, 0 },
@@ -264,14 +295,37 @@ static void print_json(const struct cli *c, const struct work *w)
                  (double)r->n_run / w->seconds);
 }
 
+static int ask(const struct cli *c, const struct eval_opts *o)
+{
+    struct eval_tasks_opts t = o->tasks;
+
+    if (t.needles.n > 0 && !o->text)
+        return cli_usage(c, "--needle needs --text, the hay");
+    if (t.needles.n == 0 && o->text)
+        return cli_usage(c, "--tasks and --text exclude each other");
+    if (o->json && t.csv)
+        return cli_usage(c, "--json and --csv exclude each other");
+    t.text = o->text;
+    t.isa = o->isa;
+    t.machine = &o->machine;
+    t.limit = o->limit;
+    t.ctx = o->ctx;
+    t.exec = o->exec;
+    t.kv = o->kv;
+    t.json = o->json;
+    return eval_tasks(c, &t);
+}
+
 static int run(const struct cli *c, const void *options_struct)
 {
     struct work w = { .o = options_struct };
     struct err e = { 0 };
     int rc;
 
-    if (!w.o->text)
-        return cli_usage(c, "--text is needed");
+    if (w.o->tasks.tasks.n > 0 || w.o->tasks.needles.n > 0)
+        return ask(c, w.o);
+    if (!w.o->text || w.o->tasks.url)
+        return cli_usage(c, w.o->text ? "--url is for --tasks and --needle" : "--text, --tasks or --needle is needed");
     w.machine = w.o->machine;
     cli_catch_interrupt();
     rc = start(c, &w, &e);
@@ -291,8 +345,8 @@ static int run(const struct cli *c, const void *options_struct)
 
 const struct cli_verb verb_eval = {
     .name = "eval",
-    .summary = "measure how well a model predicts a text",
-    .usage = "MODEL --text FILE",
+    .summary = "measure how well a model predicts a text, or answers questions",
+    .usage = "MODEL --text FILE | MODEL --tasks FILE",
     .about = "Perplexity, and nats and bits per token, character and byte.\n\n"
              "The text is cut into windows of --ctx tokens that start every --stride tokens, each "
              "run from an empty state; a token counts once, in the first window that has it with a "
@@ -300,11 +354,18 @@ const struct cli_verb verb_eval = {
              "asks for one. The 95 % interval comes from the spread between blocks of 256 "
              "tokens.\n\n"
              "Figures per token depend on the vocabulary; to compare models, look at characters or "
-             "bytes.",
+             "bytes.\n\n"
+             "With --tasks every line of a JSONL file is a question whose answer can be checked: a number "
+             "(GSM8K's files as they are), texts and citations, an abstention, a tool call, or one of several "
+             "choices, weighed by their likelihood. Shares have 95 % intervals.",
     .examples = "watt eval model.gguf --text wiki.test.raw\n"
                 "watt eval model.gguf --text book.txt --ctx 4096 --stride 4096 --json\n"
-                "watt eval charrnn-folder --text plays.txt",
+                "watt eval charrnn-folder --text plays.txt\n"
+                "watt eval model.gguf --tasks gsm8k-test.jsonl --samples 16 --json\n"
+                "watt eval model.gguf --needle 1024 --needle 4096 --text book.txt\n"
+                "watt eval NAME --url http://127.0.0.1:8080/v1 --tasks questions.jsonl",
     .options = options,
+    .defaults = &defaults,
     .options_size = sizeof(struct eval_opts),
     .min_args = 1,
     .max_args = 1,
