@@ -51,6 +51,38 @@ static void says_what_it_is(void **state)
     json_decref(j);
 }
 
+/* No series twice, and what the tools of others look for. */
+static void names_of_other_servers(void **state)
+{
+    static const char *const names[] = { "vllm:num_requests_waiting{", "vllm:kv_cache_usage_perc{",
+        "vllm:request_success_total{model_name=\"tiny\",finished_reason=\"abort\"}",
+        "vllm:prefix_cache_queries_total{", "vllm:request_inference_time_seconds_count{",
+        "vllm:cache_config_info{block_size=", "llamacpp:prompt_seconds_total{",
+        "llamacpp:predicted_tokens_seconds{", "llamacpp:n_busy_slots_per_decode{" };
+    const char *lines[4096];
+    size_t n = 0;
+
+    (void)state;
+    assert_int_equal(ask(&shared_server, "GET", "/metrics", "", ""), 200);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (!strstr(answer, names[i]))
+            fail_msg("%s", names[i]);
+    for (char *p = answer, *end; (end = strchr(p, '\n')); p = end + 1) {
+        char *space;
+
+        *end = '\0';
+        space = strrchr(p, ' ');
+        if (*p == '#')
+            continue;
+        assert_non_null(space);
+        *space = '\0';
+        assert_true(n < sizeof lines / sizeof *lines);
+        for (size_t i = 0; i < n; i++)
+            assert_string_not_equal(lines[i], p);
+        lines[n++] = p;
+    }
+}
+
 static void errors_name_the_field(void **state)
 {
     static const struct { const char *path, *body; int status; const char *needle; } cases[] = {
@@ -204,7 +236,8 @@ static void streamed_logprobs(void **state)
 
         assert_int_equal(post(cases[i].path, cases[i].body), 200);
         for (char *p = answer; (p = strstr(p, "data: {")); p += 6) {
-            json_t *j = json_loadb(p + 6, (size_t)(strstr(p, "\n\n") - p - 6), 0, NULL);
+            json_t *j = json_loadb(p + 6, (size_t)(strstr(p, "\n\n") - p - 6), JSON_ALLOW_NUL,
+                                   NULL);   /* one token is that byte */
             const json_t *x = json_array_get(json_object_get(j, "choices"), 0);
 
             n += json_array_size(json_object_get(json_object_get(x, "logprobs"), cases[i].field));
@@ -388,6 +421,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(says_what_it_is),
+        cmocka_unit_test(names_of_other_servers),
         cmocka_unit_test(errors_name_the_field),
         cmocka_unit_test(too_long_for_the_context),
         cmocka_unit_test(streams_say_the_same),

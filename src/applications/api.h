@@ -73,8 +73,9 @@ struct api_route {
     const char *summary;                /* for the OpenAPI document */
 };
 extern const struct api_route *const api_routes[];      /* tables, each NULL-ended; then NULL */
-extern const struct api_route api_anthropic_routes[], api_llama_routes[], api_ollama_routes[],
-    api_openai_routes[], api_ops_routes[], api_responses_routes[];
+extern const struct api_route api_anthropic_routes[], api_llama_routes[], api_metrics_routes[],
+    api_ollama_routes[],
+    api_openai_routes[], api_openapi_routes[], api_ops_routes[], api_responses_routes[];
 
 /* The body of an error; code and param may be NULL. */
 typedef json_t *api_error_fn(int status, const char *type, const char *code, const char *param,
@@ -149,6 +150,8 @@ struct api_options {
  * has answered. `defaults` are the surface's. */
 bool api_read_options(struct api_call *c, struct api_options *o);
 void api_options_init(struct api_options *o);
+/* JSON schemas of the fields, under all their names, into an object of properties. */
+void api_options_describe(json_t *properties);
 void api_options_deinit(struct api_options *o);
 
 /* ---- a run ---- */

@@ -311,6 +311,35 @@ static int read_thinking(struct api_call *c, struct err *e)
                ? err_set(e, WATT_ENOMEM, "thinking") : 0;
 }
 
+/* output_config: the schema of the answer, and how long it may think. */
+static int read_output(struct api_call *c, struct err *e)
+{
+    struct json_place p, format, schema;
+    const char *effort = NULL, *type = "";
+    int rc = json_find(&c->at, "output_config", &p, e);
+
+    if (rc < 0 || !p.value)
+        return rc;
+    rc = json_get_cstr(&p, "effort", NULL, &effort, e);
+    if (rc == 0 && effort &&
+        json_object_set_new(c->body, "reasoning_effort", json_string(effort)) < 0)
+        rc = err_set(e, WATT_ENOMEM, "output_config");
+    if (rc == 0)
+        rc = json_find(&p, "format", &format, e);
+    if (rc < 0 || !format.value)
+        return rc;
+    rc = json_get_cstr(&format, "type", "", &type, e);
+    if (rc == 0 && strcmp(type, "json_schema") != 0)
+        rc = json_refuse(&format, e, WATT_EINVAL, "type '%.40s' is not json_schema", type);
+    if (rc == 0)
+        rc = json_need(&format, "schema", &schema, e);
+    if (rc == 0 && json_object_set_new(c->body, "response_format",
+                                       json_pack("{s:s,s:{s:O}}", "type", type, "json_schema",
+                                                 "schema", schema.value)) < 0)
+        rc = err_set(e, WATT_ENOMEM, "output_config");
+    return rc;
+}
+
 static int read_prompt(struct api_call *c, struct str *text, struct tokens *ids, struct err *e)
 {
     struct json_place at, plain;
@@ -513,6 +542,8 @@ static void messages_or_count(struct api_call *c, bool count)
     if (!api_model_is_ours(c))
         goto done;
     rc = count ? 0 : need_max_tokens(c, &e);
+    if (rc == 0)
+        rc = read_output(c, &e);
     if (rc < 0) {
         api_fail(c, "max_tokens", &e);
         goto done;

@@ -228,35 +228,97 @@ static json_t *token_pieces(const struct tokenizer *t, const struct tokens *ids)
     return list;
 }
 
+/* vLLM's request: "prompt" or "messages". */
+static int tokenize_prompt(struct api_call *c, bool add, struct tokens *ids, struct err *e)
+{
+    json_t *messages = NULL;
+    struct json_place p;
+    struct str text;
+    struct sv s;
+    int rc = json_find(&c->at, "messages", &p, e);
+
+    if (rc == 0 && p.value) {
+        str_init(&text, 0);
+        rc = api_messages(&p, &messages, e);
+        if (rc == 0)
+            rc = api_prompt(c, json_pack("{s:o}", "messages", messages), &text, ids, e);
+        str_deinit(&text);
+        return rc;
+    }
+    if (rc == 0)
+        rc = json_need(&c->at, "prompt", &p, e);
+    if (rc == 0)
+        rc = json_read_str(&p, &s, e);
+    return rc == 0 ? tokenizer_encode(c->m->tm->tok, NULL, s.data, s.len,
+                                      (add ? TOKENIZE_ADD_SPECIAL : 0u) | TOKENIZE_PARSE_SPECIAL,
+                                      ids, e) : rc;
+}
+
+/* llama-server's: "content". */
+static int tokenize_content(struct api_call *c, const struct json_place *content,
+                            struct tokens *ids, struct err *e)
+{
+    bool add = false, parse = true;
+    struct sv s = { "", 0 };
+    int rc = json_read_str(content, &s, e);
+
+    if (rc == 0)
+        rc = json_get_bool(&c->at, "add_special", false, &add, e);
+    if (rc == 0)
+        rc = json_get_bool(&c->at, "parse_special", true, &parse, e);
+    return rc == 0 ? tokenizer_encode(c->m->tm->tok, NULL, s.data, s.len,
+                                      (add ? TOKENIZE_ADD_SPECIAL : 0u) |
+                                          (parse ? TOKENIZE_PARSE_SPECIAL : 0u), ids, e) : rc;
+}
+
+static json_t *token_list(const struct tokens *ids)
+{
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < ids->n; i++)
+        (void)json_array_append_new(list, json_integer(ids->ids[i]));
+    return list;
+}
+
+static json_t *token_strings(const struct tokenizer *t, const struct tokens *ids)
+{
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < ids->n; i++) {
+        json_t *text = api_text(tokenizer_piece(t, ids->ids[i]));
+
+        (void)json_array_append_new(list, text ? text : json_string("\xEF\xBF\xBD"));
+    }
+    return list;
+}
+
 static void tokenize(struct api_call *c)
 {
     const struct tokenizer *t = c->m->tm->tok;
     struct tokens ids = { 0 };
-    struct json_place p;
-    struct sv s = { "", 0 };
-    bool add = false, parse = true, pieces = false;
+    struct json_place content;
+    bool add = true, pieces = false, strings = false;
     struct err e = { 0 };
-    json_t *list;
-    int rc = json_need(&c->at, "content", &p, &e);
+    json_t *j;
+    int rc = json_get_bool(&c->at, "add_special_tokens", true, &add, &e);
 
-    if (rc == 0)
-        rc = json_read_str(&p, &s, &e);
-    if (rc == 0)
-        rc = json_get_bool(&c->at, "add_special", false, &add, &e);
-    if (rc == 0)
-        rc = json_get_bool(&c->at, "parse_special", true, &parse, &e);
     if (rc == 0)
         rc = json_get_bool(&c->at, "with_pieces", false, &pieces, &e);
     if (rc == 0)
-        rc = tokenizer_encode(t, NULL, s.data, s.len, (add ? TOKENIZE_ADD_SPECIAL : 0u) |
-                              (parse ? TOKENIZE_PARSE_SPECIAL : 0u), &ids, &e);
+        rc = json_get_bool(&c->at, "return_token_strs", false, &strings, &e);
+    if (rc == 0)
+        rc = json_find(&c->at, "content", &content, &e);
+    if (rc == 0)
+        rc = content.value ? tokenize_content(c, &content, &ids, &e)
+                           : tokenize_prompt(c, add, &ids, &e);
     if (rc < 0) {
         api_fail(c, NULL, &e);
     } else {
-        list = pieces ? token_pieces(t, &ids) : json_array();
-        for (size_t i = 0; !pieces && i < ids.n; i++)
-            (void)json_array_append_new(list, json_integer(ids.ids[i]));
-        api_json(c, 200, json_pack("{s:o}", "tokens", list));
+        j = json_pack("{s:o,s:I,s:i}", "tokens", pieces ? token_pieces(t, &ids) : token_list(&ids),
+                      "count", (json_int_t)ids.n, "max_model_len", (int)service_n_ctx(c->m->svc));
+        if (strings)
+            (void)json_object_set_new(j, "token_strs", token_strings(t, &ids));
+        api_json(c, 200, j);
     }
     tokens_deinit(&ids);
 }
@@ -287,7 +349,8 @@ static void detokenize(struct api_call *c)
     if (rc < 0)
         api_fail(c, NULL, &e);
     else
-        api_json(c, 200, json_pack("{s:o}", "content", api_text(sv_of(&text))));
+        api_json(c, 200, json_pack("{s:o,s:o}", "content", api_text(sv_of(&text)), "prompt",
+                                   api_text(sv_of(&text))));
     str_deinit(&text);
 }
 

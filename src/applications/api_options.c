@@ -1,5 +1,6 @@
 /* api_options.c: the options of a generation under all the names that clients know. */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "applications/api.h"
@@ -63,6 +64,41 @@ static const struct field fields[] = {
     { "include_stop_str_in_output", TYPE_BOOL, AT(include_stop), 0, 0 },
     { "echo", TYPE_BOOL, AT(echo), 0, 0 },
 };
+
+static json_t *describe(const struct field *f)
+{
+    if (f->type == TYPE_BOOL)
+        return json_pack("{s:s}", "type", "boolean");
+    if (f->type == TYPE_FLOAT)
+        return json_pack("{s:s,s:f,s:f}", "type", "number", "minimum", f->min, "maximum", f->max);
+    return json_pack("{s:s,s:I,s:I}", "type", "integer", "minimum", (json_int_t)f->min, "maximum",
+                     (json_int_t)f->max);
+}
+
+void api_options_describe(json_t *properties)
+{
+    static const struct { const char *name, *type; } more[] = { { "seed", "integer" },
+        { "priority", "integer" }, { "cache_salt", "string" }, { "cache_prompt", "boolean" },
+        { "logit_bias", "object" }, { "stop_token_ids", "array" } };
+    static const char *const stops[] = { "stop", "stop_sequences" };
+
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+        for (const char *p = fields[i].names; *p;) {
+            const size_t n = strcspn(p, "|");
+            char name[48];
+
+            (void)snprintf(name, sizeof name, "%.*s", (int)n, p);
+            (void)json_object_set_new(properties, name, describe(&fields[i]));
+            p += n + (p[n] == '|');
+        }
+    for (size_t i = 0; i < sizeof more / sizeof *more; i++)
+        (void)json_object_set_new(properties, more[i].name,
+                                  json_pack("{s:s}", "type", more[i].type));
+    for (size_t i = 0; i < sizeof stops / sizeof *stops; i++)
+        (void)json_object_set_new(properties, stops[i], json_pack("{s:[{s:s},{s:s,s:{s:s},s:i}]}",
+            "anyOf", "type", "string", "type", "array", "items", "type", "string", "maxItems",
+            (int)API_MAX_STOPS));
+}
 
 /* Finds the first alias that is given; *p.value NULL when none is. */
 static int find_alias(const struct json_place *at, const char *names, char key[48],

@@ -3,9 +3,10 @@
 #include "base/mem.h"
 #include "models/service_internal.h"
 
-enum counter { PROMPT, CACHED, ANSWER, STEPS, PREEMPTED, DRAFTED, ACCEPTED, COUNTERS };
+enum counter { PROMPT, CACHED, ANSWER, STEPS, PREEMPTED, DRAFTED, ACCEPTED, BUSY, COUNTERS };
 enum gauge { RUNNING, WAITING, KV_USAGE, GAUGES };
-enum hist { TTFT, ITL, E2E, QUEUE_TIME, PREFILL_TIME, DECODE_TIME, PROMPT_SIZE, ANSWER_SIZE, HISTS };
+enum hist { TTFT, ITL, E2E, QUEUE_TIME, PREFILL_TIME, DECODE_TIME, RUN_TIME,
+            PROMPT_SIZE, ANSWER_SIZE, HISTS };
 
 struct service_metrics {
     struct metrics *registry;
@@ -23,6 +24,7 @@ static const struct { const char *name, *help; } counter_names[COUNTERS] = {
     [PREEMPTED] = { "watt_preemptions_total", "Answers that gave their memory away for a while" },
     [DRAFTED] = { "watt_drafted_tokens_total", "Tokens proposed by speculation" },
     [ACCEPTED] = { "watt_accepted_tokens_total", "Proposed tokens that were right" },
+    [BUSY] = { "watt_step_answers_total", "Answers in steps, summed over all steps" },
 };
 static const struct { const char *name, *help; } gauge_names[GAUGES] = {
     [RUNNING] = { "watt_requests_running", "Answers in the present step" },
@@ -36,6 +38,7 @@ static const struct { const char *name, *help; bool tokens; } hist_names[HISTS] 
     [QUEUE_TIME] = { "watt_queue_seconds", "From submission to the first step", false },
     [PREFILL_TIME] = { "watt_prefill_seconds", "From the first step to the first token", false },
     [DECODE_TIME] = { "watt_decode_seconds", "From the first token to the last", false },
+    [RUN_TIME] = { "watt_run_seconds", "From the first step to the end", false },
     [PROMPT_SIZE] = { "watt_request_prompt_tokens", "Tokens of a prompt", true },
     [ANSWER_SIZE] = { "watt_request_generated_tokens", "Tokens of an answer", true },
 };
@@ -136,6 +139,7 @@ void service_metrics_step(struct service *s)
     metric_add(x->counters[PREEMPTED], x->seen.n_preempted - had.n_preempted);
     metric_add(x->counters[DRAFTED], x->seen.n_drafted - had.n_drafted);
     metric_add(x->counters[ACCEPTED], x->seen.n_accepted - had.n_accepted);
+    metric_add(x->counters[BUSY], (x->seen.n_steps - had.n_steps) * x->seen.n_running);
     metric_set(x->gauges[RUNNING], x->seen.n_running);
     metric_set(x->gauges[WAITING], x->seen.n_waiting);
     if (pages > 0)
@@ -162,6 +166,7 @@ void service_metrics_done(struct service *s, const struct service_event *ev)
     observe_ns(x->hists[QUEUE_TIME], ev->times.queued);
     observe_ns(x->hists[PREFILL_TIME], ev->times.prefill);
     observe_ns(x->hists[DECODE_TIME], ev->times.decode);
+    observe_ns(x->hists[RUN_TIME], ev->times.prefill + ev->times.decode);
     metric_observe(x->hists[PROMPT_SIZE], ev->usage.n_prompt);
     metric_observe(x->hists[ANSWER_SIZE], ev->usage.n_answer);
 }

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The Anthropic API through its official client for Python."""
 # requires: anthropic
+import json
 import os
 import sys
 
@@ -41,6 +42,10 @@ def main():
                 {"type": "tool_result", "tool_use_id": "t1", "content": "sunny"}]}],
             tools=[{"name": "weather", "description": "d", "input_schema": {"type": "object"}}])
         check(r.usage.output_tokens <= 30)
+        r = c.messages.create(model="tiny", max_tokens=200, messages=HI, output_config={"format": {
+            "type": "json_schema", "schema": {"type": "object", "properties": {"ok": {"type": "boolean"}},
+                                              "required": ["ok"], "additionalProperties": False}}})
+        check(isinstance(json.loads(r.content[-1].text)["ok"], bool))
         with refused(anthropic.NotFoundError, 404):
             c.messages.create(model="other", max_tokens=1, messages=HI)
         with refused(anthropic.BadRequestError, 400, "messages"):
