@@ -1,5 +1,5 @@
 /* chart.c: draws charts as SVG; see chart.h. */
-#include "applications/chart.h"
+#include "applications/chart_scale.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -14,166 +14,19 @@
 #define TEXT   12.0
 #define CHAR_WIDTH 0.56         /* of the text's size: what a mean letter of a sans-serif takes */
 #define LEGEND_ROW 18.0
-#define MAX_TICKS 40
 #define MAX_BOXES 512           /* labels that are kept apart */
 #define RADIUS 4.0
 
 struct box { double x0, y0, x1, y1; };
 
-struct scale {
-    bool   log;
-    double min, max;            /* of the data; log: base 10 logarithms */
-    double from, to;            /* pixels of min and max */
-};
-
 struct drawing {
     const struct chart *c;
     struct str *out;
-    struct scale x, y;
+    struct chart_scale x, y;
     double width, height;
     struct box boxes[MAX_BOXES];
     size_t n_boxes;
 };
-
-/* ---- scales ---- */
-
-static bool usable(const struct chart_axis *a, double v)
-{
-    return isfinite(v) && (!a->log || v > 0);
-}
-
-static double at(const struct scale *s, double v)
-{
-    const double u = s->log ? log10(v) : v;
-
-    return s->from + (u - s->min) / (s->max - s->min) * (s->to - s->from);
-}
-
-/* 1, 2 or 5 times a power of ten, at least v. */
-static double nice(double v)
-{
-    const double p = pow(10, floor(log10(v)));
-    const double m = v / p;
-
-    return (m <= 1 + 1e-9 ? 1 : m <= 2 + 1e-9 ? 2 : m <= 5 + 1e-9 ? 5 : 10) * p;
-}
-
-static void widen(double *lo, double *hi, double v)
-{
-    *lo = fmin(*lo, v);
-    *hi = fmax(*hi, v);
-}
-
-/* Smallest and largest usable value of an axis over all series; false: there is none. */
-static bool extent_of(const struct chart *c, bool is_x, double *lo, double *hi)
-{
-    *lo = INFINITY;
-    *hi = -INFINITY;
-    for (size_t i = 0; i < c->n_series; i++)
-        for (size_t k = 0; k < c->series[i].n; k++)
-            if (usable(&c->x, c->series[i].x[k]) && usable(&c->y, c->series[i].y[k]))
-                widen(lo, hi, is_x ? c->series[i].x[k] : c->series[i].y[k]);
-    return *lo <= *hi;
-}
-
-static double tick_step(double lo, double hi)
-{
-    return nice((hi - lo) / 8);
-}
-
-static int scale_init(struct scale *s, const struct chart *c, bool is_x, double from, double to,
-                      struct err *e)
-{
-    const struct chart_axis *a = is_x ? &c->x : &c->y;
-    double lo = a->min, hi = a->max;
-
-    if (lo == 0 && hi == 0) {
-        if (!extent_of(c, is_x, &lo, &hi))
-            return err_set(e, WATT_EINVAL, "chart: no point that can be drawn");
-        if (a->log) {
-            lo *= 0.8;
-            hi *= 1.25;
-        } else {
-            const double pad = hi > lo ? 0 : fabs(lo) > 0 ? fabs(lo) / 2 : 1;
-            double step;
-
-            lo -= pad;
-            hi += pad;
-            if (lo > 0 && lo < hi / 2)      /* axes that can start at nothing do */
-                lo = 0;
-            step = tick_step(lo, hi);
-            lo = floor(lo / step + 1e-9) * step;
-            hi = ceil(hi / step - 1e-9) * step;
-        }
-    }
-    if (!usable(a, lo) || !usable(a, hi) || !(lo < hi) || !isfinite(hi - lo))
-        return err_set(e, WATT_EINVAL, "chart: an axis from %g to %g", lo, hi);
-    *s = (struct scale){ a->log, a->log ? log10(lo) : lo, a->log ? log10(hi) : hi, from, to };
-    return 0;
-}
-
-struct ticks {
-    double v[MAX_TICKS];
-    bool   major[MAX_TICKS];    /* has a number */
-    int    n;
-};
-
-static void add_tick(struct ticks *t, const struct scale *s, double v, bool major)
-{
-    const double u = s->log ? log10(v) : v;
-    const double slack = 1e-9 * (s->max - s->min);
-
-    if (t->n < MAX_TICKS && u >= s->min - slack && u <= s->max + slack) {
-        t->v[t->n] = v;
-        t->major[t->n++] = major;
-    }
-}
-
-static struct ticks ticks_of(const struct scale *s)
-{
-    struct ticks t = { .n = 0 };
-
-    if (s->log) {
-        const double decades = s->max - s->min;
-        const int every = decades > 14 ? (int)(decades / 8) : 1;
-
-        for (int d = (int)floor(s->min); d <= (int)ceil(s->max); d++) {
-            const double p = pow(10, d);
-
-            if (d % every == 0)
-                add_tick(&t, s, p, true);
-            if (decades < 7 && every == 1) {
-                add_tick(&t, s, 2 * p, decades < 3.5);
-                add_tick(&t, s, 5 * p, decades < 3.5);
-            }
-        }
-    } else {
-        const double step = tick_step(s->min, s->max);
-
-        for (int i = 0; i < MAX_TICKS; i++)
-            add_tick(&t, s, (floor(s->min / step + 1e-9) + i) * step, true);
-    }
-    return t;
-}
-
-/* 2500000 as "2.5 M" and the unit. */
-static void number(char *buf, size_t size, double v, const char *unit)
-{
-    static const char *const prefix[] = { "p", "n", "µ", "m", "", "k", "M", "G", "T", "P", "E" };
-    int p = 4;
-
-    if (fabs(v) < 1e-300)
-        v = 0;
-    if (unit)
-        for (; v != 0 && fabs(v) < 0.9999995 && p > 0; p--)
-            v *= 1e3;
-    for (; fabs(v) >= 999.9995 && p < 10; p++)
-        v /= 1e3;
-    (void)snprintf(buf, size, unit || p != 4 ? "%.6g %s%s" : "%.6g", v, prefix[p],
-                   unit ? unit : "");
-}
-
-/* ---- pieces of SVG ---- */
 
 static void text(struct str *s, const char *z)
 {
@@ -238,15 +91,15 @@ static const char style[] =
 
 static void draw_x_axis(struct drawing *d)
 {
-    const struct ticks t = ticks_of(&d->x);
+    const struct chart_ticks t = chart_ticks_of(&d->x);
     char buf[64];
 
     for (int i = 0; i < t.n; i++) {
-        const double x = at(&d->x, t.v[i]);
+        const double x = chart_at(&d->x, t.v[i]);
 
         str_printf(d->out, "<path class=\"%s\" d=\"M%.1f %.1fV%.1f\"/>\n", t.major[i] ? "g" : "m", x,
                    d->y.from, d->y.to);
-        number(buf, sizeof buf, t.v[i], d->c->x.unit);
+        chart_number(buf, sizeof buf, t.v[i], d->c->x.unit);
         if (t.major[i])
             put_text(d, x, d->y.from + 17, "k", "middle", buf);
     }
@@ -256,16 +109,16 @@ static void draw_x_axis(struct drawing *d)
 
 static void draw_y_axis(struct drawing *d)
 {
-    const struct ticks t = ticks_of(&d->y);
+    const struct chart_ticks t = chart_ticks_of(&d->y);
     const double mid = (d->y.from + d->y.to) / 2;
     char buf[64];
 
     for (int i = 0; i < t.n; i++) {
-        const double y = at(&d->y, t.v[i]);
+        const double y = chart_at(&d->y, t.v[i]);
 
         str_printf(d->out, "<path class=\"%s\" d=\"M%.1f %.1fH%.1f\"/>\n", t.major[i] ? "g" : "m",
                    d->x.from, y, d->x.to);
-        number(buf, sizeof buf, t.v[i], d->c->y.unit);
+        chart_number(buf, sizeof buf, t.v[i], d->c->y.unit);
         if (t.major[i])
             put_text(d, d->x.from - 8, y + 4, "k", "end", buf);
     }
@@ -331,10 +184,10 @@ static void put_label(struct drawing *d, double x, double y, double r, const cha
 static bool point_of(const struct drawing *d, const struct chart_series *s, size_t i, double *x,
                      double *y)
 {
-    if (!usable(&d->c->x, s->x[i]) || !usable(&d->c->y, s->y[i]))
+    if (!chart_usable(&d->c->x, s->x[i]) || !chart_usable(&d->c->y, s->y[i]))
         return false;
-    *x = at(&d->x, s->x[i]);
-    *y = at(&d->y, s->y[i]);
+    *x = chart_at(&d->x, s->x[i]);
+    *y = chart_at(&d->y, s->y[i]);
     return true;
 }
 
@@ -544,9 +397,9 @@ int chart_svg(const struct chart *c, struct str *out, struct err *e)
         rc = err_set(e, WATT_EINVAL, "chart: %.0f by %.0f pixels leave no room", d->width,
                      d->height);
     if (rc == 0)
-        rc = scale_init(&d->x, c, true, LEFT, d->width - RIGHT, e);
+        rc = chart_scale_init(&d->x, c, true, LEFT, d->width - RIGHT, e);
     if (rc == 0)
-        rc = scale_init(&d->y, c, false, d->height - BOTTOM, top, e);
+        rc = chart_scale_init(&d->y, c, false, d->height - BOTTOM, top, e);
     if (rc == 0) {
         draw(d, legend_at);
         if (!str_ok(out))

@@ -52,4 +52,13 @@ struct chart {
  * axis; WATT_ELIMIT: too many series or points; WATT_ENOMEM. */
 int chart_svg(const struct chart *c, struct str *out, struct err *e) MUST_CHECK;
 
+/* The same chart in characters, `columns` wide (40 to 400) and `rows` high (8 to 100) without title
+ * and legend; with colour, or letters for the series. utf8: lines of Braille dots, else letters
+ * alone. Labels and hints are left out. */
+struct chart_terminal { unsigned columns, rows; bool color, utf8; };
+/* What standard output is: its width and colours, UTF-8 by LC_ALL, LC_CTYPE or LANG. */
+struct chart_terminal chart_terminal_here(void);
+int chart_text(const struct chart *c, const struct chart_terminal *t, struct str *out,
+               struct err *e) MUST_CHECK;
+
 #endif

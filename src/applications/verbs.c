@@ -14,6 +14,7 @@ extern const struct cli_verb verb_template;
 extern const struct cli_verb verb_logits;
 extern const struct cli_verb verb_embed;
 extern const struct cli_verb verb_meter;
+extern const struct cli_verb verb_plan;
 extern const struct cli_verb verb_sim;
 extern const struct cli_verb verb_synth;
 extern const struct cli_verb verb_cache;
@@ -38,6 +39,7 @@ const struct cli_verb *const cli_verbs[] = {
     &verb_logits,
     &verb_embed,
     &verb_meter,
+    &verb_plan,
     &verb_sim,
     &verb_synth,
     &verb_cache,

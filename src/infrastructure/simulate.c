@@ -111,11 +111,13 @@ static int step(void *ctx, const struct batch *b, float *out, struct err *e)
         const struct stream *st = &b->streams[i];
 
         run_stream(m, b, st, out, &n_out);
-        ns += m->spec.position_ns * st->n_rows * ((double)st->n_past + st->n_rows * 0.5);
+        ns += m->spec.position_ns * st->n_rows * ((double)st->n_past + st->n_rows * 0.5) +
+              m->spec.read_ns * ((double)st->n_past + st->n_rows);
     }
     CHECK(n_out == b->n_out);
     m->now_ns += (uint64_t)ns + 1;
     m->report.mean_rows += b->n_rows;
+    m->report.busy_s += ns * 1e-9;
     return 0;
 }
 
@@ -224,16 +226,25 @@ static void ended(void *ctx, const struct sched_result *res)
     struct sim *m = r->sim;
     const double ttft = (double)(res->times.first_token - res->times.submitted) * 1e-9;
     const double span = (double)(res->times.last_token - res->times.first_token) * 1e-9;
+    struct sim_outcome o = { .arrival = index_of(r), .n_drawn = r->n_drawn };
 
     CHECK(res->n_drawn == r->n_drawn);
     note(m, index_of(r) << 8 | (uint64_t)res->end);
     m->report.n_ended[res->end]++;
-    if (res->times.admitted)
-        observe(&m->queue, (double)(res->times.admitted - res->times.submitted) * 1e-9);
+    if (res->times.admitted) {
+        o.queue_s = (double)(res->times.admitted - res->times.submitted) * 1e-9;
+        observe(&m->queue, o.queue_s);
+    }
     if (res->times.first_token)
         observe(&m->ttft, ttft);
-    m->report.n_good += res->end == SCHED_LENGTH && ttft <= m->spec.ttft_goal_s &&
-                        (r->n_drawn < 2 || span / (r->n_drawn - 1) <= m->spec.itl_goal_s);
+    o.end = res->end;
+    o.good = res->end == SCHED_LENGTH && ttft <= m->spec.ttft_goal_s &&
+             (r->n_drawn < 2 || span / (r->n_drawn - 1) <= m->spec.itl_goal_s);
+    o.ttft_s = res->times.first_token ? ttft : 0;
+    o.itl_s = r->n_drawn > 1 ? span / (r->n_drawn - 1) : 0;
+    m->report.n_good += o.good;
+    if (m->spec.ended)
+        m->spec.ended(m->spec.ctx, &o);
 }
 
 static const struct sched_client client = { .draw = draw, .failed = failed, .took = took,

@@ -15,10 +15,20 @@
 #include "infrastructure/sched.h"
 #include "infrastructure/trace_file.h"
 
+struct sim_outcome {            /* of one request that was taken */
+    size_t   arrival;           /* which of the trace's */
+    enum sched_end end;
+    uint32_t n_drawn;
+    double   queue_s, ttft_s, itl_s;    /* of a mean token; 0: did not happen */
+    bool     good;
+};
+
 struct sim_spec {               /* zero means the default everywhere */
     double   step_ns;           /* of a step, whatever is in it; default 25e6: weights are read */
     double   row_ns;            /* of each row; default 3.5e6 */
     double   position_ns;       /* of each position that a row attends to; default 50 */
+    double   read_ns;           /* of each position of a stream, read once for all its rows; 0: in
+                                 * position_ns */
     uint32_t n_ctx;             /* default 131072 */
     uint32_t n_seats;           /* default 64 */
     uint32_t max_rows;          /* default 512 */
@@ -37,6 +47,8 @@ struct sim_spec {               /* zero means the default everywhere */
     uint64_t seed;
     double   ttft_goal_s, itl_goal_s;   /* for goodput; default 10 and 0.25 */
     bool     verify;            /* every invariant after every step: slow */
+    void   (*ended)(void *ctx, const struct sim_outcome *o);    /* NULL: nobody listens */
+    void    *ctx;
 };
 
 struct sim_quantiles { double p50, p90, p99, mean, max; };
@@ -50,6 +62,7 @@ struct sim_report {
     uint64_t n_prompt_tokens, n_cached_tokens, n_answer_tokens, n_drafted, n_accepted;
     uint64_t n_steps, n_preempted;
     double   mean_rows;         /* of a step */
+    double   busy_s;            /* in steps */
     uint32_t peak_running, peak_waiting;
     uint64_t digest;            /* of every event and its time */
 };

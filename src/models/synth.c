@@ -3,7 +3,7 @@
  * Tensors are cut into chunks of a fixed number of elements. A chunk's random
  * stream is seeded by (seed, tensor, chunk), so it doesn't matter which worker
  * draws it or when; each is written to its place in the file at once. */
-#include "models/synth.h"
+#include "models/synth_internal.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -28,7 +28,6 @@ struct item {
 struct plan {
     const struct shape      *shape;
     const struct synth_opts *opts;
-    struct quant_model       quant;
     struct gguf_writer      *writer;        /* NULL: sizes only */
     struct item             *items;
     uint32_t                 n_items, cap;
@@ -52,15 +51,18 @@ static float sigma_of(const struct shape *s, const struct shape_tensor *t)
     return (float)(1.0 / sqrt(n_in));
 }
 
-static enum dtype type_of(const struct plan *p, const struct shape_tensor *t)
+enum dtype synth_type(const struct shape *s, const struct synth_opts *o,
+                      const struct shape_tensor *t)
 {
+    const struct quant_model quant = { s->n_layers, s->n_experts, s->n_heads / s->n_kv_heads,
+                                       s->tied, false };
     const int64_t row = t->shape[t->n_dims - 1];
-    const enum dtype base = quant_mix_info(p->opts->mix)->base;
+    const enum dtype base = quant_mix_info(o->mix)->base;
 
-    if (p->opts->pure && quant_mix_applies(sv_cstr(t->name), t->n_dims) &&
+    if (o->pure && quant_mix_applies(sv_cstr(t->name), t->n_dims) &&
         row % dtype_info((uint32_t)base)->block_elems == 0)
         return base;
-    return quant_mix_pick(p->opts->mix, &p->quant, sv_cstr(t->name), t->n_dims, row);
+    return quant_mix_pick(o->mix, &quant, sv_cstr(t->name), t->n_dims, row);
 }
 
 static int add_item(void *ctx, const struct shape_tensor *t)
@@ -80,7 +82,7 @@ static int add_item(void *ctx, const struct shape_tensor *t)
     }
     for (int i = 0; i < t->n_dims; i++)
         it.n_elems *= (uint64_t)t->shape[i];
-    it.dtype = type_of(p, t);
+    it.dtype = synth_type(p->shape, p->opts, t);
     it.sigma = sigma_of(p->shape, t);
     CHECK(dtype_row_bytes((uint32_t)it.dtype, (uint64_t)t->shape[t->n_dims - 1], &row_bytes));
     it.bytes = row_bytes * (it.n_elems / (uint64_t)t->shape[t->n_dims - 1]);
@@ -99,8 +101,6 @@ static int plan_init(struct plan *p, const struct shape *s, const struct synth_o
     *p = (struct plan){ .shape = s, .opts = o, .writer = w, .e = e };
     if (rc < 0)
         return rc;
-    p->quant = (struct quant_model){ s->n_layers, s->n_experts, s->n_heads / s->n_kv_heads,
-                                     s->tied, false };
     return shape_each_tensor(s, add_item, p);
 }
 
@@ -121,133 +121,6 @@ int synth_size(const struct shape *s, const struct synth_opts *o, uint64_t *byte
         *bytes = p.total_bytes;
     plan_deinit(&p, 0);
     return rc;
-}
-
-/* ---- keys ---- */
-
-struct keys {
-    struct gguf_writer *w;
-    const char         *arch;
-    struct err         *e;
-    int                 rc;     /* the first failure; later calls do nothing */
-};
-
-static const char *full_key(const struct keys *k, char buf[96], const char *name)
-{
-    (void)snprintf(buf, 96, "%s.%s", k->arch, name);
-    return buf;
-}
-
-static void put_u32(struct keys *k, const char *name, uint32_t v)
-{
-    char key[96];
-
-    if (k->rc == 0)
-        k->rc = gguf_writer_u32(k->w, full_key(k, key, name), v, k->e);
-}
-
-static void put_f32(struct keys *k, const char *name, float v)
-{
-    char key[96];
-
-    if (k->rc == 0)
-        k->rc = gguf_writer_f32(k->w, full_key(k, key, name), v, k->e);
-}
-
-static void put_str(struct keys *k, const char *name, const char *v)
-{
-    char key[96];
-
-    if (k->rc == 0)
-        k->rc = gguf_writer_str(k->w, full_key(k, key, name), sv_cstr(v), k->e);
-}
-
-static void put_rope(struct keys *k, const struct shape *s)
-{
-    if (s->features & (SHAPE_GPT2 | SHAPE_BARE))
-        return;
-    put_u32(k, "rope.dimension_count", s->head_dim);
-    put_f32(k, "rope.freq_base", s->rope_base);
-    if (s->rope == SHAPE_ROPE_LINEAR || s->rope == SHAPE_ROPE_YARN) {
-        put_str(k, "rope.scaling.type", s->rope == SHAPE_ROPE_YARN ? "yarn" : "linear");
-        put_f32(k, "rope.scaling.factor", s->rope_factor);
-        put_u32(k, "rope.scaling.original_context_length", s->rope_ctx);
-    }
-}
-
-static void put_mamba2(struct keys *k, const struct shape *s)
-{
-    if (!(s->features & SHAPE_MAMBA2))
-        return;
-    put_u32(k, "ssm.inner_size", s->ssm_inner);
-    put_u32(k, "ssm.state_size", s->ssm_state);
-    put_u32(k, "ssm.time_step_rank", s->ssm_heads);
-    put_u32(k, "ssm.group_count", s->ssm_groups);
-    put_u32(k, "ssm.conv_kernel", s->ssm_conv);
-}
-
-static int write_general(struct gguf_writer *w, const struct shape *s, const struct synth_opts *o,
-                         struct err *e)
-{
-    char text[96];
-    int rc = gguf_writer_str(w, "general.architecture", sv_cstr(s->arch), e);
-
-    if (rc == 0)
-        rc = gguf_writer_str(w, "general.name", sv_cstr(s->name), e);
-    (void)snprintf(text, sizeof text, "random weights, seed %" PRIu64, o->seed);
-    if (rc == 0)
-        rc = gguf_writer_str(w, "general.description", sv_cstr(text), e);
-    if (rc == 0)
-        rc = gguf_writer_u32(w, "general.file_type", quant_mix_info(o->mix)->file_type, e);
-    return rc == 0 ? gguf_writer_u32(w, "general.quantization_version", 2, e) : rc;
-}
-
-/* The last of the reserved tokens is the mask. */
-static int write_diffusion(struct gguf_writer *w, const struct shape *s, struct err *e)
-{
-    const int rc = gguf_writer_bool(w, "diffusion.shift_logits", s->features & SHAPE_SHIFTED, e);
-
-    if (rc < 0 || s->n_vocab < SYNTH_VOCAB_MIN)
-        return rc;
-    return gguf_writer_u32(w, "tokenizer.ggml.mask_token_id", s->n_vocab - 1, e);
-}
-
-static int write_keys(struct gguf_writer *w, const struct shape *s, const struct synth_opts *o,
-                      struct err *e)
-{
-    struct keys k = { w, s->arch, e, 0 };
-
-    k.rc = write_general(w, s, o, e);
-    put_u32(&k, "vocab_size", s->n_vocab);
-    put_u32(&k, "context_length", s->n_ctx);
-    put_u32(&k, "embedding_length", s->n_embd);
-    put_u32(&k, "block_count", s->n_layers);
-    if (!(s->features & SHAPE_BARE)) {
-        put_u32(&k, "feed_forward_length", s->n_ff);
-        put_u32(&k, "attention.head_count", s->n_heads);
-        put_u32(&k, "attention.head_count_kv", s->n_kv_heads);
-    }
-    put_mamba2(&k, s);
-    if (s->features & SHAPE_BARE) {
-        put_f32(&k, "attention.layer_norm_rms_epsilon", s->norm_eps);
-    } else if (s->features & SHAPE_GPT2) {
-        put_f32(&k, "attention.layer_norm_epsilon", s->norm_eps);
-    } else {
-        put_u32(&k, "attention.key_length", s->head_dim);
-        put_u32(&k, "attention.value_length", s->head_dim);
-        put_f32(&k, "attention.layer_norm_rms_epsilon", s->norm_eps);
-    }
-    if (s->window)
-        put_u32(&k, "attention.sliding_window", s->window);
-    if (s->n_experts) {
-        put_u32(&k, "expert_count", s->n_experts);
-        put_u32(&k, "expert_used_count", s->n_experts_used);
-        put_u32(&k, "expert_feed_forward_length", s->n_ff);
-    }
-    put_rope(&k, s);
-    if (k.rc == 0 && (s->features & SHAPE_DIFFUSION))
-        k.rc = write_diffusion(w, s, e);
-    return k.rc == 0 ? synth_vocab_write(w, s->n_vocab, s->pre, e) : k.rc;
 }
 
 /* ---- data ---- */
@@ -377,7 +250,9 @@ int synth_write(const char *path, const struct shape *s, const struct synth_opts
     rc = gguf_writer_open(&w, path, e);
     if (rc < 0)
         return rc;
-    rc = write_keys(w, s, o, e);
+    rc = synth_keys(&(struct synth_sink){ .writer = w }, s, o, e);
+    if (rc == 0)
+        rc = synth_vocab_write(w, s->n_vocab, s->pre, e);
     if (rc == 0)
         rc = plan_init(&p, s, o, w, e);
     if (rc == 0)

@@ -14,6 +14,7 @@
 
 #include "base/err.h"
 #include "models/gguf.h"
+#include "models/model.h"
 #include "models/quant_mix.h"
 #include "models/shape.h"
 
@@ -32,6 +33,11 @@ int synth_write(const char *path, const struct shape *s, const struct synth_opts
                 struct err *e) MUST_CHECK;
 /* Bytes of tensor data that synth_write would write. */
 int synth_size(const struct shape *s, const struct synth_opts *o, uint64_t *bytes,
+               struct err *e) MUST_CHECK;
+
+/* The model that synth_write's file would open as, without vocabulary and weights: its program can
+ * be priced (prog_cost) and planned, not run. Of o, mix and pure count. model_close it. */
+int synth_plan(struct model **out, const struct shape *s, const struct synth_opts *o,
                struct err *e) MUST_CHECK;
 
 /* The fewest tokens that hold every byte and the special tokens; smaller
