@@ -19,6 +19,7 @@ struct slot {
     double   weight[2];         /* in the window, by phase */
     uint64_t uj[2];
     double   paid_weight;       /* of prompts, in windows that are closed */
+    double   machine_s;
 };
 
 struct attribution {
@@ -281,6 +282,8 @@ void attribution_step(struct attribution *a, const struct attribution_share *sha
 
         weight[PHASE_PREFILL] += sane(shares[i].prefill);
         weight[PHASE_DECODE] += sane(shares[i].decode);
+        if (s)
+            s->machine_s += sane(shares[i].machine_s);
         if (s && !s->touched) {
             s->touched = true;
             a->touched[a->n_touched++] = (uint32_t)(s - a->slots);
@@ -305,9 +308,10 @@ void attribution_leave(struct attribution *a, uint64_t request, double cached_we
     if (s) {
         const double own = s->paid_weight > 0 ? (double)s->uj[PHASE_PREFILL] / s->paid_weight : 0;
 
-        r.known = !s->unknown && meter_source(a->meter)[0] && a->last.n > 0;
+        r.known = !s->unknown && a->last.n > 0;
         r.prefill_uj = s->uj[PHASE_PREFILL];
         r.decode_uj = s->uj[PHASE_DECODE];
+        r.machine_s = s->machine_s;
         r.saved_uj = sane(cached_weight) * (own > 0 ? own : a->price_uj);
         drop(a, s);
     } else {

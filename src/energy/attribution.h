@@ -52,11 +52,13 @@ struct attribution_opts {
 struct attribution_share {
     uint64_t request;               /* not 0 */
     double   prefill, decode;       /* weights; none below 0 */
+    double   machine_s;             /* of the step's time, what it is charged with */
 };
 
 struct attribution_result {         /* of one request */
     bool     known;                 /* false: the meter failed while it ran, or there is none */
     uint64_t prefill_uj, decode_uj;
+    double   machine_s;
     double   saved_uj;              /* not measured: cached weight at the price of prompts */
 };
 
