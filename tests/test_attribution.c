@@ -113,7 +113,7 @@ static void test_together(void **state)
 {
     struct machine x = { .now = SECOND };
     struct clock_source source;
-    const struct attribution_share s[] = { { 1, 30, 0 }, { 2, 0, 10 } };
+    const struct attribution_share s[] = { { .request = 1, .prefill = 30 }, { .request = 2, .decode = 10 } };
     struct attribution_result r1, r2;
     struct meter *m;
     struct attribution *a;

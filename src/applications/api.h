@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "applications/api_energy.h"
 #include "applications/api_grammar.h"
 #include "applications/api_keys.h"
 #include "applications/think.h"
@@ -30,6 +31,7 @@ struct api_model {              /* one that is served; immutable while it is */
     struct text_model   *tm;
     struct service      *svc;
     struct api_grammars *grammars;      /* its own lock */
+    struct api_energy_model *energy;    /* whose joules; NULL: nobody asks */
     const char          *name;          /* as clients call it */
     const char          *template_text; /* in place of the file's; NULL: the file's */
 };
@@ -37,6 +39,7 @@ struct api_model {              /* one that is served; immutable while it is */
 struct api_server {             /* immutable while it serves, but for what says otherwise */
     struct api_model    model;
     struct metrics     *metrics;
+    struct api_energy  *energy;         /* its own locks; NULL: nobody asks */
     struct http_server *http;
     struct api_store   *responses;      /* kept for /v1/responses; its own lock */
     uint32_t            ping_ms;        /* silence after which a stream gets a comment; 0: never */
@@ -206,6 +209,8 @@ struct api_run {
     atomic_bool over;
     atomic_ulong ticket;                /* of the service; 0 until accepted */
     struct err  error;                  /* the first failure of a choice */
+    struct api_energy_use energy;       /* whole once all choices are over */
+    char        owner[API_KEY_LABEL_BYTES];     /* the key, as the ledger has it */
     struct api_key *key;                /* whose seat it has, or NULL */
     struct api_trail *trail;            /* the exchange's, or NULL */
     void       *user;                   /* the surface's own, taken over from the call */

@@ -372,11 +372,14 @@ static int read_prompt(struct api_call *c, struct str *text, struct tokens *ids,
 
 /* ---- the answer ---- */
 
-static json_t *usage_of(uint32_t n_prompt, uint32_t n_cached, uint32_t n_answer)
+static json_t *usage_of(const struct api_run *r, uint32_t n_cached, uint32_t n_answer)
 {
-    return json_pack("{s:i,s:i,s:i,s:i}", "input_tokens", (int)(n_prompt - n_cached),
-                     "cache_creation_input_tokens", 0, "cache_read_input_tokens", (int)n_cached,
-                     "output_tokens", (int)n_answer);
+    json_t *j = json_pack("{s:i,s:i,s:i,s:i}", "input_tokens", (int)(r->n_prompt - n_cached),
+                          "cache_creation_input_tokens", 0, "cache_read_input_tokens",
+                          (int)n_cached, "output_tokens", (int)n_answer);
+
+    api_energy_into(j, r->m->energy, &r->energy);
+    return j;
 }
 
 static const char *stop_reason(const struct api_choice *x)
@@ -412,7 +415,7 @@ static void begin(struct api_run *r, uint32_t n_cached)
     x->begun = true;
     api_event(r, json_pack("{s:s,s:o}", "type", "message_start", "message",
                            message(r, json_array(), json_null(), json_null(),
-                                   usage_of(r->n_prompt, n_cached, 0))));
+                                   usage_of(r, n_cached, 0))));
     api_event(r, json_pack("{s:s}", "type", "ping"));
 }
 
@@ -490,7 +493,7 @@ static void stream_done(struct api_run *r)
     api_event(r, json_pack("{s:s,s:{s:s,s:o},s:o}", "type", "message_delta", "delta",
                            "stop_reason", stop_reason(&r->choices[0]), "stop_sequence",
                            stop_sequence(r), "usage",
-                           usage_of(r->n_prompt, u.n_cached, u.n_answer)));
+                           usage_of(r, u.n_cached, u.n_answer)));
     api_event(r, json_pack("{s:s}", "type", "message_stop"));
 }
 
@@ -506,7 +509,7 @@ static json_t *whole(struct api_run *r)
     if (x->answer.len)
         (void)json_array_append_new(content, block_of(BLOCK_TEXT, api_text(sv_of(&x->answer))));
     return message(r, content, json_string(stop_reason(x)), stop_sequence(r),
-                   usage_of(r->n_prompt, u.n_cached, u.n_answer));
+                   usage_of(r, u.n_cached, u.n_answer));
 }
 
 static const struct api_frame frame = {

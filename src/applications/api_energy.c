@@ -163,6 +163,33 @@ static int64_t now_ms(void)
     return clock_wall_ns() / 1000000;
 }
 
+static void copy(char *to, size_t size, const char *from)
+{
+    (void)snprintf(to, size, "%.*s", (int)size - 1, from ? from : "");
+}
+
+static int64_t nano(double amount)
+{
+    return (int64_t)llround(amount * 1e9);
+}
+
+static void put_idle(struct api_energy *x, uint64_t uj, uint64_t ms)
+{
+    struct ledger_idle idle = { .time_ms = now_ms(), .uj = (int64_t)uj, .ms = (int64_t)ms };
+    const struct tariff_use use = { .unix_s = idle.time_ms / 1000, .has_joules = true,
+                                    .joules = (double)uj * 1e-6, .machine_s = (double)ms * 1e-3 };
+    struct tariff_bill b;
+
+    copy(idle.source, sizeof idle.source, meter_source(x->meter));
+    if (x->tariff) {
+        tariff_bill(x->tariff, &use, &b);
+        idle.cost_nano = nano(b.cost);
+        idle.carbon_ug = (int64_t)(b.carbon_g * 1e6);
+        copy(idle.currency, sizeof idle.currency, tariff_currency(x->tariff));
+    }
+    (void)ledger_put_idle(x->ledger, &idle);
+}
+
 static void book_idle(struct api_energy *x, bool now)
 {
     uint64_t uj, ms;
@@ -181,7 +208,7 @@ static void book_idle(struct api_energy *x, bool now)
     x->booked_ns = clock_mono_ns();
     (void)pthread_mutex_unlock(&x->mu);
     if (uj > 0)
-        (void)ledger_put_idle(x->ledger, now_ms(), meter_source(x->meter), (int64_t)uj, (int64_t)ms);
+        put_idle(x, uj, ms);
 }
 
 void api_energy_close(struct api_energy *x)
@@ -306,16 +333,6 @@ static void bill(struct api_energy_model *m, struct api_energy_use *use,
     use->billed = true;
 }
 
-static void copy(char *to, size_t size, const char *from)
-{
-    (void)snprintf(to, size, "%.*s", (int)size - 1, from ? from : "");
-}
-
-static int64_t nano(double amount)
-{
-    return (int64_t)llround(amount * 1e9);
-}
-
 static void book(struct api_energy_model *m, const struct api_energy_use *use,
                  const struct api_energy_report *r)
 {
@@ -334,7 +351,7 @@ static void book(struct api_energy_model *m, const struct api_energy_use *use,
         .machine_us = (int64_t)(use->machine_s * 1e6),
         .cost_nano = costed ? nano(use->bill.cost) : LEDGER_UNKNOWN,
         .price_nano = use->billed && use->bill.has_price ? nano(use->bill.revenue) : LEDGER_UNKNOWN,
-        .carbon_mg = use->billed && use->known ? (int64_t)(use->bill.carbon_g * 1e3)
+        .carbon_ug = use->billed && use->known ? (int64_t)(use->bill.carbon_g * 1e6)
                                                : LEDGER_UNKNOWN,
         .status = r->finish == SERVICE_ERROR ? LEDGER_FAILED
                 : r->finish == SERVICE_CANCELLED ? LEDGER_CANCELLED : LEDGER_OK,
@@ -432,8 +449,8 @@ json_t *api_cost_json(const struct api_energy_model *m, const struct api_energy_
 
     if (!m || !use->billed)
         return NULL;
-    return json_pack("{s:s,s:o,s:f,s:f,s:o,s:o}", "currency", tariff_currency(m->x->tariff),
-                     "energy", b->has_energy ? json_real(b->energy) : json_null(),
+    return json_pack("{s:s,s:s,s:o,s:f,s:f,s:o,s:o}", "currency", tariff_currency(m->x->tariff),
+                     "energy_source", use->known ? meter_source(m->x->meter) : "none", "energy", b->has_energy ? json_real(b->energy) : json_null(),
                      "hardware", b->hardware, "total", b->cost,
                      "price", b->has_price ? json_real(b->revenue) : json_null(),
                      "carbon_g", b->has_energy ? json_real(b->carbon_g) : json_null());
@@ -459,6 +476,11 @@ void api_energy_text(const struct api_energy_use *use, char out[32])
     out[0] = '\0';
     if (use->over && use->known)
         (void)snprintf(out, 32, "%.6f", (double)(use->prefill_uj + use->decode_uj) * 1e-6);
+}
+
+const char *api_energy_source(const struct api_energy_model *m)
+{
+    return m ? meter_source(m->x->meter) : "none";
 }
 
 /* Joules per so many; null when there are none. */
@@ -533,6 +555,18 @@ json_t *api_energy_metrics(struct api_energy *x)
     SET("joules_per_total_token_with_idle", per(known, t.meter_uj, n_in + n_cached + n_out));
 #undef SET
     return j;
+}
+
+bool api_energy_ledger_fails(struct api_energy *x, char why[256])
+{
+    struct ledger_state s;
+
+    why[0] = '\0';
+    if (!x || !x->ledger)
+        return false;
+    ledger_state(x->ledger, &s);
+    memcpy(why, s.why, sizeof s.why);
+    return why[0] != '\0';
 }
 
 json_t *api_energy_ledger(struct api_energy *x)

@@ -71,15 +71,18 @@ void api_energy_end(struct api_energy_model *m, struct api_energy_use *use,
 /* {"joules", "joules_prefill", "joules_decode", "source", "schema"}; numbers are null with a "why"
  * when nothing was measured. NULL without a model. */
 json_t *api_energy_json(const struct api_energy_model *m, const struct api_energy_use *use);
-/* {"currency", "energy", "hardware", "total", "price"}; NULL without a tariff. */
+/* {"currency", "energy_source", "energy", "hardware", "total", "price", "carbon_g"}; NULL without a tariff. */
 json_t *api_cost_json(const struct api_energy_model *m, const struct api_energy_use *use);
 /* Sets both in an object of usage. */
 void    api_energy_into(json_t *usage, const struct api_energy_model *m,
                         const struct api_energy_use *use);
 /* "1.234567"; "" when not known. For a header. */
 void    api_energy_text(const struct api_energy_use *use, char out[32]);
+const char *api_energy_source(const struct api_energy_model *m);
 /* The document of /energy_metrics. */
 json_t *api_energy_metrics(struct api_energy *x);
+/* Is there a ledger that can't be written, and why not? */
+bool    api_energy_ledger_fails(struct api_energy *x, char why[256]);
 /* How the ledger fares, for /health; NULL: there is none. */
 json_t *api_energy_ledger(struct api_energy *x);
 

@@ -498,6 +498,15 @@ void api_key_name(const struct api_key *key, char out[API_KEY_NAME_BYTES])
         snprintf(out, API_KEY_NAME_BYTES, "%s", limits_of(key).name);
 }
 
+void api_key_label(const struct api_key *key, char out[API_KEY_LABEL_BYTES])
+{
+    api_key_name(key, out);
+    if (!key || out[0])
+        return;
+    for (size_t i = 0; i < 6; i++)
+        (void)snprintf(out + 2 * i, 3, "%02x", key->digest[i]);
+}
+
 int32_t api_key_priority(const struct api_key *key, int32_t wanted)
 {
     int32_t base;

@@ -67,6 +67,9 @@ bool     api_key_may(const struct api_key *key, enum api_scope scope);
 bool     api_key_may_use(const struct api_key *key, const char *model);
 uint64_t api_key_account(const struct api_key *key);    /* whose share of the machine; 0: nobody's */
 void     api_key_name(const struct api_key *key, char out[API_KEY_NAME_BYTES]);    /* or "" */
+/* What a ledger calls it: its name, else the first digits of its hash; "" without a key. */
+#define API_KEY_LABEL_BYTES 64u
+void     api_key_label(const struct api_key *key, char out[API_KEY_LABEL_BYTES]);
 /* The service's priority (higher first) of a request that asks for `wanted`: an answer may stand
  * back behind its key's others, never before other keys'. */
 int32_t  api_key_priority(const struct api_key *key, int32_t wanted);

@@ -64,6 +64,7 @@ static json_t *last(struct api_run *r, json_t *j)
                              timings(r));
 
     (void)json_object_update(j, more);
+    api_energy_into(j, r->m->energy, &r->energy);
     json_decref(more);
     return j;
 }

@@ -95,6 +95,7 @@ static json_t *last_line(struct api_run *r, json_t *j)
                              "eval_duration", (json_int_t)x->times.decode);
 
     (void)json_object_update(j, done);
+    api_energy_into(j, r->m->energy, &r->energy);
     json_decref(done);
     return j;
 }

@@ -11,7 +11,17 @@ static void health(struct api_call *c)
         api_json(c, 503, json_pack("{s:{s:i,s:s,s:s}}", "error", "code", 503, "message",
                                    "shutting down", "type", "unavailable_error"));
     else
-        api_json(c, 200, json_pack("{s:s}", "status", "ok"));
+        api_json(c, 200, json_pack("{s:s,s:o*}", "status", "ok", "ledger",
+                                   api_energy_ledger(c->s->energy)));
+}
+
+/* The field's names (InferenceX) beside ours; see docs/energy.md. */
+static void energy_metrics(struct api_call *c)
+{
+    if (c->s->energy)
+        api_json(c, 200, api_energy_metrics(c->s->energy));
+    else
+        api_error(c, 404, "invalid_request_error", "not_found", NULL, "Energy is not metered here.");
 }
 
 static void alive(struct api_call *c)
@@ -43,5 +53,7 @@ const struct api_route api_ops_routes[] = {
     { "GET", "/v1/health", health, API_OPEN, false, "The same" },
     { "GET", "/version", version, API_OPEN, false, "Watt's version" },
     { "GET", "/load", load, API_METRICS, false, "Answers that run or wait" },
+    { "GET", "/energy_metrics", energy_metrics, API_METRICS, false,
+      "Joules per token and query, and average power" },
     { 0 }
 };

@@ -89,12 +89,14 @@ static json_t *echo_of(const json_t *body)
 static json_t *usage(const struct api_run *r)
 {
     const struct service_usage u = api_usage(r);
+    json_t *j = json_pack("{s:i,s:{s:i},s:i,s:{s:i},s:i}", "input_tokens", (int)r->n_prompt,
+                          "input_tokens_details", "cached_tokens", (int)u.n_cached,
+                          "output_tokens", (int)u.n_answer, "output_tokens_details",
+                          "reasoning_tokens", (int)r->choices[0].n_reasoning, "total_tokens",
+                          (int)(r->n_prompt + u.n_answer));
 
-    return json_pack("{s:i,s:{s:i},s:i,s:{s:i},s:i}", "input_tokens", (int)r->n_prompt,
-                     "input_tokens_details", "cached_tokens", (int)u.n_cached, "output_tokens",
-                     (int)u.n_answer, "output_tokens_details", "reasoning_tokens",
-                     (int)r->choices[0].n_reasoning, "total_tokens",
-                     (int)(r->n_prompt + u.n_answer));
+    api_energy_into(j, r->m->energy, &r->energy);
+    return j;
 }
 
 static const char *status_of(const struct api_choice *x)

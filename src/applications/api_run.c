@@ -79,16 +79,18 @@ json_t *api_openai_usage(const struct api_run *r)
 {
     const struct service_usage u = api_usage(r);
     uint32_t n_reasoning = 0;
+    json_t *j;
 
     for (uint32_t i = 0; i < r->n; i++)
         n_reasoning += r->choices[i].n_reasoning;
-    return json_pack("{s:i,s:i,s:i,s:{s:i},s:{s:i,s:i,s:i}}", "prompt_tokens", (int)r->n_prompt,
-                     "completion_tokens", (int)u.n_answer, "total_tokens",
-                     (int)(r->n_prompt + u.n_answer), "prompt_tokens_details", "cached_tokens",
-                     (int)u.n_cached, "completion_tokens_details", "reasoning_tokens",
-                     (int)n_reasoning, "accepted_prediction_tokens",
-                     (int)u.n_accepted, "rejected_prediction_tokens",
-                     (int)(u.n_drafted - u.n_accepted));
+    j = json_pack("{s:i,s:i,s:i,s:{s:i},s:{s:i,s:i,s:i}}", "prompt_tokens", (int)r->n_prompt,
+                  "completion_tokens", (int)u.n_answer, "total_tokens",
+                  (int)(r->n_prompt + u.n_answer), "prompt_tokens_details", "cached_tokens",
+                  (int)u.n_cached, "completion_tokens_details", "reasoning_tokens",
+                  (int)n_reasoning, "accepted_prediction_tokens", (int)u.n_accepted,
+                  "rejected_prediction_tokens", (int)(u.n_drafted - u.n_accepted));
+    api_energy_into(j, r->m->energy, &r->energy);
+    return j;
 }
 
 /* ---- events ---- */
@@ -131,6 +133,26 @@ static void give_back(struct api_run *r)
     if (r->key)
         api_leave_seat(r->key, (uint64_t)r->n_prompt + u.n_answer);
     r->key = NULL;
+}
+
+/* What it used; the choices' own numbers are whole. */
+static void account(struct api_run *r, uint64_t id)
+{
+    struct api_energy_report e = {
+        .key = r->owner, .model = r->m->name, .request = r->request_id, .id = id,
+        .usage = api_usage(r), .n_prompt = r->n_prompt, .times = r->choices[0].times,
+        .finish = r->failed ? SERVICE_ERROR : r->choices[0].finish,
+    };
+    char joules[32];
+
+    for (uint32_t i = 0; i < r->n; i++)
+        e.n_thinking += r->choices[i].n_reasoning;
+    api_energy_end(r->m->energy, &r->energy, &e);
+    api_energy_text(&r->energy, joules);
+    if (joules[0] && !r->stream)
+        http_add_header(r->x, "X-Energy-Joules", joules);
+    if (joules[0] && !r->stream)
+        http_add_header(r->x, "X-Energy-Source", api_energy_source(r->m->energy));
 }
 
 static void finish(struct api_run *r)
@@ -197,6 +219,8 @@ static void on_event(void *ctx, const struct service_event *ev)
         r->failed = true;
         r->error = *ev->error;
     }
+    if (ev->last)
+        account(r, ev->request);
     if (r->stream && !r->failed)
         r->frame->choice_done(r, ev->choice);
     if (ev->last)
@@ -321,7 +345,10 @@ void api_generate(struct api_call *c, struct api_options *o, const struct api_fr
     q.ctx = r;
     r->n_prompt = q.n_tokens;
     r->key = api_pass_seat(c);
+    api_key_label(c->key, r->owner);
+    api_energy_begin(c->m->energy, &r->energy);
     if (service_submit(c->m->svc, &q, &t, &e) < 0) {
+        api_energy_end(c->m->energy, &r->energy, &(struct api_energy_report){ .id = 0 });
         if (r->key)
             api_leave_seat(r->key, 0);
         refused(c, &t, &e);

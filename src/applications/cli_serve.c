@@ -10,6 +10,7 @@
 
 #include "applications/api.h"
 #include "applications/api_store.h"
+#include "applications/meter_args.h"
 #include "applications/model_args.h"
 #include "applications/progress.h"
 #include "base/clock.h"
@@ -25,6 +26,9 @@ struct serve_opts {
     int64_t  port, ctx, parallel, max_rows, mixed_rows, queue, drain_s, http_threads, connections;
     uint64_t kv_bytes, spill_bytes, body_bytes;
     struct machine_args machine;
+    struct meter_args meter;
+    const char *ledger, *tariff;
+    int64_t  ledger_days;
     int      kv, exec;
     bool     no_cache, access_log, quiet;
 };
@@ -58,6 +62,10 @@ static const struct cli_opt options[] = {
     { "ping", 0, CLI_INT, AT(ping_s), "SECONDS", "silence after which an event stream gets a comment line; 0: never (default 15)", 0, 86400 },
     { "store-bytes", 0, CLI_BYTES, AT(store_bytes), "SIZE", "memory for responses that clients may go on from, /v1/responses (default 64M)", 0, 0 },
     { "drain", 0, CLI_INT, AT(drain_s), "SECONDS", "how long answers may go on after SIGTERM (default 30)", 0, 86400 },
+    METER_OPTIONS(struct serve_opts, meter),
+    { "ledger", 0, CLI_FILE, AT(ledger), "FILE", "book every request in this file, or in postgresql://…; see watt ledger (default: none)", 0, 0 },
+    { "ledger-days", 0, CLI_INT, AT(ledger_days), "N", "keep single requests so long, then their sums by hour and day (default 90)", 1, 36500 },
+    { "tariff", 0, CLI_FILE, AT(tariff), "FILE", "prices of energy, hardware and tokens, a file or URL; see docs/energy.md", 0, 0 },
     MACHINE_OPTIONS(struct serve_opts, machine),
     { "exec", 0, CLI_CHOICE, AT(exec), EXEC_CHOICES, "executor: the fast one, or the slow and exact reference (default cpu)", 0, 0 },
     { "isa", 0, CLI_TEXT, AT(isa), "NAMES", "use no other kernels than these: ref, avx2, avx512, … joined by +", 0, 0 },
@@ -77,6 +85,7 @@ struct serving {
     char             *template_text, *cert, *key, *name;
     struct machine_args machine;
     struct progress   bar;
+    bool              ledger_fails;
 };
 
 /* ---- keys ---- */
@@ -170,6 +179,32 @@ static int default_template(struct serving *v, struct err *e)
     return template_open(&v->s.model.tm->tmpl, source, strlen(source), "ChatML", e);
 }
 
+/* Meter, tariff and ledger. What the operator asked for and can't be had is an error now, not a
+ * hole in the books later. */
+static int open_energy(struct serving *v, struct err *e)
+{
+    const struct serve_opts *o = v->o;
+    const struct ledger_opts lo = { .keep_days = (unsigned)o->ledger_days };
+    struct api_energy_opts eo = { .metrics = v->s.metrics };
+    struct meter_coefficients k;
+    int rc = meter_args_open(&eo.meter, &o->meter, e);
+
+    if (rc == 0 && o->meter.estimate)
+        rc = meter_coefficients_parse(o->meter.estimate, &k, e);
+    if (rc == 0 && o->meter.estimate)
+        eo.weights = &k;
+    if (rc == 0 && o->tariff)
+        rc = tariff_open(&eo.tariff, o->tariff, e);
+    if (rc == 0 && o->ledger)
+        rc = ledger_open(&eo.ledger, o->ledger, &lo, e);
+    if (rc < 0) {
+        tariff_close(eo.tariff);
+        meter_close(eo.meter);
+        return rc;
+    }
+    return api_energy_open(&v->s.energy, &eo, e);
+}
+
 static int open_service(struct serving *v, struct err *e)
 {
     const struct serve_opts *o = v->o;
@@ -190,6 +225,9 @@ static int open_service(struct serving *v, struct err *e)
     session_opts_kv(&so.session, o->kv);
     so.session.progress = on_loading;
     so.session.ctx = &v->bar;
+    rc = api_energy_attach(v->s.energy, v->s.model.tm->model, &so, &v->s.model.energy, e);
+    if (rc < 0)
+        return rc;
     progress_init(&v->bar, "loading", "B");
     rc = service_open(&v->s.model.svc, v->s.model.tm->model, v->s.model.tm->tok, &so, e);
     progress_finish(&v->bar);
@@ -248,6 +286,8 @@ static int open_all(struct serving *v, struct err *e)
     if (rc == 0)
         rc = metrics_open(&v->s.metrics, e);
     if (rc == 0)
+        rc = open_energy(v, e);
+    if (rc == 0)
         rc = open_text_model(v, e);
     if (rc == 0)
         rc = default_template(v, e);
@@ -264,6 +304,8 @@ static void close_all(struct serving *v)
 {
     service_close(v->s.model.svc);            /* last events answer what was still open */
     http_close(v->s.http);
+    api_energy_detach(v->s.model.energy);
+    api_energy_close(v->s.energy);
     api_grammars_close(v->s.model.grammars);
     text_model_close(v->s.model.tm);
     model_close(v->draft);
@@ -322,6 +364,19 @@ static void reload(struct serving *v)
         cli_note(v->c, "SIGHUP: new connections get the certificate of %s", v->o->tls_cert);
 }
 
+/* The books fail and the answers go on: the operator is told, once, and again when it is over. */
+static void watch_ledger(struct serving *v)
+{
+    const bool was = v->ledger_fails;
+    char why[256];
+
+    v->ledger_fails = api_energy_ledger_fails(v->s.energy, why);
+    if (v->ledger_fails && !was)
+        cli_note(v->c, "%s; entries wait in memory", why);
+    else if (was && !v->ledger_fails)
+        cli_note(v->c, "the ledger is written again");
+}
+
 static void drain(struct serving *v)
 {
     atomic_store(&v->s.draining, true);
@@ -363,6 +418,7 @@ static int serve(const struct cli *c, const void *options_)
             (void)poll(NULL, 0, 250);
             if (hung_up)
                 reload(&v);
+            watch_ledger(&v);
         }
         drain(&v);
     }

@@ -300,13 +300,14 @@ bool ledger_put(struct ledger *l, const struct ledger_entry *entry)
     return put(l, &it);
 }
 
-bool ledger_put_idle(struct ledger *l, int64_t time_ms, const char *source, int64_t uj,
-                     int64_t idle_ms)
+bool ledger_put_idle(struct ledger *l, const struct ledger_idle *idle)
 {
-    struct ledger_item it = { .idle = true, .idle_uj = uj, .idle_ms = idle_ms,
-                              .e = { .time_ms = time_ms } };
+    struct ledger_item it = { .is_idle = true, .idle = *idle, .e = { .time_ms = idle->time_ms } };
 
-    (void)snprintf(it.e.source, sizeof it.e.source, "%.63s", source);
+    memcpy(it.e.source, idle->source, sizeof it.e.source);
+    memcpy(it.e.currency, idle->currency, sizeof it.e.currency);
+    clean(it.e.source);
+    it.e.currency[sizeof it.e.currency - 1] = '\0';
     return put(l, &it);
 }
 

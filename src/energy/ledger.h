@@ -6,7 +6,7 @@
  * day that belong to it, so that reports over years don't count requests. Details are kept for
  * some days, hours for longer, days for ever.
  *
- * Amounts are whole numbers (µJ, a billionth of the currency, mg of carbon), so sums by hour are
+ * Amounts are whole numbers (µJ, a billionth of the currency, µg of carbon), so sums by hour are
  * the sums of their requests exactly; ledger_verify() adds them up.
  *
  * When nothing can be written (a full disk, a file that somebody locks, a database that is away)
@@ -23,7 +23,7 @@
 #include "base/err.h"
 
 #define LEDGER_TEXT      64u        /* bytes of a key's, model's, source's name with their NUL */
-#define LEDGER_UNKNOWN   (-1)       /* of an amount */
+#define LEDGER_UNKNOWN   INT64_MIN  /* of an amount; money may be below 0 */
 
 struct ledger;
 
@@ -38,8 +38,14 @@ struct ledger_entry {               /* one request; copied */
     int64_t  saved_uj;              /* by the cache; computed, not measured */
     int64_t  queue_us, prefill_us, decode_us, machine_us;
     int64_t  cost_nano, price_nano; /* billionths of the currency; LEDGER_UNKNOWN */
-    int64_t  carbon_mg;             /* LEDGER_UNKNOWN */
+    int64_t  carbon_ug;             /* LEDGER_UNKNOWN */
     enum ledger_status status;
+};
+
+struct ledger_idle {                /* what the machine used while nobody asked for anything */
+    int64_t  time_ms;
+    char     source[LEDGER_TEXT], currency[8];
+    int64_t  uj, ms, cost_nano, carbon_ug;
 };
 
 struct ledger_opts {                /* zero means the default */
@@ -61,9 +67,8 @@ void ledger_close(struct ledger *l);
 
 /* False: there was no room, the entry is lost and counted. */
 bool ledger_put(struct ledger *l, const struct ledger_entry *entry);
-/* Idle energy of the machine, added to the sums of the hour. */
-bool ledger_put_idle(struct ledger *l, int64_t time_ms, const char *source, int64_t uj,
-                     int64_t idle_ms);
+/* Idle energy of the machine, added to the sums of the hour under empty names of key and model. */
+bool ledger_put_idle(struct ledger *l, const struct ledger_idle *idle);
 /* Waits until all that was put is on disk, at most wait_ms: false when it is not. */
 bool ledger_flush(struct ledger *l, unsigned wait_ms);
 
@@ -89,7 +94,8 @@ struct ledger_sum {
     int64_t  n_measured;            /* requests whose joules are known */
     int64_t  prefill_uj, decode_uj, saved_uj, idle_uj, idle_ms;
     int64_t  queue_us, prefill_us, decode_us, machine_us;
-    int64_t  n_costed, n_priced, cost_nano, price_nano, carbon_mg;
+    int64_t  n_costed, n_priced, cost_nano, price_nano, carbon_ug;
+    int64_t  idle_cost_nano, idle_carbon_ug;    /* not in the cost of requests */
 };
 
 /* Calls fn for each group in order of time, key, model; a negative return of fn ends it. Groups of

@@ -45,7 +45,7 @@ static inline struct ledger_value ledger_int(int64_t i)
 }
 static inline struct ledger_value ledger_amount(int64_t i)      /* LEDGER_UNKNOWN: NULL */
 {
-    return (struct ledger_value){ .type = i < 0 ? LEDGER_NULL : LEDGER_INT, .i = i };
+    return (struct ledger_value){ .type = i == LEDGER_UNKNOWN ? LEDGER_NULL : LEDGER_INT, .i = i };
 }
 static inline struct ledger_value ledger_str(const char *s)
 {
@@ -58,12 +58,13 @@ static inline struct ledger_value ledger_str(const char *s)
 #define LEDGER_SUMS(X)                                                                         \
     X(n) X(n_failed) X(n_input) X(n_cached) X(n_output) X(n_thinking) X(n_measured)            \
     X(prefill_uj) X(decode_uj) X(saved_uj) X(idle_uj) X(idle_ms) X(queue_us) X(prefill_us)     \
-    X(decode_us) X(machine_us) X(n_costed) X(n_priced) X(cost_nano) X(price_nano) X(carbon_mg)
+    X(decode_us) X(machine_us) X(n_costed) X(n_priced) X(cost_nano) X(price_nano) X(carbon_ug)  \
+    X(idle_cost_nano) X(idle_carbon_ug)
 
 struct ledger_item {                /* an entry that waits, or idle energy */
     struct ledger_entry e;
-    bool    idle;
-    int64_t idle_uj, idle_ms;
+    bool    is_idle;
+    struct ledger_idle idle;
 };
 
 /* Makes the tables where there are none; refuses those of a later version. */

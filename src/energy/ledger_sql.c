@@ -49,7 +49,7 @@ static const char requests_sql[] =
     "n_output BIGINT NOT NULL, n_thinking BIGINT NOT NULL, prefill_uj BIGINT, decode_uj BIGINT, "
     "saved_uj BIGINT NOT NULL, queue_us BIGINT NOT NULL, prefill_us BIGINT NOT NULL, "
     "decode_us BIGINT NOT NULL, machine_us BIGINT NOT NULL, cost_nano BIGINT, price_nano BIGINT, "
-    "carbon_mg BIGINT, status BIGINT NOT NULL)";
+    "carbon_ug BIGINT, status BIGINT NOT NULL)";
 
 static int make_sums(struct ledger_db *db, const char *table, const char *unit, struct err *e)
 {
@@ -153,7 +153,7 @@ static int compare(const void *a_, const void *b_)
 
 static void add_known(int64_t *to, int64_t *n, int64_t v)
 {
-    if (v < 0)
+    if (v == LEDGER_UNKNOWN)
         return;
     *to += v;
     *n += n != NULL;
@@ -164,9 +164,11 @@ static void add_item(struct ledger_sum *s, const struct ledger_item *it)
     const struct ledger_entry *x = &it->e;
     int64_t ignored = 0;
 
-    if (it->idle) {
-        s->idle_uj += it->idle_uj;
-        s->idle_ms += it->idle_ms;
+    if (it->is_idle) {
+        s->idle_uj += it->idle.uj;
+        s->idle_ms += it->idle.ms;
+        s->idle_cost_nano += it->idle.cost_nano;
+        s->idle_carbon_ug += it->idle.carbon_ug;
         return;
     }
     s->n++;
@@ -185,7 +187,7 @@ static void add_item(struct ledger_sum *s, const struct ledger_item *it)
     s->machine_us += x->machine_us;
     add_known(&s->cost_nano, &s->n_costed, x->cost_nano);
     add_known(&s->price_nano, &s->n_priced, x->price_nano);
-    add_known(&s->carbon_mg, &ignored, x->carbon_mg);
+    add_known(&s->carbon_ug, &ignored, x->carbon_ug);
 }
 
 /* Sums by hour and names, sorted: two servers that write to the same rows take them in one order. */
@@ -220,7 +222,7 @@ static int put_request(struct ledger_db *db, const struct ledger_entry *x, struc
         ledger_int(x->n_output), ledger_int(x->n_thinking), ledger_amount(x->prefill_uj),
         ledger_amount(x->decode_uj), ledger_int(x->saved_uj), ledger_int(x->queue_us),
         ledger_int(x->prefill_us), ledger_int(x->decode_us), ledger_int(x->machine_us),
-        ledger_amount(x->cost_nano), ledger_amount(x->price_nano), ledger_amount(x->carbon_mg),
+        ledger_amount(x->cost_nano), ledger_amount(x->price_nano), ledger_amount(x->carbon_ug),
         ledger_int(x->status),
     };
 
@@ -279,7 +281,7 @@ static int put_batch(struct ledger_db *db, const char *writer, int64_t batch,
     int rc = 0;
 
     for (size_t i = 0; rc == 0 && i < n; i++)
-        if (!items[i]->idle)
+        if (!items[i]->is_idle)
             rc = put_request(db, &items[i]->e, e);
     for (size_t i = 0; rc == 0 && i < k; i++)
         rc = put_sum(db, false, &sums[i], e);
@@ -528,7 +530,7 @@ static int take_entry(void *ctx, const struct ledger_value *v, size_t n, struct 
     r.machine_us = v[17].i;
     r.cost_nano = or_unknown(&v[18]);
     r.price_nano = or_unknown(&v[19]);
-    r.carbon_mg = or_unknown(&v[20]);
+    r.carbon_ug = or_unknown(&v[20]);
     r.status = (enum ledger_status)v[21].i;
     return x->fn(x->ctx, &r) < 0 ? err_set(e, WATT_ECANCEL, "ledger: ended") : 0;
 }
@@ -561,7 +563,8 @@ static const char request_as_sum[] =
     "COALESCE(decode_uj, 0) AS decode_uj, saved_uj, 0 AS idle_uj, 0 AS idle_ms, queue_us, "
     "prefill_us, decode_us, machine_us, CASE WHEN cost_nano IS NULL THEN 0 ELSE 1 END AS n_costed, "
     "CASE WHEN price_nano IS NULL THEN 0 ELSE 1 END AS n_priced, COALESCE(cost_nano, 0) AS "
-    "cost_nano, COALESCE(price_nano, 0) AS price_nano, COALESCE(carbon_mg, 0) AS carbon_mg "
+    "cost_nano, COALESCE(price_nano, 0) AS price_nano, COALESCE(carbon_ug, 0) AS carbon_ug, "
+    "0 AS idle_cost_nano, 0 AS idle_carbon_ug "
     "FROM requests WHERE hour >= $1";
 
 static void minus_sums(struct str *s, const char *table, const char *unit, bool idle, const char *sign)
