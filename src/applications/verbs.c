@@ -6,6 +6,7 @@ extern const struct cli_verb verb_run;
 extern const struct cli_verb verb_serve;
 extern const struct cli_verb verb_bench;
 extern const struct cli_verb verb_eval;
+extern const struct cli_verb verb_train;
 extern const struct cli_verb verb_inspect;
 extern const struct cli_verb verb_convert;
 extern const struct cli_verb verb_quantize;
@@ -27,6 +28,7 @@ const struct cli_verb *const cli_verbs[] = {
     &verb_run,
     &verb_serve,
     &verb_bench,
+    &verb_train,
     &verb_eval,
     &verb_pull,
     &verb_list,

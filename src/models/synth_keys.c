@@ -134,7 +134,8 @@ int synth_keys(const struct synth_sink *to, const struct shape *s, const struct 
 {
     struct keys k = { to, s->arch, e, 0 };
 
-    put_general(&k, s, o);
+    if (o)
+        put_general(&k, s, o);
     put_u32(&k, "vocab_size", s->n_vocab);
     put_u32(&k, "context_length", s->n_ctx);
     put_u32(&k, "embedding_length", s->n_embd);
@@ -152,6 +153,7 @@ int synth_keys(const struct synth_sink *to, const struct shape *s, const struct 
         put_u32(&k, "expert_feed_forward_length", s->n_ff);
     }
     put_rope(&k, s);
-    put_diffusion(&k, s);
+    if (o)
+        put_diffusion(&k, s);
     return k.rc;
 }

@@ -1,0 +1,421 @@
+/* train_setup.c: from the options of `watt train` to a model, its data and a trainer; see
+ * train.h. */
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "applications/progress.h"
+#include "applications/train.h"
+#include "base/file.h"
+#include "base/mem.h"
+#include "models/train/create.h"
+#include "models/train/prepare.h"
+
+int train_path(const struct train_run *r, char buf[4096], const char *name, struct err *e)
+{
+    const int n = snprintf(buf, 4096, "%s/%s", r->out, name);
+
+    return n > 0 && n < 4096 ? 0 : err_set(e, WATT_ELIMIT, "%s: the path is too long", r->out);
+}
+
+/* ---- model ---- */
+
+static void given(uint32_t *to, int64_t option)
+{
+    if (option != TRAIN_NOT_GIVEN)
+        *to = (uint32_t)option;
+}
+
+static uint32_t default_ff(const struct shape *s)
+{
+    if (s->features & SHAPE_GPT2)
+        return 4 * s->n_embd;
+    return s->n_embd < 12 ? s->n_embd : (8 * s->n_embd / 3 + 16) / 32 * 32 + (s->n_embd < 18 ? 32 : 0);
+}
+
+static void set_mamba2(struct shape *s, const struct train_options *o)
+{
+    s->ssm_inner = 2 * s->n_embd;
+    s->ssm_heads = s->ssm_inner >= 64 ? s->ssm_inner / (s->ssm_inner >= 512 ? 64 : 32) : 1;
+    given(&s->ssm_heads, o->heads);
+    s->ssm_groups = 1;
+    s->ssm_conv = 4;
+    s->ssm_state = 64;
+    given(&s->ssm_state, o->ssm_state);
+    if (s->features & SHAPE_BARE) {     /* no attention: what the shape's checks want to see */
+        s->n_heads = s->n_kv_heads = s->n_ff = 1;
+        s->head_dim = 2;
+    }
+}
+
+static int shape_of(const struct train_options *o, struct shape *s, struct err *e)
+{
+    const struct shape *known = o->shape ? shape_find(o->shape) : NULL;
+    int rc = 0;
+
+    if (o->shape && !known)
+        return err_set(e, WATT_ENOENT, "no shape '%s'; `watt synth --list` shows those known",
+                       o->shape);
+    *s = known ? *known
+               : (struct shape){ .n_layers = 4, .n_embd = 128, .norm_eps = 1e-5f,
+                                 .rope_base = 10000.0f, .pre = "gpt-2", .n_vocab = 1,
+                                 .tied = true };
+    if (!known || o->arch)
+        rc = shape_set_arch(s, o->arch ? o->arch : "llama", e);
+    if (rc < 0)
+        return rc;
+    if (s->features & SHAPE_GPT2)
+        s->rope_base = 0;
+    given(&s->n_layers, o->layers);
+    given(&s->n_embd, o->width);
+    if (!known || o->width != TRAIN_NOT_GIVEN || o->heads != TRAIN_NOT_GIVEN) {
+        const uint32_t columns = s->n_embd <= 256 ? 32 : 64;
+
+        s->n_heads = s->n_embd >= columns ? s->n_embd / columns : 1;
+        given(&s->n_heads, o->heads);
+        s->n_kv_heads = s->n_heads;
+        s->head_dim = s->n_embd / s->n_heads;
+        s->n_ff = default_ff(s);
+    }
+    given(&s->n_kv_heads, o->kv_heads);
+    given(&s->head_dim, o->head_dim);
+    given(&s->n_ff, o->ff);
+    given(&s->n_experts, o->experts);
+    if (s->n_experts && s->n_experts_used == 0)
+        s->n_experts_used = s->n_experts < 2 ? s->n_experts : 2;
+    given(&s->n_experts_used, o->experts_used);
+    if (s->features & SHAPE_MAMBA2)
+        set_mamba2(s, o);
+    s->n_ctx = (uint32_t)o->ctx;
+    if (o->untied)
+        s->tied = false;
+    (void)snprintf(s->name, sizeof s->name, "%s", o->name ? o->name : known ? known->name : s->arch);
+    return 0;
+}
+
+/* "FILE=W" into the path and the weight; a path may itself have an equals sign. */
+static char *split_weight(const char *spec, double *weight)
+{
+    const char *equals = strrchr(spec, '=');
+    char *end;
+
+    *weight = 0;
+    if (equals && equals[1]) {
+        const double w = strtod(equals + 1, &end);
+
+        if (*end == '\0' && w > 0 && isfinite(w)) {
+            *weight = w;
+            return mem_strndup(spec, (size_t)(equals - spec));
+        }
+    }
+    return mem_strdup(spec);
+}
+
+static int collect_chars(const struct train_run *r, struct char_vocab *v, struct err *e)
+{
+    const struct cli_list *lists[] = { &r->o.data, &r->o.val };
+    int rc = 0;
+
+    for (size_t l = 0; rc == 0 && l < 2; l++) {
+        for (size_t i = 0; rc == 0 && i < lists[l]->n; i++) {
+            double weight;
+            char *path = split_weight(lists[l]->v[i], &weight);
+
+            if (!path)
+                return err_set(e, WATT_ENOMEM, "out of memory");
+            if (shard_is(path))
+                rc = err_set(e, WATT_EINVAL, "%s: is a shard of tokens; --tokenizer chars wants "
+                             "the text", path);
+            else
+                rc = char_vocab_add_file(v, path, e);
+            mem_free(path);
+        }
+    }
+    return rc;
+}
+
+static int create_with(const struct train_run *r, const char *path, struct create_opts *c,
+                       struct err *e)
+{
+    const char *tokenizer = r->o.tokenizer ? r->o.tokenizer : "bytes";
+    struct char_vocab *v = NULL;
+    struct gguf *g = NULL;
+    int rc;
+
+    if (strcmp(tokenizer, "chars") != 0 && strcmp(tokenizer, "bytes") != 0) {
+        rc = model_file_open(&g, tokenizer, NULL, true, e);
+        c->tokenizer = g;
+    } else {
+        const bool chars = tokenizer[0] == 'c';
+        /* one running text needs no token that ends documents */
+        const bool end = !chars || r->o.pack == 1 || r->o.split > 0 || r->o.data.n > 1;
+
+        rc = char_vocab_open(&v, end, e);
+        if (rc == 0 && chars)
+            rc = collect_chars(r, v, e);
+        else if (rc == 0)
+            char_vocab_add_bytes(v);
+        if (rc == 0)
+            rc = char_vocab_finish(v, &c->n_chars, e);
+        c->chars = v;
+    }
+    if (rc == 0)
+        rc = create_model(path, c, e);
+    char_vocab_close(v);
+    gguf_close(g);
+    return rc;
+}
+
+static int create(const struct train_run *r, const char *path, struct err *e)
+{
+    struct create_opts c = { .seed = (uint64_t)r->o.seed };
+    char *template = NULL;
+    size_t size;
+    int rc = shape_of(&r->o, &c.shape, e);
+
+    if (rc == 0 && r->o.template_file)
+        rc = file_read(r->o.template_file, TEMPLATE_SOURCE_MAX, &template, &size, e);
+    c.chat_template = template;
+    if (rc == 0)
+        rc = create_with(r, path, &c, e);
+    mem_free(template);
+    return rc;
+}
+
+int train_open_model(struct train_run *r, struct err *e)
+{
+    const struct text_model_opts o = { .no_session = true };
+    char start[4096];
+    const char *path = r->o.model;
+    int rc;
+
+    if (!path) {
+        struct stat st;
+
+        rc = train_path(r, start, "start.gguf", e);
+        if (rc == 0 && (!r->o.resume || stat(start, &st) < 0))
+            rc = create(r, start, e);
+        if (rc < 0)
+            return rc;
+        path = start;
+    }
+    rc = text_model_open(&r->text, path, &o, e);
+    if (rc == 0 && !r->text->tok)
+        rc = err_set(e, WATT_ENOTSUP, "%s", r->text->tok_why);
+    return rc;
+}
+
+/* ---- data ---- */
+
+struct shown { struct progress bar; };
+
+static int show(void *ctx, uint64_t done, uint64_t total)
+{
+    struct shown *s = ctx;
+
+    progress_update(&s->bar, done, total);
+    return cli_interrupted();
+}
+
+/* Is the shard there, and newer than what it is made of? */
+static bool is_fresh(const char *shard, const char *source)
+{
+    struct stat a, b;
+
+    if (stat(shard, &a) < 0)
+        return false;
+    if (stat(source, &b) < 0)
+        return errno == ENOENT;         /* the tokens are all that is needed */
+    return a.st_mtim.tv_sec > b.st_mtim.tv_sec ||
+           (a.st_mtim.tv_sec == b.st_mtim.tv_sec && a.st_mtim.tv_nsec > b.st_mtim.tv_nsec);
+}
+
+static int prepare(struct train_run *r, const char *source, const char *shard, struct err *e)
+{
+    struct shown shown;
+    const struct prepare_opts o = { .tok = r->text->tok, .tmpl = r->text->tmpl,
+                                    .split = (enum prepare_split)r->o.split, .team = r->team,
+                                    .progress = show, .ctx = &shown };
+    struct prepare_result p;
+    int rc;
+
+    progress_init(&shown.bar, "tokenizing", "B");
+    rc = prepare_shard(source, shard, &o, &p, e);
+    progress_finish(&shown.bar);
+    if (rc < 0)
+        return rc;
+    if (!r->o.quiet)
+        (void)printf("%s: %" PRIu64 " tokens in %" PRIu64 " documents, %" PRIu64 " to learn\n",
+                     source, p.n_tokens, p.n_docs, p.n_learned);
+    if (p.n_hidden > 0)
+        cli_note(r->c, "%s: %" PRIu64 " turns of the assistant are not learned: the template shows "
+                 "them otherwise once others follow", source, p.n_hidden);
+    if (p.n_learned == 0)
+        return err_set(e, WATT_EINVAL, "%s: nothing to learn: no turn of the assistant", source);
+    return 0;
+}
+
+/* OUT/data-NAME.SPLIT.shard for a file that is no shard. */
+static int shard_name(const struct train_run *r, const char *path, char buf[4096], struct err *e)
+{
+    static const char *const splits[] = { "", ".lines", ".paragraphs" };
+    const char *base = strrchr(path, '/');
+    char name[512];
+
+    base = base ? base + 1 : path;
+    (void)snprintf(name, sizeof name, "data-%.400s%s.shard", base, splits[r->o.split]);
+    return train_path(r, buf, name, e);
+}
+
+static int open_one(struct train_run *r, const char *path, struct shard **out, struct err *e)
+{
+    char made[4096];
+    int rc;
+
+    if (shard_is(path)) {
+        rc = shard_open(out, path, e);
+    } else {
+        rc = shard_name(r, path, made, e);
+        if (rc == 0 && is_fresh(made, path)) {
+            struct err old;
+
+            if (shard_open(out, made, &old) == 0) {
+                if (shard_vocab(*out) == shard_vocab_hash(r->text->tok))
+                    return 0;
+                shard_close(*out);
+                *out = NULL;
+            }
+        }
+        if (rc == 0)
+            rc = prepare(r, path, made, e);
+        if (rc == 0)
+            rc = shard_open(out, made, e);
+    }
+    if (rc == 0 && shard_vocab(*out) != shard_vocab_hash(r->text->tok))
+        rc = err_set(e, WATT_EINVAL, "%s: its tokens are of another vocabulary than the model's",
+                     path);
+    return rc;
+}
+
+static int open_list(struct train_run *r, const struct cli_list *list, struct shard **shards,
+                     struct dataset_source *sources, size_t *n, struct err *e)
+{
+    size_t n_weights = 0;
+
+    for (size_t i = 0; i < list->n; i++) {
+        char *path = split_weight(list->v[i], &sources[i].weight);
+        int rc = path ? open_one(r, path, &shards[i], e) : err_set(e, WATT_ENOMEM, "out of memory");
+
+        mem_free(path);
+        *n = i + 1;
+        if (rc < 0)
+            return rc;
+        sources[i].shard = shards[i];
+        n_weights += sources[i].weight > 0;
+    }
+    if (n_weights > 0 && n_weights < list->n)
+        return err_set(e, WATT_EINVAL, "either all of the data have a weight, or none has");
+    return 0;
+}
+
+int train_open_data(struct train_run *r, struct err *e)
+{
+    int rc = open_list(r, &r->o.data, r->shards, r->sources, &r->n_shards, e);
+
+    if (rc == 0)
+        rc = open_list(r, &r->o.val, r->held, r->held_sources, &r->n_held, e);
+    return rc;
+}
+
+/* ---- trainer ---- */
+
+static int64_t or(int64_t given_value, int64_t otherwise)
+{
+    return given_value != TRAIN_NOT_GIVEN ? given_value : otherwise;
+}
+
+static double real_or(double given_value, double otherwise)
+{
+    return isnan(given_value) ? otherwise : given_value;
+}
+
+static uint64_t total_tokens(const struct train_run *r)
+{
+    double n = 0;
+
+    for (size_t i = 0; i < r->n_shards; i++)
+        n += (double)shard_n_tokens(r->shards[i]) * (1 - r->o.val_fraction);
+    return (uint64_t)n;
+}
+
+/* What the command line and the configuration left open. */
+static void settle(struct train_run *r)
+{
+    struct train_options *o = &r->o;
+    const double step_tokens = (double)o->ctx * (double)o->batch * (double)o->accum;
+
+    if (o->steps == TRAIN_NOT_GIVEN) {
+        const double steps = ceil(real_or(o->epochs, 1) * (double)total_tokens(r) / step_tokens);
+
+        o->steps = steps < 1 ? 1 : (int64_t)steps;
+    }
+    o->lr = real_or(o->lr, o->model ? 2e-5 : 1e-3);
+    o->min_lr = real_or(o->min_lr, o->lr / 10);
+    o->warmup = or(o->warmup, o->steps / 100 < 500 ? o->steps / 100 : 500);
+    o->decay = or(o->decay, o->steps / 5);
+    o->eval_every = or(o->eval_every, o->steps / 10 > 0 ? o->steps / 10 : 1);
+    o->save_every = or(o->save_every, o->eval_every);
+}
+
+int train_open_trainer(struct train_run *r, struct err *e)
+{
+    struct train_options *o = &r->o;
+    struct trainer_opts t;
+    const bool documents = o->pack == 1;
+    const uint64_t rows = (uint64_t)o->ctx * (uint64_t)o->batch;
+
+    if (rows > (1u << 24))
+        return err_set(e, WATT_ELIMIT, "batches of %" PRIu64 " tokens; --accum makes steps of "
+                       "several", rows);
+    settle(r);
+    t = (struct trainer_opts){
+        .data = { .ctx = (uint32_t)o->ctx, .max_rows = (uint32_t)rows,
+                  .max_streams = documents ? (uint32_t)(rows < 8 * (uint64_t)o->batch
+                                                            ? rows : 8 * (uint64_t)o->batch)
+                                           : (uint32_t)o->batch,
+                  .documents = documents, .held = o->val_fraction, .seed = (uint64_t)o->seed },
+        .accum = (uint32_t)o->accum, .eval_batches = (uint32_t)or(o->eval_batches, 50),
+        .optim = { .kind = (enum optim_kind)or(o->optimizer, OPTIM_ADAMW),
+                   .beta1 = (float)real_or(o->beta1, 0.9), .beta2 = (float)real_or(o->beta2, 0.95),
+                   .eps = (float)real_or(o->eps, 1e-8),
+                   .momentum = (float)real_or(o->momentum, o->optimizer == OPTIM_SGD ? 0.9 : 0.95),
+                   .weight_decay = (float)real_or(o->weight_decay, o->model ? 0 : 0.1),
+                   .clip = (float)real_or(o->clip, 1), .ema = (float)real_or(o->ema, 0) },
+        .schedule = { .kind = (enum schedule_kind)or(o->schedule, SCHEDULE_COSINE),
+                      .n_steps = (uint64_t)o->steps, .warmup = (uint64_t)o->warmup,
+                      .decay = (uint64_t)o->decay, .lr = o->lr, .min_lr = o->min_lr },
+        .compute = o->compute == 1 ? DTYPE_BF16 : DTYPE_F32,
+        /* what a session takes by itself for such weights */
+        .kv = o->compute == 1 ? DTYPE_F16 : DTYPE_F32,
+        .dropout = (float)real_or(o->dropout, 0), .balance = (float)real_or(o->balance, 0.01),
+        .recompute = o->recompute, .seed = (uint64_t)o->seed, .team = r->team,
+        .isa_mask = r->isa_mask,
+    };
+    return trainer_open(&r->trainer, r->text->model, r->sources, r->n_shards, r->held_sources,
+                        r->n_held, &t, e);
+}
+
+void train_close_run(struct train_run *r)
+{
+    trainer_close(r->trainer);
+    for (size_t i = 0; i < r->n_shards; i++)
+        shard_close(r->shards[i]);
+    for (size_t i = 0; i < r->n_held; i++)
+        shard_close(r->held[i]);
+    text_model_close(r->text);
+    team_close(r->team);
+    mem_free(r->curve);
+}
