@@ -431,6 +431,7 @@ static int open_with(struct train **out, const struct program *p, const struct t
     t->p = p;
     t->o = *o;
     t->team = o->team;
+    train_kernels_init(&t->k, o->isa_mask & cpu_features());
     t->n_threads = n_threads;
     t->dry = dry;
     t->limits = (struct exec_limits){ o->max_rows, o->max_streams,

@@ -126,17 +126,17 @@ static void matrix_task(const struct train *t, const struct train_item *it, uint
     const struct train_param *pa = t->weight[it->matrix].param;
     const struct sorted *s = &t->sorted;
     const bool by_token = prog_value(t->own, it->in->src[0])->per == 1;
-    const uint32_t cuts = ceil_div(pa->cols, TRAIN_OUTER_I), at = s->start[expert];
-    struct train_outer a = { .dy = it->dy, .x = train_value(t, it->in->src[0]),
-                             .gw = { pa->g + (uint64_t)expert * pa->rows * pa->cols, pa->cols },
-                             .dy_index = s->order + at,
-                             .x_index = (by_token ? s->token : s->order) + at, .n_rows = rows,
-                             .o0 = task / cuts * TRAIN_OUTER_O, .i0 = task % cuts * TRAIN_OUTER_I,
-                             .bf16 = t->o.compute == DTYPE_BF16, .scratch = scratch };
+    const uint32_t cuts = ceil_div(pa->cols, OUTER_MAX_IN), at = s->start[expert];
+    const uint32_t o = task / cuts * OUTER_MAX_OUT, i = task % cuts * OUTER_MAX_IN;
+    const struct train_place x = train_value(t, it->in->src[0]);
+    const struct outer_args a = {
+        .g = pa->g + ((uint64_t)expert * pa->rows + o) * pa->cols + i, .g_stride = pa->cols,
+        .dy = it->dy.p + o, .dy_stride = it->dy.stride, .x = x.p + i, .x_stride = x.stride,
+        .dy_index = s->order + at, .x_index = (by_token ? s->token : s->order) + at,
+        .n_rows = rows, .n_out = pa->rows - o < OUTER_MAX_OUT ? pa->rows - o : OUTER_MAX_OUT,
+        .n_in = pa->cols - i < OUTER_MAX_IN ? pa->cols - i : OUTER_MAX_IN, .scratch = scratch };
 
-    a.o1 = a.o0 + TRAIN_OUTER_O < pa->rows ? a.o0 + TRAIN_OUTER_O : pa->rows;
-    a.i1 = a.i0 + TRAIN_OUTER_I < pa->cols ? a.i0 + TRAIN_OUTER_I : pa->cols;
-    train_outer(t, &a);
+    (t->o.compute == DTYPE_BF16 ? t->k.outer_bf16 : t->k.outer)(&a);
 }
 
 static size_t operand_tasks(const struct train *t, const struct train_item *it, uint32_t rows)
@@ -156,7 +156,7 @@ static size_t matrix_tasks(const struct train *t, const struct train_item *it, u
 
     if (!it->matrix || rows == 0)
         return 0;
-    return (size_t)ceil_div(pa->rows, TRAIN_OUTER_O) * ceil_div(pa->cols, TRAIN_OUTER_I);
+    return (size_t)ceil_div(pa->rows, OUTER_MAX_OUT) * ceil_div(pa->cols, OUTER_MAX_IN);
 }
 
 void train_experts(struct train *t, const struct train_phase *ph, void *scratch)

@@ -9,6 +9,7 @@
 #define CHIPS_CPU_TRAIN_INTERNAL_H
 
 #include "chips/cpu/exec_internal.h"
+#include "chips/cpu/train_kernels.h"
 #include "chips/passes/reverse.h"
 #include "chips/train.h"
 
@@ -90,6 +91,7 @@ struct train {
     struct exec *exec;
     struct cpu_exec *x;
     struct team *team;
+    struct train_kernels k;
     unsigned n_threads;
     bool     dry;                       /* plan memory only */
     struct prog_cost *per_instr;        /* [n_instr] work space */
@@ -169,18 +171,6 @@ void train_embed(struct train *t, const struct train_phase *ph);
 void train_balance(struct train *t);
 void train_sort(struct train *t, const struct train_phase *ph);
 void train_experts(struct train *t, const struct train_phase *ph, void *scratch);
-/* gw[o][i] += sum over rows r of dy[r][o] x[r][i] for o in [o0, o1), i in [i0, i1), rows ascending;
- * dy_index, x_index: row r is that row instead, or NULL. */
-struct train_outer {
-    struct train_place dy, x, gw;
-    const uint32_t *dy_index, *x_index;
-    uint32_t n_rows, o0, o1, i0, i1;
-    bool     bf16;
-    void    *scratch;
-};
-void train_outer(const struct train *t, const struct train_outer *a);
-#define TRAIN_OUTER_O 96u       /* a task's block */
-#define TRAIN_OUTER_I 384u
 /* train_attention.c */
 void train_attention(struct train *t, const struct train_phase *ph, void *scratch);
 uint64_t train_attention_scratch(const struct train *t, const struct instr *in);

@@ -15,10 +15,13 @@ static double exact_loss(const float *x, uint32_t n, uint32_t target)
     return log(sum) - (x[target] - top);
 }
 
-static bool is_right(const float *x, uint32_t n, uint32_t target)
+/* The target has the largest logit; of equal ones the first counts. */
+static bool is_right(const struct train *t, const float *x, uint32_t n, uint32_t target)
 {
-    for (uint32_t i = 0; i < n; i++)
-        if (x[i] > x[target] || (x[i] == x[target] && i < target))
+    if (t->k.largest(x, n) > x[target])
+        return false;
+    for (uint32_t i = 0; i < target; i++)
+        if (x[i] == x[target])
             return false;
     return true;
 }
@@ -37,7 +40,7 @@ void train_loss_row(struct train *t, const struct train_item *it, uint32_t row)
     float *g = train_row(it->dy, row);
 
     t->x->k.softmax(g, x, n);
-    t->row_right[row] = is_right(x, n, target);
+    t->row_right[row] = is_right(t, x, n, target);
     /* where the probability has few bits left, or none, the logits still say it */
     t->row_loss[row] = g[target] > 1e-30f ? -log(g[target]) : exact_loss(x, n, target);
     if (!t->backward)

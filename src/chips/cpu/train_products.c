@@ -57,22 +57,23 @@ static size_t matrix_tasks(const struct train *t, const struct train_item *it)
     if (!it->matrix)
         return 0;
     pa = t->weight[it->matrix].param;
-    return (size_t)ceil_div(pa->rows, TRAIN_OUTER_O) * ceil_div(pa->cols, TRAIN_OUTER_I);
+    return (size_t)ceil_div(pa->rows, OUTER_MAX_OUT) * ceil_div(pa->cols, OUTER_MAX_IN);
 }
 
 static void matrix_task(const struct train *t, const struct train_item *it, uint32_t task,
                         uint32_t rows, void *scratch)
 {
     const struct train_param *pa = t->weight[it->matrix].param;
-    const uint32_t cuts = ceil_div(pa->cols, TRAIN_OUTER_I);
-    struct train_outer a = { .dy = it->dy, .x = train_value(t, it->in->src[0]),
-                             .gw = { pa->g, pa->cols }, .n_rows = rows,
-                             .o0 = task / cuts * TRAIN_OUTER_O, .i0 = task % cuts * TRAIN_OUTER_I,
-                             .bf16 = t->o.compute == DTYPE_BF16, .scratch = scratch };
+    const uint32_t cuts = ceil_div(pa->cols, OUTER_MAX_IN);
+    const uint32_t o = task / cuts * OUTER_MAX_OUT, i = task % cuts * OUTER_MAX_IN;
+    const struct train_place x = train_value(t, it->in->src[0]);
+    const struct outer_args a = {
+        .g = pa->g + (uint64_t)o * pa->cols + i, .g_stride = pa->cols, .dy = it->dy.p + o,
+        .dy_stride = it->dy.stride, .x = x.p + i, .x_stride = x.stride, .n_rows = rows,
+        .n_out = pa->rows - o < OUTER_MAX_OUT ? pa->rows - o : OUTER_MAX_OUT,
+        .n_in = pa->cols - i < OUTER_MAX_IN ? pa->cols - i : OUTER_MAX_IN, .scratch = scratch };
 
-    a.o1 = a.o0 + TRAIN_OUTER_O < pa->rows ? a.o0 + TRAIN_OUTER_O : pa->rows;
-    a.i1 = a.i0 + TRAIN_OUTER_I < pa->cols ? a.i0 + TRAIN_OUTER_I : pa->cols;
-    train_outer(t, &a);
+    (t->o.compute == DTYPE_BF16 ? t->k.outer_bf16 : t->k.outer)(&a);
 }
 
 /* ---- a cell's matrix: rows with the hidden state in front of them ---- */
@@ -84,24 +85,25 @@ static uint32_t cell_gates(const struct train *t, const struct train_item *it)
 
 static size_t cell_tasks(const struct train *t, const struct train_item *it)
 {
-    return (size_t)ceil_div(cell_gates(t, it), TRAIN_OUTER_O) *
-           ceil_div(it->in->a.cell.n_hidden, TRAIN_OUTER_I);
+    return (size_t)ceil_div(cell_gates(t, it), OUTER_MAX_OUT) *
+           ceil_div(it->in->a.cell.n_hidden, OUTER_MAX_IN);
 }
 
 static void cell_task(const struct train *t, const struct train_item *it, uint32_t task,
                       void *scratch)
 {
     const uint32_t n = it->in->a.cell.n_hidden, gates = cell_gates(t, it);
-    const uint32_t cuts = ceil_div(n, TRAIN_OUTER_I);
-    struct train_outer a = { .dy = train_extra(t, it), .x = train_value(t, it->in->dst[0]),
-                             .gw = { t->weight[it->matrix].param->g, n },
-                             .dy_index = t->later_row, .x_index = t->earlier_row,
-                             .n_rows = t->n_later, .o0 = task / cuts * TRAIN_OUTER_O,
-                             .i0 = task % cuts * TRAIN_OUTER_I, .scratch = scratch };
+    const uint32_t cuts = ceil_div(n, OUTER_MAX_IN);
+    const uint32_t o = task / cuts * OUTER_MAX_OUT, i = task % cuts * OUTER_MAX_IN;
+    const struct train_place x = train_value(t, it->in->dst[0]), dy = train_extra(t, it);
+    const struct outer_args a = {
+        .g = t->weight[it->matrix].param->g + (uint64_t)o * n + i, .g_stride = n, .dy = dy.p + o,
+        .dy_stride = dy.stride, .x = x.p + i, .x_stride = x.stride, .dy_index = t->later_row,
+        .x_index = t->earlier_row, .n_rows = t->n_later,
+        .n_out = gates - o < OUTER_MAX_OUT ? gates - o : OUTER_MAX_OUT,
+        .n_in = n - i < OUTER_MAX_IN ? n - i : OUTER_MAX_IN, .scratch = scratch };
 
-    a.o1 = a.o0 + TRAIN_OUTER_O < gates ? a.o0 + TRAIN_OUTER_O : gates;
-    a.i1 = a.i0 + TRAIN_OUTER_I < n ? a.i0 + TRAIN_OUTER_I : n;
-    train_outer(t, &a);
+    t->k.outer(&a);
 }
 
 void train_products(struct train *t, const struct train_phase *ph, void *scratch)
@@ -111,7 +113,7 @@ void train_products(struct train *t, const struct train_phase *ph, void *scratch
     for (uint32_t i = ph->first; i != NO_PHASE; i = t->items[i].next) {
         const struct train_item *it = &t->items[i];
         const uint32_t rows = train_value_rows(t, it->in->dst[0]);
-        size_t n_operand, n;
+        size_t n_matrix, n;
 
         if (it->kind == T_CELL_MATRIX) {
             for (n = cell_tasks(t, it); task - base < n; task = team_next(t->team))
@@ -119,39 +121,15 @@ void train_products(struct train *t, const struct train_phase *ph, void *scratch
             base += n;
             continue;
         }
-        n_operand = operand_tasks(t, it, rows);
-        n = n_operand + matrix_tasks(t, it);
+        n_matrix = matrix_tasks(t, it);         /* the longer ones first */
+        n = n_matrix + operand_tasks(t, it, rows);
         for (; task - base < n; task = team_next(t->team)) {
-            if (task - base < n_operand)
-                operand_task(t, it, (uint32_t)(task - base), rows, scratch);
+            if (task - base < n_matrix)
+                matrix_task(t, it, (uint32_t)(task - base), rows, scratch);
             else
-                matrix_task(t, it, (uint32_t)(task - base - n_operand), rows, scratch);
+                operand_task(t, it, (uint32_t)(task - base - n_matrix), rows, scratch);
         }
         base += n;
-    }
-}
-
-/* ---- gw += dy^T x, scalar: the definition ---- */
-
-static float rounded(float x)
-{
-    return bf16_to_f32(f32_to_bf16(x));
-}
-
-void train_outer(const struct train *t, const struct train_outer *a)
-{
-    const uint32_t n = a->i1 - a->i0;
-    float *copy = a->scratch;
-
-    for (uint32_t r = 0; r < a->n_rows; r++) {
-        const float *x = train_row(a->x, a->x_index ? a->x_index[r] : r) + a->i0;
-        const float *dy = train_row(a->dy, a->dy_index ? a->dy_index[r] : r);
-
-        for (uint32_t i = 0; a->bf16 && i < n; i++)
-            copy[i] = rounded(x[i]);
-        for (uint32_t o = a->o0; o < a->o1; o++)
-            t->x->k.axpy(train_row(a->gw, o) + a->i0, a->bf16 ? copy : x,
-                         a->bf16 ? rounded(dy[o]) : dy[o], n);
     }
 }
 

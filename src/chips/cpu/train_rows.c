@@ -73,74 +73,23 @@ static inline void put_one(float *y, float v, bool add)
 
 /* ---- norms ---- */
 
-struct norm_sums { double g, gx; };     /* sums of the gradient, and of it times x-hat */
-
-static double mean_of(const float *x, uint32_t n)
-{
-    double s = 0;
-
-    for (uint32_t i = 0; i < n; i++)
-        s += x[i];
-    return s / n;
-}
-
-/* y = (x - mean) * inv: mean and inv of a group. */
-static void norm_stats(const struct norm_args *a, const float *x, uint32_t n, float *mean, float *inv)
-{
-    double s = 0;
-
-    *mean = a->kind == NORM_LAYER ? (float)mean_of(x, n) : 0.0f;
-    for (uint32_t i = 0; i < n; i++)
-        s += (double)(x[i] - *mean) * (x[i] - *mean);
-    if (a->kind == NORM_L2)
-        *inv = (float)(1 / fmax(sqrt(s), (double)a->eps));
-    else
-        *inv = (float)(1 / sqrt(s / n + (double)a->eps));
-}
-
-static void norm_group(const struct row *r, uint32_t c, uint32_t n, const float *gain, float *dgain,
-                       float *dbias)
-{
-    const struct norm_args *a = &r->in->a.norm;
-    const float *x = src_of(r, 0) + c, *dy = dy_of(r) + c;
-    float *dx = dst_of(r, 0), mean, inv;
-    double sum = 0, dot = 0;
-    float m0, m1;
-
-    norm_stats(a, x, n, &mean, &inv);
-    for (uint32_t i = 0; i < n; i++) {
-        const float hat = (x[i] - mean) * inv, g = gain ? dy[i] * gain[i] : dy[i];
-
-        if (dgain)
-            dgain[i] += dy[i] * hat;
-        if (dbias)
-            dbias[i] += dy[i];
-        sum += g;
-        dot += (double)g * hat;
-    }
-    if (!dx)
-        return;
-    m0 = a->kind == NORM_LAYER ? (float)(sum / n) : 0.0f;
-    m1 = (float)(a->kind == NORM_L2 ? (inv * a->eps < 1.0f ? dot : 0) : dot / n);
-    for (uint32_t i = 0; i < n; i++) {
-        const float hat = (x[i] - mean) * inv, g = gain ? dy[i] * gain[i] : dy[i];
-
-        put_one(&dx[c + i], (g - m0 - hat * m1) * inv, adds(r, 0));
-    }
-}
-
 static void back_norm(const struct row *r)
 {
     const uint32_t width = width_of(r), group = r->in->a.norm.group ? r->in->a.norm.group : width;
     const uint32_t gain_step = vector_len(r, 0) == width ? group : 0;
     const uint32_t bias_step = vector_len(r, 1) == width ? group : 0;
-    const float *gain = vector_of(r, 0);
-    float *dgain = part_of(r, 0), *dbias = part_of(r, 1);
+    const float *gain = vector_of(r, 0), *x = src_of(r, 0), *dy = dy_of(r);
+    float *dx = dst_of(r, 0), *dgain = part_of(r, 0), *dbias = part_of(r, 1);
 
-    for (uint32_t c = 0, g = 0; c < width; c += group, g++)
-        norm_group(r, c, group, gain ? gain + (size_t)g * gain_step : NULL,
-                   dgain ? dgain + (size_t)g * gain_step : NULL,
-                   dbias ? dbias + (size_t)g * bias_step : NULL);
+    for (uint32_t c = 0, g = 0; c < width; c += group, g++) {
+        const struct norm_back_args a = {
+            .dx = dx ? dx + c : NULL, .dgain = dgain ? dgain + (size_t)g * gain_step : NULL,
+            .dbias = dbias ? dbias + (size_t)g * bias_step : NULL, .x = x + c, .dy = dy + c,
+            .gain = gain ? gain + (size_t)g * gain_step : NULL, .kind = r->in->a.norm.kind,
+            .eps = r->in->a.norm.eps, .add = adds(r, 0) };
+
+        r->t->k.norm_back(&a, group);
+    }
 }
 
 /* ---- rotation: the transposed turn ---- */
@@ -170,108 +119,20 @@ static void back_rope(const struct row *r)
 
 /* ---- element by element ---- */
 
-static float sigmoid(float x)
-{
-    return 1.0f / (1.0f + expf(-x));
-}
-
-/* f'(x); *y: f(x). */
-static float slope(enum act act, float param, float x, float *y)
-{
-    float s, u;
-
-    switch (act) {
-    case ACT_SILU:
-        s = sigmoid(x);
-        *y = x * s;
-        return s * (1 + x * (1 - s));
-    case ACT_GELU:
-        u = 2 * 0.79788456080286535588f;
-        s = sigmoid(u * (x + 0.044715f * x * x * x));
-        *y = x * s;
-        return s + x * s * (1 - s) * u * (1 + 3 * 0.044715f * x * x);
-    case ACT_GELU_ERF:
-        s = 0.5f * (1 + erff(x * 0.70710678118654752440f));
-        *y = x * s;
-        return s + x * 0.39894228040143267794f * expf(-0.5f * x * x);
-    case ACT_GELU_QUICK:
-        s = sigmoid(1.702f * x);
-        *y = x * s;
-        return s + 1.702f * x * s * (1 - s);
-    case ACT_RELU:
-        *y = x > 0 ? x : 0;
-        return x > 0 ? 1.0f : 0.0f;
-    case ACT_RELU2:
-        u = x > 0 ? x : 0;
-        *y = u * u;
-        return 2 * u;
-    case ACT_SIGMOID:
-        *y = s = sigmoid(x);
-        return s * (1 - s);
-    case ACT_TANH:
-        *y = u = tanhf(x);
-        return 1 - u * u;
-    case ACT_SOFTPLUS:
-        *y = x > 20 ? x : log1pf(expf(x));
-        return sigmoid(x);
-    case ACT_EXP:
-        return *y = expf(x);
-    case ACT_NEG_EXP:
-        return *y = -expf(x);
-    case ACT_SOFTCAP:
-        u = tanhf(x / param);
-        *y = param * u;
-        return 1 - u * u;
-    case ACT_CLAMP:
-        *y = x > param ? param : x < -param ? -param : x;
-        return x > param || x < -param ? 0.0f : 1.0f;
-    case ACT_NONE:
-    case ACT_COUNT:
-        break;
-    }
-    *y = x;
-    return 1;
-}
-
 static void back_unary(const struct row *r)
 {
-    const struct act_args *a = &r->in->a.act;
-    const float *x = src_of(r, 0), *dy = dy_of(r);
-    float *dx = dst_of(r, 0), y;
-
-    for (uint32_t i = 0; i < width_of(r); i++)
-        put_one(&dx[i], dy[i] * slope(a->act, a->param, x[i], &y), adds(r, 0));
+    r->t->k.unary_back(dst_of(r, 0), src_of(r, 0), dy_of(r), width_of(r), &r->in->a.act,
+                       adds(r, 0));
 }
 
 static void back_gated(const struct row *r)
 {
-    const struct act_args *a = &r->in->a.act;
-    const float *gate = src_of(r, 0), *up = src_of(r, 1), *dy = dy_of(r);
-    float *dg = dst_of(r, 0), *du = dst_of(r, 1);
+    const struct gated_back_args a = { .dgate = dst_of(r, 0), .dup = dst_of(r, 1),
+                                       .gate = src_of(r, 0), .up = src_of(r, 1), .dy = dy_of(r),
+                                       .act = &r->in->a.act, .add_gate = adds(r, 0),
+                                       .add_up = adds(r, 1) };
 
-    for (uint32_t i = 0; i < width_of(r); i++) {
-        float g = gate[i], u = up[i], f, d, through = 1, up_through = 1;
-
-        if (a->limit > 0.0f) {
-            through = g > a->limit ? 0.0f : 1.0f;
-            up_through = u > a->limit || u < -a->limit ? 0.0f : 1.0f;
-            g = fminf(g, a->limit);
-            u = fmaxf(fminf(u, a->limit), -a->limit);
-        }
-        u += a->up_offset;
-        if (a->alpha > 0.0f) {
-            const float s = sigmoid(g * a->alpha);
-
-            f = g * s;
-            d = s + g * a->alpha * s * (1 - s);
-        } else {
-            d = slope(a->act, a->param, g, &f);
-        }
-        if (dg)
-            put_one(&dg[i], dy[i] * u * d * through, adds(r, 0));
-        if (du)
-            put_one(&du[i], dy[i] * f * up_through, adds(r, 1));
-    }
+    r->t->k.gated_back(&a, width_of(r));
 }
 
 /* dy with this row's dropout of operand s (or of the result), in scratch. */
