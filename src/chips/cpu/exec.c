@@ -56,6 +56,56 @@ static void step_job(void *arg, unsigned worker)
     mem_guard_leave();
 }
 
+/* Are rows of the result made by products and row-wise items alone, whole, and read by nobody whose
+ * pointers are kept elsewhere? Then they need not be copied: with a large vocabulary that takes
+ * one thread longer than all norms. */
+static bool can_be_direct(const struct cpu_exec *x)
+{
+    const val result = prog_result(x->p);
+
+    if (x->s.keep || prog_value(x->p, result)->base != result)
+        return false;
+    for (uint32_t i = 0; i < x->s.n_prepared; i++)
+        if (prog_value(x->p, x->s.prepared[i].value)->base == result)
+            return false;
+    for (uint32_t i = 0; i < x->s.n_items; i++) {
+        const struct item *it = &x->s.items[i];
+        const struct instr *in = it->in;
+        bool touches = false;
+
+        for (int k = 0; k < in->n_dst && it->kind != ITEM_PREPARE; k++)
+            touches |= prog_value(x->p, in->dst[k])->base == result;
+        for (int k = 0; k < in->n_src; k++)
+            touches |= prog_value(x->p, in->src[k])->base == result;
+        if (touches && ((it->kind != ITEM_PRODUCT && it->kind != ITEM_FINISH &&
+                         it->kind != ITEM_INSTR) || in->op == OP_ROUTE))
+            return false;
+    }
+    return true;
+}
+
+/* Where the items find `v` when the result lies at out. */
+static float *place_in(const struct cpu_exec *x, val v, float *out)
+{
+    const val result = prog_result(x->p);
+
+    if (prog_value(x->p, v)->base != result)
+        return (float *)(void *)(x->region + x->s.offset[v]);
+    return out + (x->s.offset[v] - x->s.offset[result]) / sizeof *out;
+}
+
+static void place_result(struct cpu_exec *x, float *out)
+{
+    for (uint32_t i = 0; i < x->s.n_items; i++) {
+        struct item *it = &x->s.items[i];
+
+        if (it->in->n_dst > 0)
+            it->dst = place_in(x, it->in->dst[0], out);
+        for (int k = 0; k < it->in->n_src; k++)
+            it->src[k] = place_in(x, it->in->src[k], out);
+    }
+}
+
 static int cpu_step(struct exec *exec, const struct batch *b, void *kv_pages, float *out,
                     struct err *e)
 {
@@ -71,10 +121,12 @@ static int cpu_step(struct exec *exec, const struct batch *b, void *kv_pages, fl
         return rc;
     x->b = b;
     x->kv_pages = kv_pages;
+    if (x->direct)
+        place_result(x, out);
     team_run(x->team, step_job, x);
     if (x->profile)
         x->profile->n_steps++;
-    rows = prog_rows_of(v, b->n_rows, b->n_streams, b->n_out);
+    rows = x->direct ? 0 : prog_rows_of(v, b->n_rows, b->n_streams, b->n_out);
     for (uint32_t r = 0; r < rows; r++)
         memcpy(out + (size_t)r * v->width, from + (size_t)r * stride, v->width * sizeof *out);
     return 0;
@@ -245,6 +297,7 @@ static int open_with(struct exec **out, const struct program *p, const struct kv
         goto fail;
     }
     resolve(x);
+    x->direct = can_be_direct(x);
     if (o->lock && (rc = mem_lock(x->region, (size_t)x->region_bytes, "work space", e)) < 0)
         goto fail;
     rc = exec_weights_open(x, o, e);

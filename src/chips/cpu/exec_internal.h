@@ -144,6 +144,7 @@ struct cpu_exec {
     struct sorted sorted[SORT_BUFFERS];
     float   *partials;
     uint8_t *worker_scratch;    /* [n_threads][worker_bytes] */
+    bool     direct;            /* the result is written where the caller wants it */
     struct profile *profile;    /* NULL: nobody asked */
     /* the step under way */
     const struct batch *b;

@@ -249,7 +249,7 @@ static int pack_all(struct cpu_exec *x, const struct cpu_exec_opts *o, struct er
             continue;
         pack_weight(x, w);
         done += pack_bytes(&x->s.packed[w]);
-        if (o->forget)
+        if (o->forget && !(pw->uses & USE_TABLE))   /* rows of tables are read at every step */
             o->forget(o->ctx, pw->t.data, pw->t.size_bytes);
         if (o->progress && o->progress(o->ctx, done, x->s.packed_bytes) != 0)
             rc = err_set(e, WATT_ECANCEL, "stopped while preparing weights");
