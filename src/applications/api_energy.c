@@ -438,6 +438,7 @@ json_t *api_energy_json(const struct api_energy_model *m, const struct api_energ
         (void)json_object_set_new(j, "joules_saved_estimated", joules(true, (double)use->saved_uj));
     if (j && !use->known) {
         (void)snprintf(why, sizeof why, "%.*s", WHY_BYTES - 1, why_not(m->x));
+        why[strcspn(why, ";")] = '\0';      /* the first reason; watt meter has them all */
         (void)json_object_set_new(j, "why", json_string(why));
     }
     return j;

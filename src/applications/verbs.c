@@ -14,6 +14,7 @@ extern const struct cli_verb verb_tokenize;
 extern const struct cli_verb verb_template;
 extern const struct cli_verb verb_logits;
 extern const struct cli_verb verb_embed;
+extern const struct cli_verb verb_ledger;
 extern const struct cli_verb verb_meter;
 extern const struct cli_verb verb_plan;
 extern const struct cli_verb verb_sim;
@@ -40,6 +41,7 @@ const struct cli_verb *const cli_verbs[] = {
     &verb_template,
     &verb_logits,
     &verb_embed,
+    &verb_ledger,
     &verb_meter,
     &verb_plan,
     &verb_sim,

@@ -98,8 +98,9 @@ struct ledger_sum {
     int64_t  idle_cost_nano, idle_carbon_ug;    /* not in the cost of requests */
 };
 
-/* Calls fn for each group in order of time, key, model; a negative return of fn ends it. Groups of
- * different currencies are never added. */
+/* Calls fn for each group in order of time, key, model; a negative return of fn ends it. Amounts of
+ * different currencies are never added, nor are estimates to what was measured: without
+ * LEDGER_BY_SOURCE a group's source is "estimate" or "". */
 int  ledger_report(struct ledger *l, const struct ledger_query *q,
                    int (*fn)(void *ctx, const struct ledger_sum *sum), void *ctx, struct err *e)
     MUST_CHECK;

@@ -399,7 +399,8 @@ static void select_sums(struct text_query *t, const struct ledger_query *q, bool
     const bool source = q->by & LEDGER_BY_SOURCE;
 
     str_printf(&t->sql, "SELECT %s AS t, %s, %s, %s, currency", unit_of(q, days),
-               key ? "key" : "'' AS k", model ? "model" : "'' AS m", source ? "source" : "'' AS o");
+               key ? "key" : "'' AS k", model ? "model" : "'' AS m", source ? "source"
+               : "CASE WHEN source = 'estimate' THEN source ELSE '' END AS o");
     for (size_t i = 0; i < N_AMOUNTS; i++)
         str_printf(&t->sql, ", CAST(SUM(%s) AS BIGINT)", amounts[i].name);
     str_printf(&t->sql, " FROM %s", days ? "days" : "hours");
