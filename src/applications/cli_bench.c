@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "applications/model_args.h"
+#include "applications/bench_sweep.h"
 #include "applications/progress.h"
 #include "applications/roofline.h"
 #include "applications/roofline_table.h"
@@ -25,6 +25,7 @@ struct bench_opts {
     const char *prompt, *gen, *depth, *batch, *isa, *svg;
     int64_t runs, max_rows;
     struct machine_args machine;
+    struct sweep_args sweep;
     int kv, exec, format;
     bool no_peaks, roofline, layers;
 };
@@ -56,9 +57,10 @@ static const struct cli_opt options[] = {
     { "layers", 0, CLI_FLAG, offsetof(struct bench_opts, layers), NULL,
       "with --roofline: a row for every layer, not one for all that do the same", 0, 0 },
     { "svg", 0, CLI_FILE, offsetof(struct bench_opts, svg), "FILE",
-      "write the roofline as a picture", 0, 0 },
+      "write the roofline, or the sweep, as a picture", 0, 0 },
     { "no-peaks", 0, CLI_FLAG, offsetof(struct bench_opts, no_peaks), NULL,
       "do not measure the machine (0.4 s a run)", 0, 0 },
+    SWEEP_OPTIONS(struct bench_opts, sweep),
     { NULL, 0, CLI_FLAG, 0, NULL, NULL, 0, 0 },
 };
 
@@ -593,12 +595,40 @@ static int open_bench(const struct cli *c, struct bench *b, struct err *e)
     return 0;
 }
 
+static int run_sweep(const struct cli *c, const struct bench_opts *o)
+{
+    struct machine_args machine = o->machine;
+    struct sweep_run r = { .machine = &machine, .max_rows = (uint32_t)o->max_rows, .kv = o->kv,
+                           .exec = o->exec, .format = o->format, .isa = o->isa, .svg = o->svg };
+    struct list prompt, gen;
+    struct err e = { 0 };
+    int rc = parse_list("prompt", o->prompt, 1, &prompt, &e);
+
+    if (rc == 0)
+        rc = parse_list("gen", o->gen, 1, &gen, &e);
+    if (rc == 0 && (prompt.n != 1 || gen.n != 1))
+        rc = err_set(&e, WATT_EINVAL, "--sweep: --prompt and --gen take one number each");
+    if (rc < 0)
+        return cli_fail(c, &e);
+    r.n_prompt = prompt.v[0];
+    r.n_answer = gen.v[0];
+    return bench_sweep(c, &o->sweep, &r);
+}
+
 static int run(const struct cli *c, const void *options_struct)
 {
-    struct bench *b = mem_calloc(1, sizeof *b);
+    const struct bench_opts *o = options_struct;
+    struct bench *b;
     struct err e = { 0 };
     int rc;
 
+    if (!o->sweep.values && (o->sweep.url || o->sweep.trace || o->sweep.chart))
+        return cli_usage(c, "--url, --trace and --chart need --sweep");
+    if ((c->n_args == 0) != (o->sweep.url != NULL))
+        return cli_usage(c, o->sweep.url ? "--url stands in place of MODEL" : "MODEL is missing");
+    if (o->sweep.values)
+        return run_sweep(c, o);
+    b = mem_calloc(1, sizeof *b);
     if (!b)
         return cli_failf(c, "out of memory");
     b->o = options_struct;
@@ -636,12 +666,13 @@ static int run(const struct cli *c, const void *options_struct)
 }
 
 static const struct bench_opts defaults = { .prompt = "512", .gen = "64", .depth = "0",
-                                            .batch = "1", .runs = 5, .max_rows = 512 };
+                                            .batch = "1", .runs = 5, .max_rows = 512,
+                                            .sweep = { .scale = 1, .seed = 1 } };
 
 const struct cli_verb verb_bench = {
     .name = "bench",
     .summary = "measure prompt processing and generation beside this machine's limits",
-    .usage = "MODEL",
+    .usage = "[MODEL]",
     .about = "Every combination of --depth with --prompt, and of --depth, --batch and --gen, is one "
              "test. Tests take turns, one run each, so that a busy machine slows them alike; "
              "medians are shown. Before each run the machine's read bandwidth and its peaks of "
@@ -650,15 +681,21 @@ const struct cli_verb verb_bench = {
              "instruction of the program, or several that share a pass over memory) its time, share "
              "of the step, share of it that threads waited for the last one, bytes of weights and "
              "cache, operations, and how much of its own limit it reached: bytes at the measured "
-             "bandwidth or operations at the measured peak, whichever takes longer.",
+             "bandwidth or operations at the measured peak, whichever takes longer.\n\n"
+             "--sweep measures the service, in this process or at --url: so many clients, each sending "
+             "its next request when its answer is over (or arrivals as --trace recorded them): time to "
+             "the first token, between tokens, tokens a second of one user and of all, and with a meter "
+             "of energy (`watt meter`) joules a token.",
     .examples = "watt bench model.gguf\n"
                 "watt bench model.gguf -p 512,2048 -n 128 -d 0,4096\n"
                 "watt bench model.gguf -p 0 -n 32 -b 1,8,16,32 --format csv\n"
-                "watt bench model.gguf -p 512 -n 32 -b 1,16 --roofline --svg roofline.svg",
+                "watt bench model.gguf -p 512 -n 32 -b 1,16 --roofline --svg roofline.svg\n"
+                "watt bench model.gguf -p 80 -n 64 --sweep 1,4,8,16 --svg sweep.svg\n"
+                "watt bench --url http://localhost:8080 -p 80 -n 64 --sweep 1,2,4,8,16,32 --chart",
     .options = options,
     .defaults = &defaults,
     .options_size = sizeof(struct bench_opts),
-    .min_args = 1,
+    .min_args = 0,
     .max_args = 1,
     .run = run,
 };
