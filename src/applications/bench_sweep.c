@@ -90,7 +90,7 @@ static int open_service(struct run *x, struct err *e)
     so.note_ctx = (void *)(uintptr_t)x->c;
     progress_init(&x->bar, "preparing", "B");
     rc = sweep_service_open(&x->target, x->m, &so, n_ctx, clients,
-                            x->r->max_rows > clients ? x->r->max_rows : clients, e);
+                            x->r->max_rows > clients ? x->r->max_rows : clients, x->meter, e);
     progress_finish(&x->bar);
     (void)snprintf(x->title, sizeof x->title, "%.100s %.100s", model_facts(x->m)->name[0]
                    ? model_facts(x->m)->name : model_facts(x->m)->arch, model_facts(x->m)->quant);
@@ -112,6 +112,8 @@ static int open_all(struct run *x, struct err *e)
 {
     int rc = parse_values(x, e);
 
+    if (rc == 0 && x->a->url && x->a->meter.estimate)
+        rc = err_set(e, WATT_EINVAL, "--estimate: what a server at --url computes is not known here");
     if (rc == 0 && x->a->trace)
         rc = trace_read(&x->trace, x->a->trace, e);
     if (rc == 0)

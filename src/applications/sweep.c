@@ -38,6 +38,7 @@ struct sweep {
     struct sweep_slot *slots;   /* [n_slots] */
     uint32_t n_slots, n_busy;
     uint64_t n_started, n_total;
+    uint64_t salt;              /* of the point: no prompt comes twice */
     /* of the point at hand */
     struct samples ttft, itl, user;
     double   n_in, n_cached, n_out;
@@ -67,7 +68,7 @@ uint64_t sweep_prompt_token(const struct sweep_slot *s, uint32_t k)
         if (block < s->arrival->n_blocks)
             id = spec->trace->blocks[s->arrival->first_block + block];
     }
-    return rng_mix(rng_mix(spec->seed ^ id) + k);
+    return rng_mix(rng_mix(rng_mix(spec->seed + s->sweep->salt) ^ id) + k);
 }
 
 /* ---- events ---- */
@@ -386,6 +387,7 @@ static int run_all(struct sweep *w, struct sweep_point *out, size_t *n, struct e
         total += requests_of(s, s->values[i]);
     for (size_t i = 0; rc == 0 && i < s->n_values; i++) {
         w->n_total = requests_of(s, s->values[i]);
+        w->salt = i << 32;
         rc = run_point(w, s->values[i], &out[i], done, total, e);
         done += w->n_total;
         *n += rc == 0;

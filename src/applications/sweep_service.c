@@ -1,4 +1,5 @@
 /* sweep_service.c: a sweep's requests to the service in this process; see sweep_targets.h. */
+#include "applications/energy_cost.h"
 #include "applications/sweep_targets.h"
 
 #include "base/mem.h"
@@ -8,7 +9,32 @@ struct target {
     uint32_t n_vocab;
     int32_t *tokens;            /* [cap] of the request at hand */
     uint32_t cap;
+    struct meter *meter;        /* told what is computed: an estimate needs it */
+    struct energy_cost cost;
 };
+
+static void on_step(void *ctx, const struct service_share *shares, uint32_t n, uint64_t start_ns,
+                    uint64_t end_ns)
+{
+    struct target *t = ctx;
+    uint32_t rows = 0;
+    double weights, all_ops = 0, all_bytes = 0;
+
+    (void)start_ns;
+    (void)end_ns;
+    for (uint32_t i = 0; i < n; i++)
+        rows += shares[i].n_prompt_rows + shares[i].n_answer_rows;
+    weights = energy_cost_weights(&t->cost, rows);
+    for (uint32_t i = 0; i < n; i++) {
+        double ops, bytes;
+
+        energy_cost_share(&t->cost, shares[i].n_prompt_rows + shares[i].n_answer_rows,
+                          shares[i].n_past, rows, weights, &ops, &bytes);
+        all_ops += ops;
+        all_bytes += bytes;
+    }
+    meter_work(t->meter, all_ops, all_bytes);
+}
 
 static void on_event(void *ctx, const struct service_event *ev)
 {
@@ -81,9 +107,9 @@ static void close_target(void *ctx)
 
 int sweep_service_open(struct sweep_target *out, const struct model *m,
                        const struct session_opts *so, uint32_t n_ctx, uint32_t max_seqs,
-                       uint32_t max_rows, struct err *e)
+                       uint32_t max_rows, struct meter *meter, struct err *e)
 {
-    const struct service_opts o = {
+    struct service_opts o = {
         .n_ctx = n_ctx, .max_seqs = max_seqs, .max_rows = max_rows,
         .max_queued = 2 * SWEEP_MAX_SLOTS, .max_wait_ns = UINT64_C(1) << 62, .session = *so,
     };
@@ -93,6 +119,12 @@ int sweep_service_open(struct sweep_target *out, const struct model *m,
     if (!t)
         return err_set(e, WATT_ENOMEM, "sweep: target");
     t->n_vocab = model_facts(m)->n_vocab;
+    t->meter = meter;
+    if (meter) {
+        energy_cost_init(&t->cost, m, NULL);
+        o.on_step = on_step;
+        o.on_step_ctx = t;
+    }
     rc = service_open(&t->svc, m, NULL, &o, e);
     if (rc < 0) {
         mem_free(t);

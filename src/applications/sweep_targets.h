@@ -6,10 +6,11 @@
 #include "models/service.h"
 
 /* The service over a model in this process. so: executor, threads, types; n_ctx: of one answer with
- * its prompt. m is borrowed. The target is opened whole or not at all; t->close() it. */
+ * its prompt. m is borrowed, meter too (NULL: none): it is told what is computed, which an estimate
+ * needs. The target is opened whole or not at all; t->close() it. */
 int sweep_service_open(struct sweep_target *t, const struct model *m, const struct session_opts *so,
                        uint32_t n_ctx, uint32_t max_seqs, uint32_t max_rows,
-                       struct err *e) MUST_CHECK;
+                       struct meter *meter, struct err *e) MUST_CHECK;
 
 enum sweep_endpoint { SWEEP_COMPLETIONS, SWEEP_CHAT };
 
