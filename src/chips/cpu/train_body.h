@@ -453,8 +453,37 @@ static float scores_back(float *dp, const float *p, size_t n, float scale)
     return m;
 }
 
+/* ---- BF16: plain loops, which the compiler turns to vectors ---- */
+
+TRAIN_INLINE uint32_t bf16_bits(float f)
+{
+    uint32_t u;
+
+    memcpy(&u, &f, sizeof u);
+    return (u & 0x7FFFFFFFu) > 0x7F800000u ? (u >> 16 | 0x40u)
+                                           : (u + 0x7FFFu + (u >> 16 & 1u)) >> 16;
+}
+
+static void to_bf16(uint16_t *y, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = (uint16_t)bf16_bits(x[i]);
+}
+
+static void bf16_pairs(uint32_t *y, const float *lo, const float *hi, size_t n)
+{
+    if (!hi) {
+        for (size_t i = 0; i < n; i++)
+            y[i] = bf16_bits(lo[i]);
+        return;
+    }
+    for (size_t i = 0; i < n; i++)
+        y[i] = bf16_bits(lo[i]) | bf16_bits(hi[i]) << 16;
+}
+
 const struct train_kernels TRAIN_TABLE = {
     .outer = outer, .outer_bf16 = outer_rounded, .gemm = gemm, .norm_back = norm_back,
     .unary_back = unary_back, .gated_back = gated_back, .weights = weights,
     .scores_back = scores_back, .largest = largest,
+    .to_bf16 = to_bf16, .bf16_pairs = bf16_pairs,
 };

@@ -64,6 +64,11 @@ typedef float weights_fn(float *s, size_t n, float extra);
 typedef float scores_back_fn(float *dp, const float *p, size_t n, float scale);
 typedef float largest_fn(const float *x, size_t n);
 
+/* To nearest even, as f32_to_bf16(). */
+typedef void to_bf16_fn(uint16_t *y, const float *x, size_t n);
+/* Words of two rows: lo[i] in the lower half, hi[i] in the upper; hi may be NULL: zeros. */
+typedef void bf16_pairs_fn(uint32_t *y, const float *lo, const float *hi, size_t n);
+
 struct train_kernels {
     outer_fn       *outer, *outer_bf16;     /* operands as they are; rounded to BF16 */
     gemm_fn        *gemm;
@@ -73,6 +78,8 @@ struct train_kernels {
     weights_fn     *weights;
     scores_back_fn *scores_back;
     largest_fn     *largest;
+    to_bf16_fn     *to_bf16;
+    bf16_pairs_fn  *bf16_pairs;
 };
 
 extern const struct train_kernels train_ref;

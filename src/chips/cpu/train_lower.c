@@ -610,8 +610,8 @@ static void plan_scratch(struct train *t)
             t->worker_bytes = ALIGN64(need);
     }
     for (wid w = 1; w <= prog_n_weights(t->own); w++)
-        if (t->weight[w].turned.n_out * UINT64_C(4) > t->worker_bytes)
-            t->worker_bytes = ALIGN64(t->weight[w].turned.n_out * UINT64_C(4));
+        if (t->weight[w].turned.n_out * UINT64_C(8) > t->worker_bytes)
+            t->worker_bytes = ALIGN64(t->weight[w].turned.n_out * UINT64_C(8));
 }
 
 static int list_reduced(struct train *t, struct err *e)

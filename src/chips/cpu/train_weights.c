@@ -231,7 +231,7 @@ int train_turned_open(struct train *t, struct err *e)
     return 0;
 }
 
-/* Up to two rows of the matrix as f32. */
+/* A row of the matrix as f32: the master's, or in buf. */
 static void read_row(const struct train *t, wid w, uint64_t row, uint32_t n, float *buf,
                      const float **out)
 {
@@ -257,28 +257,37 @@ static void turn_f32(const struct packed *pk, uint8_t *mat, uint32_t row, const 
     }
 }
 
-static void turn_bf16(const struct packed *pk, uint8_t *mat, uint32_t row, const float *x)
+/* Rows go in pairs: row is even, hi the next one, or NULL. */
+static void turn_bf16(const struct train *t, const struct packed *pk, uint8_t *mat, uint32_t row,
+                      const float *lo, const float *hi)
 {
     for (uint32_t p = 0; p < pk->n_panels; p++) {
-        uint16_t *to = (uint16_t *)(void *)(mat + p * pk->panel_bytes) +
-                       (size_t)(row / 2) * 2 * PACK_ROWS + row % 2;
-        const uint32_t left = pk->n_out - p * PACK_ROWS;
+        uint32_t *to = (uint32_t *)(void *)(mat + p * pk->panel_bytes) + (size_t)row / 2 * PACK_ROWS;
+        const uint32_t at = p * PACK_ROWS, left = pk->n_out - at;
 
-        for (uint32_t i = 0; i < PACK_ROWS && i < left; i++)
-            to[2 * i] = f32_to_bf16(x[(size_t)p * PACK_ROWS + i]);
+        t->k.bf16_pairs(to, lo + at, hi ? hi + at : NULL, left < PACK_ROWS ? left : PACK_ROWS);
     }
 }
 
+/* buf: two rows. */
 static void turn_rows(const struct train *t, wid w, uint32_t mat, uint32_t first, float *buf)
 {
     const struct packed *pk = &t->weight[w].turned;
+    const uint32_t end = pk->n_in - first < TURN_ROWS ? pk->n_in : first + TURN_ROWS;
+    const uint64_t base = (uint64_t)mat * pk->n_in;
     uint8_t *to = (uint8_t *)pk->data + mat * pk->mat_bytes;
+    const float *lo, *hi = NULL;
 
-    for (uint32_t r = first; r < first + TURN_ROWS && r < pk->n_in; r++) {
-        const float *x;
-
-        read_row(t, w, (uint64_t)mat * pk->n_in + r, pk->n_out, buf, &x);
-        (pk->dtype == DTYPE_F32 ? turn_f32 : turn_bf16)(pk, to, r, x);
+    for (uint32_t r = first; r < end && pk->dtype == DTYPE_F32; r++) {
+        read_row(t, w, base + r, pk->n_out, buf, &lo);
+        turn_f32(pk, to, r, lo);
+    }
+    for (uint32_t r = first; r < end && pk->dtype != DTYPE_F32; r += 2) {
+        read_row(t, w, base + r, pk->n_out, buf, &lo);
+        hi = NULL;
+        if (r + 1 < end)
+            read_row(t, w, base + r + 1, pk->n_out, buf + pk->n_out, &hi);
+        turn_bf16(t, pk, to, r, lo, hi);
     }
 }
 
@@ -301,8 +310,8 @@ static void copy_job(void *arg, unsigned worker)
         for (; task - base < n; task = team_next(t->team)) {
             const size_t from = (task - base) * COPY_FLOATS;
 
-            for (size_t k = from; k < pa->n && k < from + COPY_FLOATS; k++)
-                t->weight[w].bf16[k] = f32_to_bf16(pa->w[k]);
+            t->k.to_bf16(t->weight[w].bf16 + from, pa->w + from,
+                         pa->n - from < COPY_FLOATS ? (size_t)pa->n - from : COPY_FLOATS);
         }
         base += n;
     }
