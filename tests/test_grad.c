@@ -23,6 +23,7 @@ struct grad_case {
     float weight[ROWS];
     struct train_batch b;
     float scale;
+    bool drops;             /* the loss is that of the pass with dropout */
 };
 
 static void open_trainer(struct grad_case *c, unsigned threads, const struct train_opts *more)
@@ -64,7 +65,8 @@ static double loss_of(struct grad_case *c)
     struct err e = { 0 };
 
     train_refresh(c->t);
-    if (train_evaluate(c->t, &c->b, &l, &e) < 0)
+    if ((c->drops ? train_forward_backward(c->t, &c->b, c->scale, &l, &e)
+                  : train_evaluate(c->t, &c->b, &l, &e)) < 0)
         fail_msg("%s", e.msg);
     return (double)c->scale * (l.sum + l.balance * l.weight);
 }
@@ -82,16 +84,17 @@ static void forward_backward(struct grad_case *c, struct train_loss *l)
 /* Along random directions of each parameter: central differences against the gradient. */
 static void check_param(struct grad_case *c, const struct train_param *p, float step, double tol)
 {
-    float *keep = rig_floats(p->n), *dir = rig_floats(p->n);
+    float *keep = rig_floats(p->n), *dir = rig_floats(p->n), *grad = rig_floats(p->n);
 
     memcpy(keep, p->w, p->n * sizeof *keep);
+    memcpy(grad, p->g, p->n * sizeof *grad);
     for (int turn = 0; turn < 3; turn++) {
         double want = 0, got, up, down, norm = 0;
 
         for (uint64_t i = 0; i < p->n; i++) {
             dir[i] = (float)rng_normal(&c->g.rng);
-            want += (double)dir[i] * p->g[i];
-            norm += (double)p->g[i] * p->g[i];
+            want += (double)dir[i] * grad[i];
+            norm += (double)grad[i] * grad[i];
         }
         for (uint64_t i = 0; i < p->n; i++)
             p->w[i] = keep[i] + step * dir[i];
@@ -107,16 +110,17 @@ static void check_param(struct grad_case *c, const struct train_param *p, float 
     }
     mem_free(keep);
     mem_free(dir);
+    mem_free(grad);
 }
 
 static void check_all(struct grad_case *c, float step, double tol)
 {
     struct train_loss l;
 
-    forward_backward(c, &l);
     for (uint32_t i = 0; i < train_n_params(c->t); i++) {
         const struct train_param *p = train_param(c->t, i);
 
+        forward_backward(c, &l);
         if (p->trains)
             check_param(c, p, step, tol);
     }
@@ -174,6 +178,7 @@ static void check_with(struct grad_case *c, val y, float step, double tol,
 {
     rig_finish(&c->g, y);
     fill_batch(c);
+    c->drops = o && o->dropout > 0;
     open_trainer(c, 2, o);
     check_all(c, step, tol);
     close_trainer(c);
@@ -506,6 +511,279 @@ static void test_no_backward(void **state)
     rig_close(&c.g);
 }
 
+/* ---- a whole model ---- */
+
+enum { DIM = 32, HEADS = 4, WIDE = 48 };
+
+static val small_linear(struct grad_case *c, val x, uint32_t rows)
+{
+    return prog_linear(c->g.p, x, matrix(&c->g, 1, rows, prog_width(c->g.p, x), 0.2f), 0, 0,
+                       (struct linear_args){ 0 });
+}
+
+/* A block of Llama, tied embeddings. */
+static val model(struct grad_case *c, uint64_t seed)
+{
+    const struct rope_args r = { .pairing = ROPE_NEOX, .n_heads = HEADS, .head_dim = DIM / HEADS,
+                                 .n_rot = DIM / HEADS, .base = 100, .freq_scale = 1,
+                                 .attn_factor = 1 };
+    const struct attn_args a = { .n_heads = HEADS, .n_kv_heads = HEADS, .k_dim = DIM / HEADS,
+                                 .v_dim = DIM / HEADS, .scale = 0.35f, .write = true };
+    struct program *p;
+    val x, y, qkv;
+
+    rig_open(&c->g, DIM, seed);
+    p = c->g.p;
+    x = rig_input(&c->g);
+    y = prog_norm(p, x, vector(&c->g, DIM, 1, 0.1f), 0, (struct norm_args){ .eps = 1e-5f });
+    qkv = small_linear(c, y, 3 * DIM);
+    y = prog_attention(p, prog_rope(p, prog_cols(p, qkv, 0, DIM), 0, &r),
+                       prog_rope(p, prog_cols(p, qkv, DIM, DIM), 0, &r),
+                       prog_cols(p, qkv, 2 * DIM, DIM), 0,
+                       prog_state_kv(p, HEADS, DIM / HEADS, DIM / HEADS, 0), &a);
+    x = prog_add(p, x, small_linear(c, y, DIM));
+    y = prog_norm(p, x, vector(&c->g, DIM, 1, 0.1f), 0, (struct norm_args){ .eps = 1e-5f });
+    y = prog_gated(p, small_linear(c, y, WIDE), small_linear(c, y, WIDE),
+                   (struct act_args){ .act = ACT_SILU });
+    x = prog_add(p, x, small_linear(c, y, DIM));
+    return small_linear(c, x, RIG_VOCAB);
+}
+
+static void test_dropout(void **state)
+{
+    const struct train_opts o = { .compute = DTYPE_F32, .dropout = 0.3f, .seed = 4 };
+    struct grad_case c;
+
+    (void)state;
+    check_with(&c, model(&c, 70), 1e-2f, 1e-2, &o);
+}
+
+/* BF16 rounds operands: gradients are near those of F32, and of one set of bits. */
+static void test_bf16(void **state)
+{
+    const struct train_opts half = { .compute = DTYPE_BF16, .kv = DTYPE_F16 };
+    struct grad_case c;
+    struct train_loss l;
+    float *want, *got;
+    double near = 0, all = 0;
+    size_t n;
+
+    (void)state;
+    rig_finish(&c.g, model(&c, 71));
+    fill_batch(&c);
+    open_trainer(&c, 2, NULL);
+    forward_backward(&c, &l);
+    want = gradients(&c, &n);
+    close_trainer(&c);
+    open_trainer(&c, 2, &half);
+    forward_backward(&c, &l);
+    got = gradients(&c, &n);
+    close_trainer(&c);
+    for (size_t i = 0; i < n; i++) {
+        near += (double)(got[i] - want[i]) * (got[i] - want[i]);
+        all += (double)want[i] * want[i];
+    }
+    assert_true(sqrt(near / all) < 0.03);
+    check_threads(&c, &half);
+    mem_free(want);
+    mem_free(got);
+    rig_close(&c.g);
+}
+
+/* The program over what a file with the masters in their serving types would hold. */
+static struct program *served(struct grad_case *c)
+{
+    struct tensor t[RIG_WEIGHTS + 2] = { 0 };
+    struct program *p = NULL;
+    struct err e = { 0 };
+
+    assert_true(prog_n_weights(c->g.p) <= RIG_WEIGHTS + 1);
+    for (uint32_t i = 0; i < train_n_params(c->t); i++) {
+        const struct train_param *pa = train_param(c->t, i);
+        uint16_t *half = mem_array(pa->n, sizeof *half);
+
+        assert_non_null(half);
+        t[i + 1] = pa->shape;
+        t[i + 1].dtype = pa->serve;
+        t[i + 1].data = pa->w;
+        if (pa->serve == DTYPE_BF16) {
+            for (uint64_t k = 0; k < pa->n; k++)
+                half[k] = f32_to_bf16(pa->w[k]);
+            t[i + 1].data = half;
+            t[i + 1].size_bytes = pa->n * 2;
+        } else {
+            mem_free(half);
+        }
+    }
+    assert_int_equal(prog_clone(&p, c->g.p, t, &e), 0);
+    return p;
+}
+
+/* Every stream by itself, a row at a time, in the executor that serves. */
+static void serve(struct grad_case *c, enum dtype kv, float *out)
+{
+    const struct exec_limits limits = { 1, 1, 1 };
+    const struct cpu_exec_opts o = { .team = c->team, .isa_mask = CPU_ALL };
+    const uint32_t width = c->g.out_width, page = 0, zero = 0;
+    struct program *p = served(c);
+    struct kv_layout layout;
+    struct exec *x = NULL;
+    struct err e = { 0 };
+    uint32_t row = 0;
+
+    assert_int_equal(kv_layout_init(&layout, p, kv, kv, &e), 0);
+    assert_int_equal(cpu_exec_open(&x, p, &layout, &limits, &o, &e), 0);
+    for (uint32_t s = 0; s < STREAMS; s++) {
+        void *pages = mem_aligned(layout.page_bytes, 64);
+
+        for (uint32_t i = 0; i < lengths[s]; i++, row++) {
+            const struct stream stream = { 0, 1, i, &page, NULL };
+            const struct batch b = { .n_rows = 1, .n_streams = 1, .n_out = 1,
+                                     .token = c->token + row, .row_stream = &zero,
+                                     .streams = &stream, .out_row = &zero };
+
+            assert_int_equal(exec_step(x, &b, pages, out + (size_t)row * width, &e), 0);
+        }
+        mem_free(pages);
+    }
+    exec_close(x);
+    kv_layout_deinit(&layout);
+    for (wid w = 1; w <= prog_n_weights(p); w++)
+        if (prog_weight_at(p, w)->t.dtype == DTYPE_BF16)
+            mem_free((void *)(uintptr_t)prog_weight_at(p, w)->t.data);
+    prog_close(p);
+}
+
+static void test_served(void **state)
+{
+    const enum dtype types[][2] = { { DTYPE_F32, DTYPE_F32 }, { DTYPE_BF16, DTYPE_F32 },
+                                    { DTYPE_BF16, DTYPE_F16 } };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        const struct train_opts o = { .compute = types[i][0], .kv = types[i][1] };
+        struct grad_case c;
+        struct train_loss l;
+        struct err e = { 0 };
+        float *want, *got;
+        size_t n;
+
+        rig_finish(&c.g, model(&c, 72));
+        fill_batch(&c);
+        for (int k = 0; k < ROWS; k++)
+            c.target[k] = 0;
+        n = (size_t)ROWS * c.g.out_width;
+        want = rig_floats(n);
+        got = rig_floats(n);
+        open_trainer(&c, 2, &o);
+        forward_backward(&c, &l);
+        for (uint32_t k = 0; k < train_n_params(c.t); k++)      /* a step of descent */
+            for (uint64_t j = 0; j < train_param(c.t, k)->n; j++)
+                train_param(c.t, k)->w[j] -= 0.1f * train_param(c.t, k)->g[j];
+        train_refresh(c.t);
+        assert_int_equal(train_logits(c.t, &c.b, got, &e), 0);
+        serve(&c, types[i][1], want);
+        assert_memory_equal(got, want, n * sizeof *got);
+        close_trainer(&c);
+        rig_close(&c.g);
+        mem_free(want);
+        mem_free(got);
+    }
+}
+
+/* Two batches add up; a batch that is wrong says so and adds nothing. */
+static void test_batches(void **state)
+{
+    struct grad_case c;
+    struct train_loss l;
+    struct train_batch bad;
+    struct train_memory planned, had;
+    struct err e = { 0 };
+    float *once, *twice;
+    int32_t wild[ROWS];
+    const struct train_opts o = { .compute = DTYPE_F32, .max_rows = ROWS + 4,
+                                  .max_streams = STREAMS + 1 };
+    size_t n;
+
+    (void)state;
+    rig_finish(&c.g, model(&c, 73));
+    fill_batch(&c);
+    open_trainer(&c, 2, NULL);
+    train_memory(c.t, &had);
+    assert_int_equal(train_plan(c.g.p, &o, 2, &planned, &e), 0);
+    assert_memory_equal(&planned, &had, sizeof had);
+    forward_backward(&c, &l);
+    assert_int_equal(l.n_targets, 19);
+    assert_true(train_ops(c.t, ROWS, STREAMS, ROWS) > 6.0 * ROWS * (3 + 1 + 3) * DIM * DIM);
+    once = gradients(&c, &n);
+    assert_int_equal(train_forward_backward(c.t, &c.b, c.scale, &l, &e), 0);
+    twice = gradients(&c, &n);
+    for (size_t i = 0; i < n; i++)
+        assert_true(fabsf(twice[i] - 2 * once[i]) <= 1e-5f + 1e-5f * fabsf(once[i]));
+    mem_free(once);
+    once = twice;
+    memcpy(wild, c.token, sizeof wild);
+    wild[3] = RIG_VOCAB;
+    bad = c.b;
+    bad.token = wild;
+    assert_int_equal(train_forward_backward(c.t, &bad, 1, &l, &e), WATT_EINVAL);
+    bad = c.b;
+    bad.n_rows--;
+    assert_int_equal(train_forward_backward(c.t, &bad, 1, &l, &e), WATT_EINVAL);
+    bad = c.b;
+    memset(wild, 0xFF, sizeof wild);
+    bad.target = wild;
+    assert_int_equal(train_forward_backward(c.t, &bad, 1, &l, &e), WATT_EINVAL);
+    wild[0] = (int32_t)c.g.out_width;
+    assert_int_equal(train_forward_backward(c.t, &bad, 1, &l, &e), WATT_EINVAL);
+    assert_non_null(strstr(e.msg, "target"));
+    twice = gradients(&c, &n);
+    assert_memory_equal(once, twice, n * sizeof *once);
+    mem_free(once);
+    mem_free(twice);
+    close_trainer(&c);
+    rig_close(&c.g);
+}
+
+static bool only_vectors(void *ctx, const struct prog_weight *w)
+{
+    (void)ctx;
+    return w->uses == USE_VECTOR;
+}
+
+/* Frozen weights have no master, and what trains has the gradient that it has among all. */
+static void test_frozen(void **state)
+{
+    const struct train_opts o = { .compute = DTYPE_F32, .trains = only_vectors };
+    struct grad_case c;
+    struct train_loss l;
+    float *some;
+    size_t n;
+
+    (void)state;
+    rig_finish(&c.g, model(&c, 74));
+    fill_batch(&c);
+    open_trainer(&c, 2, &o);
+    forward_backward(&c, &l);
+    some = gradients(&c, &n);
+    assert_int_equal(n, 2 * DIM);
+    close_trainer(&c);
+    open_trainer(&c, 2, NULL);
+    forward_backward(&c, &l);
+    n = 0;
+    for (uint32_t i = 0; i < train_n_params(c.t); i++) {
+        const struct train_param *p = train_param(c.t, i);
+
+        if (p->kind != TRAIN_VECTOR)
+            continue;
+        assert_memory_equal(p->g, some + n, p->n * sizeof *some);
+        n += p->n;
+    }
+    close_trainer(&c);
+    mem_free(some);
+    rig_close(&c.g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -515,6 +793,9 @@ int main(void)
         cmocka_unit_test(test_reshape), cmocka_unit_test(test_attention),
         cmocka_unit_test(test_experts), cmocka_unit_test(test_conv), cmocka_unit_test(test_ssm),
         cmocka_unit_test(test_cells), cmocka_unit_test(test_no_backward),
+        cmocka_unit_test(test_dropout), cmocka_unit_test(test_bf16),
+        cmocka_unit_test(test_served), cmocka_unit_test(test_batches),
+        cmocka_unit_test(test_frozen),
     };
 
     return cmocka_run_group_tests_name("grad", tests, NULL, NULL);
