@@ -25,7 +25,7 @@ static char head[16384];                /* its status line and headers */
 
 static inline void start(struct server *s, const char *const *more)
 {
-    const char *argv[16] = { "watt", "serve", tiny_path, "--port", "0", "--quiet", "--name", "tiny",
+    const char *argv[32] = { "watt", "serve", tiny_path, "--port", "0", "--quiet", "--name", "tiny",
                              "--threads", "2" };
     char line[128] = "";
     size_t n = 10, len = 0;

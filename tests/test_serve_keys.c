@@ -69,6 +69,8 @@ static void lines_are_checked(void **state)
         { "a scopes=infer,root", "'root'" },
         { "a colour=blue", "'colour'" },
         { "a # all that follows is a comment", NULL },
+        { "a tokens_day=0", "tokens_day" }, { "a joules_day=", "joules_day" },
+        { "a money_day=nan", "'nan'" }, { "a tokens_day=1e6 joules_day=5e5 money_day=1.50", NULL },
         { "a name=x scopes=all models=a,b rpm=1 tpm=2 concurrent=3 priority=-4", NULL },
         { "! # nothing", "no keys" },
     };

@@ -305,6 +305,11 @@ void api_energy_detach(struct api_energy_model *m)
     mem_free(m);
 }
 
+const char *api_energy_currency(const struct api_energy *x)
+{
+    return x && x->tariff ? tariff_currency(x->tariff) : "";
+}
+
 /* ---- one request ---- */
 
 void api_energy_begin(struct api_energy_model *m, struct api_energy_use *use)

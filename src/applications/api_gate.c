@@ -136,6 +136,23 @@ static void rate_headers(struct api_call *c, const struct api_allowance *a)
     }
 }
 
+static void say_budget(struct api_call *c, const struct api_allowance *a)
+{
+    const time_t at = (time_t)a->budget_renews;
+    const char *currency = api_energy_currency(c->s->energy);
+    struct tm tm = { 0 };
+    char when[32] = "", code[48];
+
+    (void)gmtime_r(&at, &tm);
+    (void)strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", &tm);
+    (void)snprintf(code, sizeof code, "%s_budget_exhausted", budget_name(a->budget));
+    api_error(c, 429, "insufficient_quota", code, NULL,
+              "This API key has used its budget of %.15g %s a day; it renews at %s.",
+              a->budget_limit, a->budget == BUDGET_MONEY && currency[0] ? currency
+                                                                         : budget_name(a->budget),
+              when);
+}
+
 bool api_take_seat(struct api_call *c)
 {
     struct api_allowance a;
@@ -147,6 +164,10 @@ bool api_take_seat(struct api_call *c)
         return true;
     }
     add_count(c, "Retry-After", (a.retry_ms + 999) / 1000);
+    if (v == API_OVER_BUDGET) {
+        say_budget(c, &a);
+        return false;
+    }
     if (v == API_OVER_REQUESTS)
         api_error(c, 429, "rate_limit_error", "rate_limit_exceeded", NULL,
                   "This API key may send %llu requests a minute.",

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/sha256.h"
@@ -22,6 +23,7 @@ struct limits {
     unsigned scopes;
     uint64_t per_minute, tokens_per_minute, concurrent;     /* 0: none */
     int32_t  priority;
+    struct budget_limits budget;
 };
 
 struct bucket {
@@ -36,6 +38,7 @@ struct api_key {
     uint8_t  digest[SHA256_BYTES];
     struct limits limits;
     struct bucket requests, tokens;
+    struct budget budget;
     uint64_t n_running;
 };
 
@@ -164,6 +167,21 @@ static int read_number(const struct line *l, const char *what, struct sv v, int6
                    (int)(v.len < 40 ? v.len : 40), v.data);
 }
 
+static int read_amount(const struct line *l, const char *what, struct sv v, double *out)
+{
+    char text[40], *end;
+
+    if (v.len > 0 && v.len < sizeof text) {
+        memcpy(text, v.data, v.len);
+        text[v.len] = '\0';
+        *out = strtod(text, &end);
+        if (*end == '\0' && *out > 0 && *out <= 1e15)
+            return 0;
+    }
+    return err_set(l->e, WATT_EFORMAT, "%s: line %zu: %s: expected a number above 0, found '%.*s'",
+                   l->path, l->number, what, (int)(v.len < 40 ? v.len : 40), v.data);
+}
+
 static int read_scopes(const struct line *l, struct sv v, unsigned *out)
 {
     *out = 0;
@@ -213,6 +231,13 @@ static int read_option(const struct line *l, struct sv name, struct sv v, struct
                 *(uint64_t *)(void *)((char *)to + counts[i].offset) = (uint64_t)n;
             return rc;
         }
+    for (int k = 0; k < N_BUDGETS; k++) {
+        char option[16];
+
+        (void)snprintf(option, sizeof option, "%s_day", budget_name((enum budget_kind)k));
+        if (sv_eq_cstr(name, option))
+            return read_amount(l, option, v, &to->budget.a_day[k]);
+    }
     if (sv_eq_cstr(name, "priority")) {
         rc = read_number(l, "priority", v, -100, 100, &n);
         if (rc == 0)
@@ -226,7 +251,7 @@ static int read_option(const struct line *l, struct sv name, struct sv v, struct
     if (sv_eq_cstr(name, "models"))
         return read_text(l, "models", v, to->models, sizeof to->models);
     return err_set(l->e, WATT_EFORMAT, "%s: line %zu: '%.*s' is none of name, scopes, models, rpm, "
-                   "tpm, concurrent, priority", l->path, l->number,
+                   "tpm, concurrent, priority, tokens_day, joules_day, money_day", l->path, l->number,
                    (int)(name.len < 40 ? name.len : 40), name.data);
 }
 
@@ -555,7 +580,13 @@ enum api_verdict api_key_enter(struct api_key *key, uint64_t now, struct api_all
     l = &key->limits;
     fill(&key->requests, l->per_minute, now);
     fill(&key->tokens, l->tokens_per_minute, now);
-    if (l->concurrent && key->n_running >= l->concurrent) {
+    left->budget = budget_exhausted(&key->budget, &l->budget, clock_wall_ns() / 1000000000);
+    if (left->budget != BUDGET_NONE) {
+        verdict = API_OVER_BUDGET;
+        left->budget_limit = l->budget.a_day[left->budget];
+        left->budget_renews = budget_renews(clock_wall_ns() / 1000000000);
+        left->retry_ms = (uint64_t)(left->budget_renews - clock_wall_ns() / 1000000000) * 1000;
+    } else if (l->concurrent && key->n_running >= l->concurrent) {
         verdict = API_OVER_CONCURRENT;
         left->retry_ms = 1000;
     } else if (l->per_minute && key->requests.level < 1) {
@@ -593,6 +624,7 @@ void api_key_spend(struct api_key *key, uint64_t now, uint64_t n_tokens)
         fill(&key->tokens, key->limits.tokens_per_minute, now);
         key->tokens.level -= (double)n_tokens;
     }
+    budget_charge(&key->budget, BUDGET_TOKENS, (double)n_tokens, clock_wall_ns() / 1000000000);
     pthread_mutex_unlock(&key->set->mu);
 }
 
@@ -604,4 +636,44 @@ void api_key_leave(struct api_key *key)
     CHECK(key->n_running > 0);
     key->n_running--;
     pthread_mutex_unlock(&key->set->mu);
+}
+
+void api_key_charge(struct api_key *key, enum budget_kind kind, double amount)
+{
+    if (!key)
+        return;
+    pthread_mutex_lock(&key->set->mu);
+    budget_charge(&key->budget, kind, amount, clock_wall_ns() / 1000000000);
+    pthread_mutex_unlock(&key->set->mu);
+}
+
+static bool labelled(const struct api_key *key, const char *label)
+{
+    char hash[13];
+
+    if (key->limits.name[0])
+        return strcmp(key->limits.name, label) == 0;
+    for (size_t i = 0; i < 6; i++)
+        (void)snprintf(hash + 2 * i, 3, "%02x", key->digest[i]);
+    return strcmp(hash, label) == 0;
+}
+
+void api_keys_charge(struct api_keys *k, const char *label, enum budget_kind kind, double amount)
+{
+    pthread_mutex_lock(&k->mu);
+    for (size_t i = 0; i < k->n; i++)
+        if (labelled(k->list[i], label))
+            budget_charge(&k->list[i]->budget, kind, amount, clock_wall_ns() / 1000000000);
+    pthread_mutex_unlock(&k->mu);
+}
+
+bool api_keys_budget(struct api_keys *k, enum budget_kind kind)
+{
+    bool any = false;
+
+    pthread_mutex_lock(&k->mu);
+    for (size_t i = 0; i < k->n; i++)
+        any |= k->list[i]->limits.budget.a_day[kind] > 0;
+    pthread_mutex_unlock(&k->mu);
+    return any;
 }

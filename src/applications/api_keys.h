@@ -9,6 +9,9 @@
  *   tpm=N                tokens a minute, of prompts and answers
  *   concurrent=N         answers at a time
  *   priority=N           -100..100, higher first; default 0
+ *   tokens_day=N         a day's tokens, joules and money (energy/budget.h); days begin at
+ *   joules_day=X         00:00 UTC
+ *   money_day=X
  *
  * Rates are buckets that fill steadily and hold a minute's worth. A request enters when its bucket
  * isn't empty; its tokens are taken when they are known, so that one request may overdraw, and the
@@ -24,6 +27,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "energy/budget.h"
 
 #define API_KEY_HASH_BYTES 65       /* hexadecimal and a NUL */
 #define API_KEY_NAME_BYTES 64
@@ -74,18 +78,28 @@ void     api_key_label(const struct api_key *key, char out[API_KEY_LABEL_BYTES])
  * back behind its key's others, never before other keys'. */
 int32_t  api_key_priority(const struct api_key *key, int32_t wanted);
 
-enum api_verdict { API_ENTERS, API_OVER_REQUESTS, API_OVER_TOKENS, API_OVER_CONCURRENT };
+enum api_verdict { API_ENTERS, API_OVER_REQUESTS, API_OVER_TOKENS, API_OVER_CONCURRENT,
+                   API_OVER_BUDGET };
 
 struct api_allowance {              /* for the headers; limit 0: none */
     uint64_t limit_requests, left_requests, limit_tokens, left_tokens;
     uint64_t full_requests_ms, full_tokens_ms;  /* until the bucket is full again */
     uint64_t retry_ms;              /* refused: when to come back */
     uint32_t concurrent;            /* its limit */
+    enum budget_kind budget;        /* the one that is used up, */
+    double   budget_limit;          /* its bound, */
+    int64_t  budget_renews;         /* and when it is renewed, in seconds since 1970 */
 };
 
 /* Counts a request in; one that entered leaves by api_key_leave. now: clock_mono_ns. */
 enum api_verdict api_key_enter(struct api_key *key, uint64_t now, struct api_allowance *left);
 void api_key_spend(struct api_key *key, uint64_t now, uint64_t n_tokens);
 void api_key_leave(struct api_key *key);
+/* Of today's budget; tokens are charged by api_key_spend. */
+void api_key_charge(struct api_key *key, enum budget_kind kind, double amount);
+/* What the key of this label (api_key_label) has used today already, as a ledger knows. */
+void api_keys_charge(struct api_keys *k, const char *label, enum budget_kind kind, double amount);
+/* Has any key such a budget? */
+bool api_keys_budget(struct api_keys *k, enum budget_kind kind);
 
 #endif

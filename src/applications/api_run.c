@@ -135,6 +135,18 @@ static void give_back(struct api_run *r)
     r->key = NULL;
 }
 
+/* Of its key's budgets: joules, and what its tokens are sold for, or else cost. Tokens are charged
+ * with the seat. */
+static void charge(struct api_run *r)
+{
+    const struct api_energy_use *u = &r->energy;
+
+    if (u->known)
+        api_key_charge(r->key, BUDGET_JOULES, (double)(u->prefill_uj + u->decode_uj) * 1e-6);
+    if (u->billed)
+        api_key_charge(r->key, BUDGET_MONEY, u->bill.has_price ? u->bill.revenue : u->bill.cost);
+}
+
 /* What it used; the choices' own numbers are whole. */
 static void account(struct api_run *r, uint64_t id)
 {
@@ -148,6 +160,7 @@ static void account(struct api_run *r, uint64_t id)
     for (uint32_t i = 0; i < r->n; i++)
         e.n_thinking += r->choices[i].n_reasoning;
     api_energy_end(r->m->energy, &r->energy, &e);
+    charge(r);
     api_energy_text(&r->energy, joules);
     if (joules[0] && !r->stream)
         http_add_header(r->x, "X-Energy-Joules", joules);

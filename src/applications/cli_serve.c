@@ -179,6 +179,47 @@ static int default_template(struct serving *v, struct err *e)
     return template_open(&v->s.model.tm->tmpl, source, strlen(source), "ChatML", e);
 }
 
+/* A budget that nothing can count would be none. */
+static int check_budgets(struct serving *v, struct meter *m, const struct tariff *t, struct err *e)
+{
+    if (api_keys_budget(v->s.keys, BUDGET_JOULES) && strcmp(meter_source(m), "none") == 0)
+        return err_set(e, WATT_EINVAL, "%s: joules_day needs a meter: %s", v->o->key_file,
+                       meter_why(m));
+    if (api_keys_budget(v->s.keys, BUDGET_MONEY) && !t)
+        return err_set(e, WATT_EINVAL, "%s: money_day needs prices: see --tariff", v->o->key_file);
+    return 0;
+}
+
+static int charge_key(void *keys, const struct ledger_sum *s)
+{
+    const int64_t money = s->n_priced > 0 ? s->price_nano : s->cost_nano;
+
+    api_keys_charge(keys, s->key, BUDGET_TOKENS,
+                    (double)(s->n_input + s->n_cached + s->n_output + s->n_thinking));
+    api_keys_charge(keys, s->key, BUDGET_JOULES, (double)(s->prefill_uj + s->decode_uj) * 1e-6);
+    api_keys_charge(keys, s->key, BUDGET_MONEY, (double)money * 1e-9);
+    return 0;
+}
+
+/* What keys have used today before this start, as far as the ledger knows. */
+static int restore_budgets(struct serving *v, struct err *e)
+{
+    const struct ledger_opts lo = { .read_only = true };
+    const struct ledger_query q = { .from_s = (int64_t)time(NULL) / 86400 * 86400,
+                                    .by = LEDGER_BY_KEY };
+    struct ledger *l;
+    int rc = 0;
+
+    if (!v->o->ledger || api_keys_count(v->s.keys) == 0)
+        return 0;
+    rc = ledger_open(&l, v->o->ledger, &lo, e);
+    if (rc < 0)
+        return rc;
+    rc = ledger_report(l, &q, charge_key, v->s.keys, e);
+    ledger_close(l);
+    return rc;
+}
+
 /* Meter, tariff and ledger. What the operator asked for and can't be had is an error now, not a
  * hole in the books later. */
 static int open_energy(struct serving *v, struct err *e)
@@ -199,6 +240,13 @@ static int open_energy(struct serving *v, struct err *e)
         rc = ledger_open(&eo.ledger, o->ledger, &lo, e);
     if (rc < 0) {
         tariff_close(eo.tariff);
+        meter_close(eo.meter);
+        return rc;
+    }
+    rc = check_budgets(v, eo.meter, eo.tariff, e);
+    if (rc < 0) {
+        tariff_close(eo.tariff);
+        ledger_close(eo.ledger);
         meter_close(eo.meter);
         return rc;
     }
@@ -287,6 +335,8 @@ static int open_all(struct serving *v, struct err *e)
         rc = metrics_open(&v->s.metrics, e);
     if (rc == 0)
         rc = open_energy(v, e);
+    if (rc == 0)
+        rc = restore_budgets(v, e);
     if (rc == 0)
         rc = open_text_model(v, e);
     if (rc == 0)
