@@ -253,6 +253,12 @@ static int read_more(const struct json_place *at, struct api_options *o, struct 
     }
     if (rc == 0)
         rc = json_get_bool(at, "cache_prompt", true, &cache, e);
+    if (rc == 0)
+        rc = json_find(at, "speculative.n_max", &p, e);
+    if (rc == 0 && p.value) {
+        rc = json_read_i64(&p, 0, 1000, &v, e);
+        o->speculate = v == 0 ? SERVICE_SPEC_OFF : SERVICE_SPEC_AUTO;
+    }
     o->no_cache = !cache;
     return rc;
 }

@@ -21,7 +21,7 @@
 struct serve_opts {
     const char *host, *name, *key_file, *tls_cert, *tls_key, *cors, *template_file, *spill, *draft, *isa;
     struct cli_list aliases, keys;
-    int64_t  ping_s;
+    int64_t  ping_s, idle_s;
     uint64_t store_bytes;
     int64_t  port, ctx, parallel, max_rows, mixed_rows, queue, drain_s, http_threads, connections;
     uint64_t kv_bytes, spill_bytes, body_bytes;
@@ -58,6 +58,7 @@ static const struct cli_opt options[] = {
     { "template", 0, CLI_FILE, AT(template_file), "FILE", "chat template in place of the model's", 0, 0 },
     { "max-body", 0, CLI_BYTES, AT(body_bytes), "SIZE", "largest request (default 32M)", 0, 0 },
     { "connections", 0, CLI_INT, AT(connections), "N", "most open connections (default 4096)", 1, 1e6 },
+    { "idle", 0, CLI_INT, AT(idle_s), "SECONDS", "connections that say nothing so long, or dawdle over a request, are closed (default 60)", 1, 86400 },
     { "http-threads", 0, CLI_INT, AT(http_threads), "N", "threads that talk to clients (default 2)", 1, 64 },
     { "ping", 0, CLI_INT, AT(ping_s), "SECONDS", "silence after which an event stream gets a comment line; 0: never (default 15)", 0, 86400 },
     { "store-bytes", 0, CLI_BYTES, AT(store_bytes), "SIZE", "memory for responses that clients may go on from, /v1/responses (default 64M)", 0, 0 },
@@ -288,7 +289,7 @@ static int open_http(struct serving *v, struct err *e)
     const struct http_opts ho = {
         .host = o->host, .port = (uint16_t)o->port, .n_threads = (unsigned)o->http_threads,
         .max_connections = (unsigned)o->connections, .max_body_bytes = o->body_bytes,
-        .tls_cert = v->cert, .tls_key = v->key,
+        .idle_s = (unsigned)o->idle_s, .tls_cert = v->cert, .tls_key = v->key,
         .handler = { &v->s, api_request, api_refused, api_ended },
     };
 

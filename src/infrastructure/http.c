@@ -23,7 +23,14 @@
 #include "base/clock.h"
 #include "base/mem.h"
 
-#define SILENCE_MS 500      /* how often silent streams are looked for */
+#define LOOK_MS 500         /* how often silent streams and late clients are looked for */
+#define SLOWEST 4096u       /* bytes a second that a client may be given time for, beyond idle_s */
+
+struct connection {
+    struct connection *next, *previous;     /* under conn_mu */
+    int               fd;
+    atomic_ullong     deadline;     /* clock_mono_ns until which more must have come; 0: none */
+};
 
 struct http_server {
     struct MHD_Daemon  *daemon;
@@ -38,6 +45,9 @@ struct http_server {
     bool      watching;
     atomic_uint n_exchanges;
     atomic_bool stop;
+    uint64_t    idle_ns;
+    pthread_mutex_t         conn_mu;
+    struct connection      *connections;    /* under conn_mu */
     pthread_mutex_t         watch_mu;
     struct http_exchange   *watched;    /* under watch_mu: list of those whose socket is watched */
 };
@@ -60,6 +70,7 @@ struct http_exchange {
     struct http_exchange *next, *previous;  /* under watch_mu */
     bool     is_watched;
     int      fd;
+    struct connection *c;       /* NULL: there was no memory for it */
 
     atomic_uint holds;          /* the handler's references */
     pthread_mutex_t abort_mu;   /* held while on_abort runs */
@@ -77,6 +88,7 @@ struct http_exchange {
     void    *abort_ctx;
     const char *alive_type, *alive_text;
     uint64_t alive_ns, written; /* the silence that is allowed, 0: any; since when it lasts */
+    uint64_t read_by;           /* when the whole answer must have been read; 0: not set yet */
 };
 
 /* ---- exchanges ---- */
@@ -141,6 +153,9 @@ static struct http_exchange *exchange_new(struct http_server *s, struct MHD_Conn
     info = MHD_get_connection_info(conn, MHD_CONNECTION_INFO_CONNECTION_FD);
     if (info)
         x->fd = info->connect_fd;
+    info = MHD_get_connection_info(conn, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    if (info)
+        x->c = info->socket_context;
     peer_name(x);
     return x;
 }
@@ -252,17 +267,53 @@ static void break_silence(struct http_exchange *x, uint64_t now)
     wake(x);
 }
 
-static void break_silences(struct http_server *s)
+static uint64_t time_for(const struct http_server *s, size_t n_bytes)
 {
-    const uint64_t now = clock_mono_ns();
+    return s->idle_ns + (uint64_t)n_bytes * 1000000000 / SLOWEST;
+}
 
+/* With watch_mu and x->mu held. A client that reads an answer byte by byte holds its memory. */
+static void cut_slow_reader(struct http_exchange *x, uint64_t now)
+{
+    if (!x->ended || x->answer == ANSWER_NONE)
+        return;
+    if (x->read_by == 0)
+        x->read_by = now + time_for(x->s, x->out.len - x->sent);
+    else if (now > x->read_by)
+        (void)shutdown(x->fd, SHUT_RDWR);
+}
+
+static void look_at_exchanges(struct http_server *s, uint64_t now)
+{
     pthread_mutex_lock(&s->watch_mu);
     for (struct http_exchange *x = s->watched; x; x = x->next) {
         pthread_mutex_lock(&x->mu);
         break_silence(x, now);
+        cut_slow_reader(x, now);
         pthread_mutex_unlock(&x->mu);
     }
     pthread_mutex_unlock(&s->watch_mu);
+}
+
+/* A request that comes byte by byte keeps libmicrohttpd's own timer from running out. */
+static void cut_slow_writers(struct http_server *s, uint64_t now)
+{
+    pthread_mutex_lock(&s->conn_mu);
+    for (struct connection *c = s->connections; c; c = c->next) {
+        const uint64_t deadline = atomic_load(&c->deadline);
+
+        if (deadline != 0 && now > deadline) {
+            atomic_store(&c->deadline, 0);
+            (void)shutdown(c->fd, SHUT_RDWR);
+        }
+    }
+    pthread_mutex_unlock(&s->conn_mu);
+}
+
+static void set_deadline(struct http_exchange *x, uint64_t at)
+{
+    if (x->c)
+        atomic_store(&x->c->deadline, at);
 }
 
 static void *watcher_main(void *arg)
@@ -272,11 +323,12 @@ static void *watcher_main(void *arg)
     uint64_t looked = clock_mono_ns();
 
     while (!atomic_load(&s->stop)) {
-        const int n = epoll_wait(s->epoll_fd, events, 64, SILENCE_MS);
+        const int n = epoll_wait(s->epoll_fd, events, 64, LOOK_MS);
 
-        if (clock_mono_ns() - looked >= SILENCE_MS * UINT64_C(1000000)) {
+        if (clock_mono_ns() - looked >= LOOK_MS * UINT64_C(1000000)) {
             looked = clock_mono_ns();
-            break_silences(s);
+            look_at_exchanges(s, looked);
+            cut_slow_writers(s, looked);
         }
 
         for (int i = 0; i < n; i++) {
@@ -520,7 +572,9 @@ static void read_body(struct http_exchange *x, const char *data, size_t n)
         x->refused = MHD_HTTP_CONTENT_TOO_LARGE;
         str_deinit(&x->body);
         str_init(&x->body, 16);
+        return;
     }
+    set_deadline(x, x->started + time_for(x->s, x->body.len));
 }
 
 /* Everything of the request is there: to the handler, once; then to whoever answered. */
@@ -529,6 +583,7 @@ static enum MHD_Result answer(struct http_exchange *x)
     enum MHD_Result ok = MHD_YES;
     bool ready, gone;
 
+    set_deadline(x, 0);
     if (!x->asked) {
         x->asked = true;
         if (x->refused) {
@@ -581,6 +636,7 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *conn, const c
         if (!x)
             return MHD_NO;
         *con_cls = x;
+        set_deadline(x, x->started + x->s->idle_ns);
         if (strncmp(version, "HTTP/1.", 7) != 0) {      /* a line of something else */
             x->asked = true;
             refuse(x, MHD_HTTP_BAD_REQUEST, "this is not HTTP/1.1");
@@ -621,11 +677,47 @@ static void on_completed(void *cls, struct MHD_Connection *conn, void **con_cls,
     x->suspended = false;
     x->gone = true;                     /* later writes go nowhere */
     pthread_mutex_unlock(&x->mu);
+    set_deadline(x, clock_mono_ns() + s->idle_ns);      /* of the next request */
+    x->c = NULL;
     if (s->handler.on_end)
         s->handler.on_end(s->handler.ctx, x,
                           why == MHD_REQUEST_TERMINATED_COMPLETED_OK ? x->status : 499, x->n_bytes,
                           clock_mono_ns() - x->started);
     unref(x);
+}
+
+static void on_connection(void *cls, struct MHD_Connection *conn, void **socket_context,
+                          enum MHD_ConnectionNotificationCode code)
+{
+    struct http_server *s = cls;
+    struct connection *c = *socket_context;
+    const union MHD_ConnectionInfo *info;
+
+    if (code == MHD_CONNECTION_NOTIFY_STARTED) {
+        info = MHD_get_connection_info(conn, MHD_CONNECTION_INFO_CONNECTION_FD);
+        c = info ? mem_calloc(1, sizeof *c) : NULL;
+        *socket_context = c;
+        if (!c)
+            return;
+        c->fd = info->connect_fd;
+        atomic_init(&c->deadline, clock_mono_ns() + s->idle_ns);
+        pthread_mutex_lock(&s->conn_mu);
+        c->next = s->connections;
+        if (c->next)
+            c->next->previous = c;
+        s->connections = c;
+        pthread_mutex_unlock(&s->conn_mu);
+        return;
+    }
+    if (!c)
+        return;
+    pthread_mutex_lock(&s->conn_mu);
+    if (c->next)
+        c->next->previous = c->previous;
+    *(c->previous ? &c->previous->next : &s->connections) = c->next;
+    pthread_mutex_unlock(&s->conn_mu);
+    *socket_context = NULL;
+    mem_free(c);
 }
 
 /* ---- the server ---- */
@@ -694,6 +786,7 @@ static int start_daemon(struct http_server *s, int listen_fd, const struct http_
         o->max_header_bytes ? o->max_header_bytes : (size_t)64 << 10,
         MHD_OPTION_CONNECTION_TIMEOUT, o->idle_s ? o->idle_s : 60,
         MHD_OPTION_UNESCAPE_CALLBACK, unescape, NULL,
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, s,
         MHD_OPTION_NOTIFY_COMPLETED, on_completed, s, MHD_OPTION_ARRAY, more, MHD_OPTION_END);
     if (!d)
         return err_set(e, WATT_EIO, "http: the server does not start%s",
@@ -766,7 +859,9 @@ int http_open(struct http_server **out, const struct http_opts *o, struct err *e
     s->max_body = o->max_body_bytes ? o->max_body_bytes : (size_t)32 << 20;
     s->max_queued = o->max_queued_bytes ? o->max_queued_bytes : (size_t)4 << 20;
     s->listen_fd = s->epoll_fd = s->wake_fd = -1;
+    s->idle_ns = (o->idle_s ? o->idle_s : 60) * UINT64_C(1000000000);
     pthread_mutex_init(&s->watch_mu, NULL);
+    pthread_mutex_init(&s->conn_mu, NULL);
     rc = listen_on(s, o->host ? o->host : "127.0.0.1", o->port, e);
     if (rc < 0)
         goto fail;
@@ -835,6 +930,7 @@ void http_close(struct http_server *s)
     if (s->wake_fd >= 0)
         close(s->wake_fd);
     pthread_mutex_destroy(&s->watch_mu);
+    pthread_mutex_destroy(&s->conn_mu);
     mem_free(s);
 }
 

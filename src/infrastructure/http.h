@@ -46,7 +46,9 @@ struct http_opts {              /* zero means the default */
     size_t      max_body_bytes;     /* default 32 MiB; more is 413 */
     size_t      max_header_bytes;   /* of one connection; default 64 KiB */
     size_t      max_queued_bytes;   /* of one stream; default 4 MiB */
-    unsigned    idle_s;             /* a connection that says nothing so long is closed; default 60 */
+    /* A connection that says nothing so long is closed, and one whose request, or the reading of
+     * whose answer, takes longer than that and a second for every 4 KiB; default 60. */
+    unsigned    idle_s;
     const char *tls_cert, *tls_key; /* PEM texts; both or none */
     struct http_handler handler;
 };
