@@ -14,7 +14,7 @@
 #include "chips/cpu/exec.h"
 #include "chips/exec.h"
 
-enum { RIG_VOCAB = 61, RIG_ROWS = 96, RIG_STREAMS = 3, RIG_WEIGHTS = 8 };
+enum { RIG_VOCAB = 61, RIG_ROWS = 96, RIG_STREAMS = 3, RIG_WEIGHTS = 32 };
 
 struct op_rig {
     struct program *p;

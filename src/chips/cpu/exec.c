@@ -27,22 +27,26 @@ static void run_rows(struct cpu_exec *x, const struct phase *ph, void *scratch)
             exec_rows_unit(x, ph, u, scratch);
 }
 
-void exec_phases(struct cpu_exec *x, unsigned worker)
+void exec_phase(struct cpu_exec *x, const struct phase *ph, unsigned worker)
 {
     void *scratch = x->worker_scratch + worker * x->s.worker_bytes;
+
+    switch (ph->kind) {
+    case PHASE_ROWS:      run_rows(x, ph, scratch); break;
+    case PHASE_PRODUCTS:  exec_products(x, ph, worker, scratch); break;
+    case PHASE_SORT:      exec_sort(x, ph); break;
+    case PHASE_EXPERTS:   exec_expert_products(x, ph, worker, scratch); break;
+    case PHASE_ATTENTION: exec_attention(x, ph, worker, scratch); break;
+    case PHASE_SCAN:      exec_scan(x, ph, worker, scratch); break;
+    }
+}
+
+void exec_phases(struct cpu_exec *x, unsigned worker)
+{
     uint64_t start = profile_now(x->profile);
 
     for (uint32_t i = 0; i < x->s.n_phases; i++) {
-        const struct phase *ph = &x->s.phases[i];
-
-        switch (ph->kind) {
-        case PHASE_ROWS:      run_rows(x, ph, scratch); break;
-        case PHASE_PRODUCTS:  exec_products(x, ph, worker, scratch); break;
-        case PHASE_SORT:      exec_sort(x, ph); break;
-        case PHASE_EXPERTS:   exec_expert_products(x, ph, worker, scratch); break;
-        case PHASE_ATTENTION: exec_attention(x, ph, worker, scratch); break;
-        case PHASE_SCAN:      exec_scan(x, ph, worker, scratch); break;
-        }
+        exec_phase(x, &x->s.phases[i], worker);
         profile_done(x->profile, i, worker, start);
         team_barrier(x->team, worker);
         start = profile_passed(x->profile, i, worker, start);
@@ -320,9 +324,12 @@ int cpu_exec_open(struct exec **out, const struct program *p, const struct kv_la
 
 int cpu_exec_open_keep(struct exec **out, const struct program *p,
                        const struct kv_layout *layout, const struct exec_limits *limits,
-                       const struct cpu_exec_opts *o, const uint8_t *drop, struct err *e)
+                       const struct cpu_exec_opts *o, const uint8_t *drop,
+                       const uint32_t *local, struct err *e)
 {
-    return open_with(out, p, layout, limits, o, &(struct schedule){ .keep = true, .drop = drop }, e);
+    const struct schedule how = { .keep = true, .drop = drop, .local = local };
+
+    return open_with(out, p, layout, limits, o, &how, e);
 }
 
 int cpu_exec_plan(const struct program *p, const struct kv_layout *layout,

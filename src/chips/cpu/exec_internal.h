@@ -110,6 +110,8 @@ struct schedule {
     struct exec_limits limits;
     bool     keep;          /* no two values share memory: reverse mode reads them all afterwards */
     const uint8_t *drop;    /* [n_instr] what is dropped out (passes/reverse.h), or NULL */
+    const uint32_t *local;  /* with keep: [n_values + 1] layer in which a value is made, and made
+                             * again before its backward, UINT32_MAX: kept; or NULL */
 };
 
 /* Products of plain floats read whole-vector rows where they are, without a copy. */
@@ -121,7 +123,7 @@ static inline bool exec_reads_value(const struct program *p, val v, enum act_for
 #define SORT_BUFFERS 2u
 #define PARTIAL_MAX_FLOATS ((uint64_t)1 << 20)
 
-/* s: zero but for keep and drop. */
+/* s: zero but for keep, drop and local. */
 int  schedule_build(struct schedule *s, const struct program *p, const struct exec_limits *limits,
                     uint32_t n_threads, struct err *e) MUST_CHECK;
 void schedule_deinit(struct schedule *s);       /* a zeroed one is fine */
@@ -156,11 +158,13 @@ struct cpu_exec {
 
 /* exec.c: all phases, on every worker of a team_run(). x->b and x->kv_pages are set. */
 void exec_phases(struct cpu_exec *x, unsigned worker);
+/* One phase, without the barrier behind it. */
+void exec_phase(struct cpu_exec *x, const struct phase *ph, unsigned worker);
 /* The CPU executor as reverse mode wants it. */
 int  cpu_exec_open_keep(struct exec **out, const struct program *p,
                         const struct kv_layout *layout, const struct exec_limits *limits,
-                        const struct cpu_exec_opts *o, const uint8_t *drop, struct err *e)
-     MUST_CHECK;
+                        const struct cpu_exec_opts *o, const uint8_t *drop,
+                        const uint32_t *local, struct err *e) MUST_CHECK;
 /* exec_rows.c: y *= mask / (1 - p) for n columns of a row of what instruction i drops. */
 void exec_drop(float *y, size_t n, float p, uint64_t seed, uint32_t instr, uint32_t operand,
                uint64_t row);

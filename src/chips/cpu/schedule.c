@@ -369,6 +369,41 @@ static uint64_t value_bytes(const struct schedule *s, val v)
                                           s->limits.max_out) * x->width * 4);
 }
 
+/* Every value apart; those that are made again per layer in one of two regions, which layers take
+ * in turn: a layer's last phase may be its neighbour's first. */
+static int plan_kept(struct schedule *s, struct err *e)
+{
+    const uint32_t n = prog_n_values(s->p);
+    uint64_t kept = 0, local = 0;
+
+    for (val v = 1; v <= n; v++) {
+        uint64_t before = 0;
+
+        if (base_of(s, v) != v || s->value_phase[v] == NO_PHASE)
+            continue;
+        if (!s->local || s->local[v] == UINT32_MAX) {
+            s->offset[v] = kept;
+            kept += value_bytes(s, v);
+            continue;
+        }
+        for (val u = 1; u < v; u++)     /* the layer's values in front of it */
+            if (base_of(s, u) == u && s->local[u] == s->local[v] && s->value_phase[u] != NO_PHASE)
+                before += value_bytes(s, u);
+        s->offset[v] = before;
+        local = before + value_bytes(s, v) > local ? before + value_bytes(s, v) : local;
+    }
+    if (kept > UINT64_MAX / 4 || local > UINT64_MAX / 4)
+        return err_set(e, WATT_ELIMIT, "executor: values of a step exceed 2^62 bytes");
+    s->arena_bytes = kept + 2 * local;
+    for (val v = 1; v <= n; v++)
+        if (base_of(s, v) == v && s->local && s->local[v] != UINT32_MAX)
+            s->offset[v] += kept + (s->local[v] % 2) * local;
+    for (val v = 1; v <= n; v++)
+        if (base_of(s, v) != v)
+            s->offset[v] = s->offset[base_of(s, v)] + 4u * (uint64_t)prog_value(s->p, v)->col;
+    return 0;
+}
+
 /* Places values by the phases they live in. */
 static int plan_values(struct schedule *s, struct err *e)
 {
@@ -398,7 +433,7 @@ static int plan_values(struct schedule *s, struct err *e)
             for (int d = 0; d < it->in->n_dst; d++)
                 s->offset[it->in->dst[d]] = ranges_take(&r, value_bytes(s, it->in->dst[d]));
         }
-        for (val v = s->keep ? 0 : dying[ph]; v; v = next[v])
+        for (val v = dying[ph]; v; v = next[v])
             ranges_give(&r, s->offset[v], value_bytes(s, v));
     }
     s->arena_bytes = r.peak;
@@ -556,7 +591,7 @@ int schedule_build(struct schedule *s, const struct program *p, const struct exe
     for (uint32_t i = 0; i < prog_n_instr(p); i++)
         if (!lower(s, prog_instr(p, i)))
             goto no_memory;
-    rc = plan_values(s, e);
+    rc = s->keep ? plan_kept(s, e) : plan_values(s, e);
     if (rc == 0)
         rc = plan_prepared(s, e);
     if (rc < 0)

@@ -75,6 +75,7 @@ static void run_backward(struct train *t, unsigned worker, void *scratch)
         case TP_ATTENTION: train_attention(t, ph, scratch); break;
         case TP_SCAN:      train_scan(t, ph, scratch); break;
         case TP_SORT:      train_sort(t, ph); break;
+        case TP_RERUN:     train_rerun(t, ph, worker); break;
         case TP_EXPERTS:   train_experts(t, ph, scratch); break;
         }
         team_barrier(t->team, worker);
@@ -324,8 +325,6 @@ static int check_opts(const struct program *p, const struct train_opts *o, struc
     if (!(o->dropout >= 0.0f && o->dropout < 1.0f))
         return err_set(e, WATT_EINVAL, "training: dropout %g, must be in 0..1",
                        (double)o->dropout);
-    if (o->recompute)
-        return err_set(e, WATT_ENOTSUP, "training: running layers again is not supported");
     if (!(o->balance >= 0.0f))
         return err_set(e, WATT_EINVAL, "training: load balance %g", (double)o->balance);
     if (prog_value(p, result)->extent != EXT_R || prog_value(p, result)->per != 1)
@@ -380,7 +379,7 @@ static int open_forward(struct train *t, struct err *e)
         return rc;
     if (!t->dry) {
         train_copy_weights(t);
-        rc = cpu_exec_open_keep(&t->exec, t->own, &t->layout, &t->limits, &o, t->drop, e);
+        rc = cpu_exec_open_keep(&t->exec, t->own, &t->layout, &t->limits, &o, t->drop, t->local, e);
         t->x = (struct cpu_exec *)(void *)t->exec;
         return rc;
     }
@@ -388,7 +387,7 @@ static int open_forward(struct train *t, struct err *e)
     if (!t->x)
         return err_set(e, WATT_ENOMEM, "training: header");
     t->x->p = t->own;
-    t->x->s = (struct schedule){ .keep = true, .drop = t->drop };
+    t->x->s = (struct schedule){ .keep = true, .drop = t->drop, .local = t->local };
     return schedule_build(&t->x->s, t->own, &t->limits, t->n_threads, e);
 }
 
@@ -406,6 +405,8 @@ static int open_parts(struct train *t, struct err *e)
     if (t->o.dropout > 0.0f && (rc = find_drops(t, e)) < 0)
         return rc;
     rc = reverse_derive(&t->rev, t->own, t->trains, t->drop, e);
+    if (rc == 0 && t->o.recompute)
+        rc = train_local_open(t, e);
     if (rc == 0)
         rc = open_forward(t, e);
     if (rc == 0)
@@ -520,6 +521,9 @@ void train_close(struct train *t)
     mem_free(t->balance);
     mem_free(t->routes);
     mem_free(t->per_instr);
+    mem_free(t->local);
+    mem_free(t->again_value);
+    mem_free(t->again);
     mem_free(t);
 }
 

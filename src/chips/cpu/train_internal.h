@@ -31,7 +31,7 @@ enum train_item_kind {
     T_CELL_MATRIX, T_CELL_BIAS      /* gradients of a cell's own matrix and bias */
 };
 
-enum train_phase_kind { TP_ROWS, TP_PRODUCTS, TP_EMBED, TP_ATTENTION, TP_SCAN, TP_SORT,
+enum train_phase_kind { TP_ROWS, TP_RERUN, TP_PRODUCTS, TP_EMBED, TP_ATTENTION, TP_SCAN, TP_SORT,
                         TP_EXPERTS };
 
 struct train_place { float *p; uint32_t stride; };      /* stride in floats */
@@ -54,7 +54,7 @@ struct train_item {
 struct train_phase {
     enum train_phase_kind kind;
     enum extent extent;
-    uint32_t first, last;
+    uint32_t first, last;       /* RERUN: phases of t->again, [first, last) */
 };
 
 /* Memory between phases: gradients (as in struct reverse, same numbers), then work space. */
@@ -105,6 +105,11 @@ struct train {
     uint64_t n_trained;                 /* floats */
     uint8_t *bf16_region, *turned_region;
     uint64_t bf16_bytes, turned_bytes;
+    /* layers run again: train_rerun.c */
+    uint32_t *local;                    /* [n_values + 1] as in struct schedule, NULL: all kept */
+    bool    *again_value;               /* [n_values + 1] made again */
+    struct phase *again;                /* phases over copies of forward's items */
+    uint32_t n_again, n_copies, floor; /* floor: first backward phase of the layer at hand */
     /* backward */
     struct reverse rev;
     struct train_item *items;
@@ -154,6 +159,10 @@ void train_copy_weights(struct train *t);
 void train_turn_all(struct train *t);
 /* Memory of the turned matrices; after the executor is open. */
 int  train_turned_open(struct train *t, struct err *e) MUST_CHECK;
+/* train_rerun.c: which values are kept; after the schedule is built, the phases of a layer. */
+int  train_local_open(struct train *t, struct err *e) MUST_CHECK;
+bool train_rerun_layer(struct train *t, uint32_t layer, uint32_t *first, uint32_t *last);
+void train_rerun(struct train *t, const struct train_phase *ph, unsigned worker);
 /* train_lower.c */
 int  train_lower(struct train *t, struct err *e) MUST_CHECK;
 void train_resolve(struct train *t);

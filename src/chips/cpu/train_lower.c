@@ -142,6 +142,7 @@ static uint32_t put(struct train *t, const struct train_item *it, const struct w
     uint32_t ph = t->n_phases > LOOK_BACK ? t->n_phases - LOOK_BACK : 0;
 
     ph = ph > w->from ? ph : w->from;
+    ph = ph > t->floor ? ph : t->floor;
     while (ph < t->n_phases && !joins(&t->phases[ph], w))
         ph++;
     if (!grow((void **)&t->phases, t->n_phases, &t->cap_phases, sizeof *t->phases) ||
@@ -541,6 +542,41 @@ static bool lower_step(struct train *t, const struct reverse_step *s)
     return lower_whole(t, s);
 }
 
+/* A layer begins: its values are made again in front of its backward. */
+static bool lower_rerun(struct train *t, uint32_t layer)
+{
+    struct train_phase ph = { .kind = TP_RERUN };
+
+    t->floor = t->n_phases;
+    if (layer == UINT32_MAX)
+        return true;
+    if (!train_rerun_layer(t, layer, &ph.first, &ph.last) ||
+        !grow((void **)&t->phases, t->n_phases, &t->cap_phases, sizeof *t->phases))
+        return false;
+    t->phases[t->n_phases++] = ph;
+    t->floor = t->n_phases;
+    return true;
+}
+
+static bool lower_steps(struct train *t)
+{
+    uint32_t layer = UINT32_MAX;
+
+    for (uint32_t i = 0; i < t->rev.n_steps; i++) {
+        const struct reverse_step *s = &t->rev.steps[i];
+        const uint32_t of = prog_instr(t->own, s->instr)->layer;
+
+        if (t->local && s->kind == REVERSE_INSTR && of != layer) {
+            if (!lower_rerun(t, of))
+                return false;
+            layer = of;
+        }
+        if (!lower_step(t, s))
+            return false;
+    }
+    return true;
+}
+
 static bool lower_loss(struct train *t)
 {
     const struct want w = { .kind = TP_ROWS, .extent = EXT_R };
@@ -636,11 +672,8 @@ int train_lower(struct train *t, struct err *e)
 
     for (wid w = 1; w <= prog_n_weights(t->own); w++)
         t->weight[w].written_at = UINT32_MAX;
-    if (!gradient_bufs(t) || !lower_loss(t))
+    if (!gradient_bufs(t) || !lower_loss(t) || !lower_steps(t))
         return err_set(e, WATT_ENOMEM, "training: schedule");
-    for (uint32_t i = 0; i < t->rev.n_steps; i++)
-        if (!lower_step(t, &t->rev.steps[i]))
-            return err_set(e, WATT_ENOMEM, "training: schedule");
     rc = plan_bufs(t, e);
     if (rc == 0)
         rc = plan_sort(t, e);

@@ -56,7 +56,9 @@ struct reverse_info {
     uint8_t src;                /* bit s: operand s has a gradient */
     uint8_t dst;                /* which result's gradient comes in */
     bool    scatter;
+    uint8_t reads;              /* bit s: operand s as forward left it; bit 7: the first result */
 };
+#define REVERSE_READS_RESULT 0x80u
 const struct reverse_info *reverse_info(enum op op);
 
 /* trains: [n_weights + 1]. drop: [n_instr] bit 0: result dropped out, bits 1 and 2: operand 0, 1
