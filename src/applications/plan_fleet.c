@@ -10,6 +10,8 @@
 #include "base/rng.h"
 
 #define MAX_SERVERS 4096u
+#define MAX_QUEUED 65536u
+#define PAGE_TOKENS 64.0        /* of the simulator */
 #define OVERLOAD 1.5            /* a beginning's own server is left when it has so many times the
                                  * mean work */
 
@@ -23,6 +25,8 @@ struct fleet {
     double   *ttft, *itl, *queue;       /* [n_…] */
     size_t    n_ttft, n_itl, n_queue;
     double    token_s, prompt_s;        /* of the estimate */
+    double    scale;
+    uint32_t  n_pages;          /* that a server's memory holds */
 };
 
 /* ---- what a step takes ---- */
@@ -34,7 +38,7 @@ static int price_steps(struct fleet *f, struct err *e)
     const uint32_t ctx = (uint32_t)fmax(1, p->load.prompt + p->load.answer);
     const double left = plan_usable_memory(p->chip) * tp * f->spec->point->pp -
                         (double)model_facts(p->model)->tensor_bytes;
-    const double page = TRACE_BLOCK_TOKENS / 8.0 * fmax(plan_kv_bytes(p), 1);
+    const double page = PAGE_TOKENS * fmax(plan_kv_bytes(p), 1);
     double one, full, deep, deep_full;
     int rc = plan_step(p, tp, 1, 1, 0, &one, NULL, NULL, e);
 
@@ -50,7 +54,7 @@ static int price_steps(struct fleet *f, struct err *e)
     f->sim.step_ns = fmax(1, 1e9 * one - f->sim.row_ns);
     f->sim.read_ns = fmax(0, 1e9 * (deep - one) / ctx);
     f->sim.position_ns = fmax(1e-6, 1e9 * (deep_full - full - (deep - one)) / ctx / p->chunk);
-    f->sim.n_pages = (uint32_t)fmin(fmax(left / page, 2), 1u << 26);
+    f->n_pages = (uint32_t)fmin(fmax(left / page, 2), 1u << 26);
     if (model_facts(p->model)->fixed_floats)
         f->sim.n_slots = 2 * f->spec->point->batch + 1;
     f->prompt_s = f->sim.row_ns * 1e-9;
@@ -89,13 +93,12 @@ static uint32_t choose(const struct fleet *f, size_t i, double now)
 
 static void deal(struct fleet *f)
 {
-    const double rate = f->sim.rate > 0 ? f->sim.rate : 1, scale = f->sim.scale > 0 ? f->sim.scale
-                                                                                   : 1;
+    const double rate = f->sim.rate > 0 ? f->sim.rate : 1;
 
     for (size_t i = 0; i < f->trace->n; i++) {
         const struct trace_arrival *a = &f->trace->v[i];
         const double now = (double)a->at_ns * 1e-9 / rate;
-        const double work = scale * (a->n_prompt * f->prompt_s + a->n_answer * f->token_s);
+        const double work = f->scale * (a->n_prompt * f->prompt_s + a->n_answer * f->token_s);
         const uint32_t s = choose(f, i, now);
 
         f->server_of[i] = s;
@@ -116,6 +119,16 @@ static void ended(void *ctx, const struct sim_outcome *o)
         f->itl[f->n_itl++] = o->itl_s;
 }
 
+/* No more than all arrivals would fill: the simulator's pages take memory, too. */
+static uint32_t pages_needed(const struct fleet *f)
+{
+    double n = 2.0 * f->sim.n_seats + 2;
+
+    for (size_t i = 0; i < f->part.n; i++)
+        n += ceil(f->scale * ((double)f->part.v[i].n_prompt + f->part.v[i].n_answer) / PAGE_TOKENS) + 1;
+    return n < f->n_pages ? (uint32_t)n : f->n_pages;
+}
+
 static int run_server(struct fleet *f, uint32_t s, bool (*cancelled)(void), struct fleet_report *r,
                       double *busy_s, struct err *e)
 {
@@ -130,6 +143,8 @@ static int run_server(struct fleet *f, uint32_t s, bool (*cancelled)(void), stru
     if (f->part.n == 0)
         return 0;
     f->sim.seed = s;
+    f->sim.max_queued = f->part.n < MAX_QUEUED ? (uint32_t)f->part.n : MAX_QUEUED;
+    f->sim.n_pages = pages_needed(f);
     rc = sim_run(&f->part, &f->sim, cancelled, &one, e);
     if (rc < 0)
         return rc;
@@ -214,7 +229,7 @@ static int run_all(struct fleet *f, bool (*cancelled)(void), struct fleet_report
 int fleet_run(const struct trace *t, const struct fleet_spec *spec, bool (*cancelled)(void),
               struct fleet_report *r, struct err *e)
 {
-    struct fleet f = { .spec = spec, .trace = t };
+    struct fleet f = { .spec = spec, .trace = t, .scale = spec->scale > 0 ? spec->scale : 1 };
     int rc;
 
     if (spec->n_servers == 0 || spec->n_servers > MAX_SERVERS || t->n == 0)
@@ -224,7 +239,7 @@ int fleet_run(const struct trace *t, const struct fleet_spec *spec, bool (*cance
         .n_seats = spec->point->batch < SCHED_MAX_SEATS ? spec->point->batch : SCHED_MAX_SEATS,
         .max_rows = spec->plan->chunk > spec->point->batch ? spec->plan->chunk : spec->point->batch,
         .mixed_rows = spec->plan->chunk,
-        .max_queued = 65536, .max_wait_s = spec->max_wait_s, .rate = spec->rate,
+        .max_wait_s = spec->max_wait_s, .rate = spec->rate,
         .scale = spec->scale, .ttft_goal_s = spec->ttft_goal_s, .itl_goal_s = spec->itl_goal_s,
         .ended = ended, .ctx = &f,
     };
