@@ -21,6 +21,7 @@
 #include "infrastructure/http.h"
 #include "models/service.h"
 #include "models/text_model.h"
+#include "models/tool_parser.h"
 
 #define API_MAX_STOPS   STOPS_MAX
 #define API_MAX_BIAS    1024u
@@ -161,9 +162,20 @@ void api_options_deinit(struct api_options *o);
 
 struct api_run;
 
+struct api_toolcall {           /* that the model made */
+    char       *id, *name;
+    struct str  args;           /* JSON; as far as it was written */
+    bool        complete;       /* args is a whole object */
+};
+
 struct api_choice {
+    struct api_run *run;
+    struct tool_parser *parser;         /* of the answer's calls, NULL: they are not taken out */
+    struct api_toolcall *calls;         /* [n_calls] */
+    uint32_t     n_calls, cap_calls;
     struct think think;
-    struct str   reasoning, answer;     /* whole, also when streamed */
+    struct str   reasoning, answer;     /* whole, also when streamed; without calls */
+    struct str   unparsed;              /* of the answer, for the parser */
     json_t      *logprobs;              /* list of the surface's entries, NULL: none wanted */
     enum service_finish finish;
     int32_t      stop_index;            /* of the run's stop strings, or -1 */
@@ -180,6 +192,12 @@ struct api_frame {
     bool ids;                           /* collect the ids of tokens */
     /* A piece of a streamed choice; either may be empty. */
     void (*delta)(struct api_run *r, uint32_t choice, struct sv reasoning, struct sv answer);
+    /* Calls of a streamed choice, in turn: its name, pieces of its arguments, its end. NULL: the
+     * surface waits for the end. */
+    void (*call_begin)(struct api_run *r, uint32_t choice, uint32_t call);
+    void (*call_piece)(struct api_run *r, uint32_t choice, uint32_t call, struct sv json);
+    void (*call_end)(struct api_run *r, uint32_t choice, uint32_t call);
+    const char *call_id;                /* what ids of calls begin with */
     void (*choice_done)(struct api_run *r, uint32_t choice);    /* streamed */
     void (*stream_done)(struct api_run *r);                     /* the stream's last words */
     void (*stream_failed)(struct api_run *r);   /* in their place; NULL: an error of the path's API */
@@ -221,6 +239,14 @@ struct api_run {
 /* Runs ids as a prompt; `prompt` is its text. Answers, now or later, whatever happens. */
 void api_generate(struct api_call *c, struct api_options *o, const struct api_frame *frame,
                   const char *id_prefix, const struct tokens *ids, struct sv prompt);
+/* Takes calls out of the answers of a run that was asked with tools (api_calls.c). */
+int  api_calls_open(struct api_run *r, struct api_choice *x, const json_t *tools, struct err *e)
+    MUST_CHECK;
+void api_calls_deinit(struct api_choice *x);
+/* Did the answer end with calls, to be answered by results? */
+bool api_has_calls(const struct api_choice *x);
+/* The arguments as an object; {} for a call that is not complete. */
+json_t *api_call_arguments(const struct api_toolcall *call);
 /* Writes one event of a stream: "data: " and JSON, or a line of JSON when the stream's type is no
  * text/event-stream; takes the reference. */
 void api_event(struct api_run *r, json_t *j);

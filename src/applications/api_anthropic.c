@@ -1,7 +1,7 @@
 /* api_anthropic.c: the Anthropic API: messages and the counting of their tokens.
  *
  * Requests become the messages and tools that chat templates know; what the model says goes out
- * as blocks. Tool calls are not taken apart: they are in the text, as the model spells them. */
+ * as blocks. */
 #include <string.h>
 
 #include "applications/api_prompt.h"
@@ -384,6 +384,8 @@ static json_t *usage_of(const struct api_run *r, uint32_t n_cached, uint32_t n_a
 
 static const char *stop_reason(const struct api_choice *x)
 {
+    if (api_has_calls(x))
+        return "tool_use";
     if (x->finish == SERVICE_STOP)
         return x->stop_index >= 0 ? "stop_sequence" : "end_turn";
     return "max_tokens";
@@ -426,7 +428,7 @@ static void progress(struct api_run *r, const struct service_event *ev)
     begin(r, ev->n_cached);
 }
 
-enum block { BLOCK_NONE, BLOCK_THINKING, BLOCK_TEXT };
+enum block { BLOCK_NONE, BLOCK_THINKING, BLOCK_TEXT, BLOCK_CALL };
 
 static void block_delta(struct api_run *r, json_t *delta)
 {
@@ -479,6 +481,39 @@ static void delta(struct api_run *r, uint32_t choice, struct sv reasoning, struc
         in_block(r, BLOCK_TEXT, answer);
 }
 
+static json_t *call_block(const struct api_toolcall *t, json_t *input)
+{
+    return json_pack("{s:s,s:s,s:s,s:o}", "type", "tool_use", "id", t->id, "name", t->name, "input",
+                     input);
+}
+
+static void call_begin(struct api_run *r, uint32_t choice, uint32_t call)
+{
+    struct api_choice *x = &r->choices[choice];
+
+    begin(r, 0);
+    close_block(r);
+    x->block = BLOCK_CALL;
+    api_event(r, json_pack("{s:s,s:i,s:o}", "type", "content_block_start", "index",
+                           (int)x->n_blocks++, "content_block",
+                           call_block(&x->calls[call], json_object())));
+}
+
+static void call_piece(struct api_run *r, uint32_t choice, uint32_t call, struct sv json)
+{
+    (void)choice;
+    (void)call;
+    block_delta(r, json_pack("{s:s,s:o}", "type", "input_json_delta", "partial_json",
+                             api_text(json)));
+}
+
+static void call_end(struct api_run *r, uint32_t choice, uint32_t call)
+{
+    (void)choice;
+    (void)call;
+    close_block(r);
+}
+
 static void choice_done(struct api_run *r, uint32_t choice)
 {
     (void)choice;
@@ -508,12 +543,17 @@ static json_t *whole(struct api_run *r)
                                                       api_text(sv_of(&x->reasoning))));
     if (x->answer.len)
         (void)json_array_append_new(content, block_of(BLOCK_TEXT, api_text(sv_of(&x->answer))));
+    for (uint32_t k = 0; k < x->n_calls; k++)
+        if (x->calls[k].complete)
+            (void)json_array_append_new(content, call_block(&x->calls[k],
+                                                            api_call_arguments(&x->calls[k])));
     return message(r, content, json_string(stop_reason(x)), stop_sequence(r),
                    usage_of(r, u.n_cached, u.n_answer));
 }
 
 static const struct api_frame frame = {
     .split = true, .delta = delta, .choice_done = choice_done, .stream_done = stream_done,
+    .call_begin = call_begin, .call_piece = call_piece, .call_end = call_end, .call_id = "toolu_",
     .whole = whole, .progress = progress, .stream_type = "text/event-stream", .typed = true,
 };
 

@@ -82,6 +82,27 @@ static json_t *run_line(struct api_run *r, struct sv reasoning, struct sv answer
     return j;
 }
 
+static json_t *call_entry(const struct api_toolcall *t)
+{
+    return json_pack("{s:s,s:{s:s,s:o}}", "id", t->id, "function", "name", t->name, "arguments",
+                     api_call_arguments(t));
+}
+
+/* A call comes as one line, when it is whole. */
+static void call_end(struct api_run *r, uint32_t choice, uint32_t call)
+{
+    const struct api_toolcall *t = &r->choices[choice].calls[call];
+    const struct sv nothing = { "", 0 };
+    json_t *j;
+
+    if (!t->complete)
+        return;
+    j = run_line(r, nothing, nothing);
+    (void)json_object_set_new(json_object_get(j, "message"), "tool_calls",
+                              json_pack("[o]", call_entry(t)));
+    api_event(r, j);
+}
+
 static json_t *last_line(struct api_run *r, json_t *j)
 {
     const struct api_choice *x = &r->choices[0];
@@ -122,11 +143,18 @@ static void stream_done(struct api_run *r)
 static json_t *whole(struct api_run *r)
 {
     const struct api_choice *x = &r->choices[0];
+    json_t *j = run_line(r, sv_of(&x->reasoning), sv_of(&x->answer)), *calls = json_array();
 
-    return last_line(r, run_line(r, sv_of(&x->reasoning), sv_of(&x->answer)));
+    for (uint32_t k = 0; k < x->n_calls; k++)
+        if (x->calls[k].complete)
+            (void)json_array_append_new(calls, call_entry(&x->calls[k]));
+    if (json_array_size(calls) > 0)
+        (void)json_object_set(json_object_get(j, "message"), "tool_calls", calls);
+    json_decref(calls);
+    return last_line(r, j);
 }
 
-#define FRAME { .split = true, .delta = delta, .choice_done = choice_done, \
+#define FRAME { .split = true, .call_end = call_end, .delta = delta, .choice_done = choice_done, \
                 .stream_done = stream_done, .whole = whole, .logprob = api_openai_logprob, \
                 .stream_type = "application/x-ndjson" }
 static const struct api_frame chat_frame = FRAME, generate_frame = FRAME;

@@ -34,6 +34,8 @@ static void one_model(struct api_call *c)
 
 static const char *finish_reason(const struct api_choice *x)
 {
+    if (api_has_calls(x))
+        return "tool_calls";
     return x->finish == SERVICE_LENGTH ? "length" : x->finish == SERVICE_STOP ? "stop" : "abort";
 }
 
@@ -121,6 +123,39 @@ static void chat_delta(struct api_run *r, uint32_t i, struct sv reasoning, struc
     api_event(r, chat_chunk(r, i, delta, NULL, chat_logprobs(x)));
 }
 
+static void call_delta(struct api_run *r, uint32_t i, json_t *call)
+{
+    chat_begin(r, i);
+    api_event(r, chat_chunk(r, i, json_pack("{s:[o]}", "tool_calls", call), NULL,
+                            chat_logprobs(&r->choices[i])));
+}
+
+static void chat_call_begin(struct api_run *r, uint32_t i, uint32_t call)
+{
+    const struct api_toolcall *t = &r->choices[i].calls[call];
+
+    call_delta(r, i, json_pack("{s:i,s:s,s:s,s:{s:s,s:s}}", "index", (int)call, "id", t->id, "type",
+                               "function", "function", "name", t->name, "arguments", ""));
+}
+
+static void chat_call_piece(struct api_run *r, uint32_t i, uint32_t call, struct sv json)
+{
+    call_delta(r, i, json_pack("{s:i,s:{s:o}}", "index", (int)call, "function", "arguments",
+                               api_text(json)));
+}
+
+/* The calls of an answer; NULL: none. */
+static json_t *chat_calls(const struct api_choice *x)
+{
+    json_t *list = x->n_calls > 0 ? json_array() : NULL;
+
+    for (uint32_t k = 0; k < x->n_calls; k++)
+        (void)json_array_append_new(list, json_pack("{s:s,s:s,s:{s:s,s:o}}", "id", x->calls[k].id,
+            "type", "function", "function", "name", x->calls[k].name, "arguments",
+            api_text(sv_of(&x->calls[k].args))));
+    return list;
+}
+
 static void chat_choice_done(struct api_run *r, uint32_t i)
 {
     struct api_choice *x = &r->choices[i];
@@ -144,9 +179,13 @@ static json_t *chat_whole(struct api_run *r)
 
     for (uint32_t i = 0; i < r->n; i++) {
         struct api_choice *x = &r->choices[i];
+        json_t *calls = chat_calls(x);
         json_t *message = json_pack("{s:s,s:o}", "role", "assistant", "content",
-                                    api_text(sv_of(&x->answer)));
+                                    calls && x->answer.len == 0 ? json_null()
+                                                                : api_text(sv_of(&x->answer)));
 
+        if (calls)
+            json_object_set_new(message, "tool_calls", calls);
         if (x->reasoning.len) {
             json_object_set_new(message, "reasoning_content", api_text(sv_of(&x->reasoning)));
             json_object_set_new(message, "reasoning", api_text(sv_of(&x->reasoning)));
@@ -162,6 +201,7 @@ static json_t *chat_whole(struct api_run *r)
 
 static const struct api_frame chat_frame = {
     .split = true, .delta = chat_delta, .choice_done = chat_choice_done,
+    .call_begin = chat_call_begin, .call_piece = chat_call_piece, .call_id = "call_",
     .stream_done = chat_stream_done, .whole = chat_whole, .logprob = api_openai_logprob,
     .stream_type = "text/event-stream",
 };

@@ -205,11 +205,47 @@ static int add_variables(const struct api_call *c, json_t *vars, struct err *e)
     return rc;
 }
 
+/* Calls in messages as the model's template takes them: arguments as text, content of null. */
+static int suit_template(const struct tool_format *f, const json_t *vars, struct err *e)
+{
+    json_t *messages = json_object_get(vars, "messages"), *m, *call;
+    size_t i, k;
+    int rc = 0;
+
+    if (!f || (!f->string_arguments && !f->null_content))
+        return 0;
+    json_array_foreach(messages, i, m) {
+        const json_t *content = json_object_get(m, "content");
+        json_t *calls = json_object_get(m, "tool_calls");
+
+        if (f->null_content && json_array_size(calls) > 0 && json_is_string(content) &&
+            json_string_length(content) == 0)
+            rc |= json_object_set_new(m, "content", json_null());
+        json_array_foreach(calls, k, call) {
+            json_t *fn = json_object_get(call, "function"), *args = json_object_get(fn, "arguments");
+            json_t *as_text;
+            size_t n;
+            char *text;
+
+            if (!f->string_arguments || !json_is_object(args))
+                continue;
+            n = json_dumpb(args, NULL, 0, 0);
+            text = mem_alloc(n ? n : 1);
+            as_text = text ? json_stringn(text, json_dumpb(args, text, n, 0)) : NULL;
+            mem_free(text);
+            rc |= as_text ? json_object_set_new(fn, "arguments", as_text) : -1;
+        }
+    }
+    return rc < 0 ? err_set(e, WATT_ENOMEM, "messages") : 0;
+}
+
 int api_prompt(struct api_call *c, json_t *vars, struct str *text, struct tokens *ids,
                struct err *e)
 {
     int rc = vars ? add_variables(c, vars, e) : err_set(e, WATT_ENOMEM, "template variables");
 
+    if (rc == 0)
+        rc = suit_template(c->m->tm->tools, vars, e);
     if (rc == 0)
         rc = text_model_render(c->m->tm, vars, text, e);
     if (rc == 0)

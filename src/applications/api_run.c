@@ -15,6 +15,7 @@ static void run_unref(struct api_run *r)
         return;
     for (uint32_t i = 0; i < r->n; i++) {
         think_deinit(&r->choices[i].think);
+        api_calls_deinit(&r->choices[i]);
         str_deinit(&r->choices[i].reasoning);
         str_deinit(&r->choices[i].answer);
         json_decref(r->choices[i].logprobs);
@@ -100,24 +101,40 @@ static struct sv tail(const struct str *s, size_t from)
     return (struct sv){ s->len ? s->data + from : "", s->len - from };
 }
 
+/* Reasoning and answer are told apart; calls are taken out of the answer. */
+static void split(struct api_choice *c, struct sv text, bool end)
+{
+    const bool inside = c->think.state == THINK_INSIDE;
+    struct str *answer = c->parser ? &c->unparsed : &c->answer;
+
+    str_reset(&c->unparsed);
+    think_push(&c->think, text.data, text.len, &c->reasoning, answer);
+    c->n_reasoning += !end && (inside || c->think.state == THINK_INSIDE);
+    if (end)
+        think_finish(&c->think, &c->reasoning, answer);
+}
+
 static void add_text(struct api_run *r, uint32_t i, struct sv text, bool end)
 {
     struct api_choice *c = &r->choices[i];
     const size_t reasoned = c->reasoning.len, answered = c->answer.len;
 
-    if (r->frame->split) {
-        const bool inside = c->think.state == THINK_INSIDE;
-
-        think_push(&c->think, text.data, text.len, &c->reasoning, &c->answer);
-        c->n_reasoning += !end && (inside || c->think.state == THINK_INSIDE);
-        if (end)
-            think_finish(&c->think, &c->reasoning, &c->answer);
-    } else {
+    if (r->frame->split)
+        split(c, text, end);
+    else
         str_append(&c->answer, text.data, text.len);
-    }
     if (r->stream && !r->failed &&
         (c->reasoning.len > reasoned || c->answer.len > answered))
         r->frame->delta(r, i, tail(&c->reasoning, reasoned), tail(&c->answer, answered));
+    if (c->parser && c->unparsed.len > 0)
+        tool_parser_push(c->parser, sv_of(&c->unparsed));
+    if (c->parser && end) {
+        tool_parser_finish(c->parser);
+        if (!tool_parser_ok(c->parser) && !r->failed) {
+            r->failed = true;
+            (void)err_set(&r->error, WATT_ENOMEM, "tool calls: out of memory");
+        }
+    }
 }
 
 /* Before the last bytes: who has read them may send the next request at once. */
@@ -305,7 +322,11 @@ static struct api_run *run_open(struct api_call *c, const struct api_options *o,
     for (; r->n < o->n; r->n++) {
         struct api_choice *x = &r->choices[r->n];
 
+        x->run = r;
         think_init(&x->think);
+        if (c->m->tm->tools)
+            think_learn(&x->think, c->m->tm->tools->think_open, c->m->tm->tools->think_close);
+        str_init(&x->unparsed, 0);
         think_begin(&x->think, prompt.len ? prompt.data : "", prompt.len);
         str_init(&x->reasoning, 0);
         str_init(&x->answer, 0);
@@ -314,6 +335,20 @@ static struct api_run *run_open(struct api_call *c, const struct api_options *o,
     }
     atomic_init(&r->refs, 2);           /* this call's, and the service's until its last event */
     return r;
+}
+
+/* Calls are looked for where there are tools; messages in channels are told apart in any case. */
+static int open_calls(struct api_call *c, struct api_run *r, struct err *e)
+{
+    const struct tool_format *f = c->m->tm->tools;
+    const json_t *tools = json_object_get(c->body, "tools");
+    int rc = 0;
+
+    if (!f || f->shape == TOOL_NONE || (json_array_size(tools) == 0 && f->shape != TOOL_CHANNELS))
+        return 0;
+    for (uint32_t i = 0; i < r->n && rc == 0; i++)
+        rc = api_calls_open(r, &r->choices[i], json_array_size(tools) ? tools : NULL, e);
+    return rc;
 }
 
 void api_generate(struct api_call *c, struct api_options *o, const struct api_frame *frame,
@@ -326,6 +361,12 @@ void api_generate(struct api_call *c, struct api_options *o, const struct api_fr
 
     if (!r) {
         api_error(c, 503, "server_error", "out_of_memory", NULL, "out of memory");
+        return;
+    }
+    if (frame->split && open_calls(c, r, &e) < 0) {
+        api_fail(c, "tools", &e);
+        atomic_store(&r->refs, 1);
+        run_unref(r);
         return;
     }
     http_hold(c->x);            /* until the service's last event */
@@ -344,6 +385,12 @@ void api_generate(struct api_call *c, struct api_options *o, const struct api_fr
     q.n_stop_ids = o->n_stop_ids;
     q.ignore_end = o->ignore_eos;
     q.special = o->special;
+    if (frame->split && c->m->tm->tools) {
+        const struct tool_format *f = c->m->tm->tools;
+
+        q.shown = f->markers;
+        q.n_shown = r->choices[0].parser ? f->n_markers : f->n_think_markers;
+    }
     q.mask = o->mask;
     o->mask = NULL;
     q.logprobs = o->logprobs;

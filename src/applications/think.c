@@ -13,7 +13,18 @@ static const struct { const char *open, *close; } tags[] = {
     { "<|begin_of_thought|>", "<|end_of_thought|>" },
     { "<|START_THINKING|>", "<|END_THINKING|>" },
 };
-#define N_TAGS (sizeof tags / sizeof *tags)
+#define N_KNOWN (sizeof tags / sizeof *tags)
+#define N_TAGS  (N_KNOWN + 1)       /* the last pair is the model's own */
+
+static struct sv open_tag(const struct think *t, size_t i)
+{
+    return sv_cstr(i < N_KNOWN ? tags[i].open : t->open ? t->open : "");
+}
+
+static struct sv close_tag(const struct think *t)
+{
+    return sv_cstr(t->tag < N_KNOWN ? tags[t->tag].close : t->close);
+}
 
 static bool blank(char c)
 {
@@ -31,6 +42,12 @@ void think_deinit(struct think *t)
     str_deinit(&t->held);
 }
 
+void think_learn(struct think *t, const char *open, const char *close)
+{
+    t->open = *close ? open : NULL;
+    t->close = *close ? close : NULL;
+}
+
 void think_begin(struct think *t, const char *prompt, size_t len)
 {
     str_reset(&t->held);
@@ -39,7 +56,7 @@ void think_begin(struct think *t, const char *prompt, size_t len)
     while (len > 0 && blank(prompt[len - 1]))
         len--;
     for (size_t i = 0; i < N_TAGS; i++)
-        if (sv_ends((struct sv){ prompt, len }, sv_cstr(tags[i].open))) {
+        if (open_tag(t, i).len && sv_ends((struct sv){ prompt, len }, open_tag(t, i))) {
             t->state = THINK_INSIDE;
             t->tag = i;
         }
@@ -84,8 +101,10 @@ static bool look_for_open(struct think *t)
         n++;
     for (size_t i = 0; i < N_TAGS; i++) {
         const struct sv rest = { t->held.data + n, t->held.len - n };
-        const struct sv open = sv_cstr(tags[i].open);
+        const struct sv open = open_tag(t, i);
 
+        if (open.len == 0)
+            continue;
         if (sv_starts(rest, open)) {
             drop(&t->held, n + open.len);
             t->state = THINK_INSIDE;
@@ -105,7 +124,7 @@ static bool look_for_open(struct think *t)
 /* Inside: shows reasoning up to the closing tag. True when it came. */
 static bool look_for_close(struct think *t, struct str *reasoning)
 {
-    const struct sv close = sv_cstr(tags[t->tag].close);
+    const struct sv close = close_tag(t);
     size_t at = 0;
 
     if (t->at_start)

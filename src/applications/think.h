@@ -18,11 +18,15 @@ struct think {
     enum think_state state;
     size_t     tag;         /* which pair, when INSIDE */
     bool       at_start;    /* of the reasoning or the answer: blanks are dropped */
+    const char *open, *close;   /* of the model, beside the known ones; NULL: none */
     struct str held;        /* what may still be a tag */
 };
 
 void think_init(struct think *t);
 void think_deinit(struct think *t);
+/* Tags that were learned from the model's template; borrowed. `open` may be empty: then only a
+ * prompt can open them. Before think_begin. */
+void think_learn(struct think *t, const char *open, const char *close);
 /* Before an answer; `prompt` is what the template rendered: when it ends with an
  * opening tag, the answer begins inside. */
 void think_begin(struct think *t, const char *prompt, size_t len);

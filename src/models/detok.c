@@ -111,16 +111,31 @@ static void feed(struct detok *d, struct sv p, struct str *out)
     }
 }
 
+static bool is_shown(const struct detok *d, int32_t id)
+{
+    for (size_t i = 0; i < d->n_shown; i++)
+        if (d->shown[i] == id)
+            return true;
+    return false;
+}
+
 void detok_push(struct detok *d, int32_t id, struct str *out)
 {
+    const unsigned flags = is_shown(d, id) ? d->flags | DETOKENIZE_SPECIAL : d->flags;
+
     if (id < 0 || (uint32_t)id >= d->t->n_vocab)
         return;
-    feed(d, piece_in_place(d->t, id, d->flags, &d->at_start), out);
+    feed(d, piece_in_place(d->t, id, flags, &d->at_start), out);
 }
 
 void detok_finish(struct detok *d, struct str *out)
 {
+    const int32_t *shown = d->shown;
+    const size_t n_shown = d->n_shown;
+
     if (d->n_held > 0)
         put_bad(out);
     detok_init(d, d->t, d->flags);
+    d->shown = shown;
+    d->n_shown = n_shown;
 }

@@ -186,6 +186,8 @@ struct service_request {        /* copied; service_request_init first */
     size_t   n_stop_ids;
     bool     ignore_end;        /* go on after the model's end token */
     bool     special;           /* control tokens are shown as spelled */
+    const int32_t *shown;       /* those that are shown although others are not; borrowed until the */
+    size_t   n_shown;           /* last event */
     bool     continues;         /* the answer goes on a text: its leading space stays */
     const uint64_t *allowed;    /* one bit per token that may ever come; NULL: all */
     struct token_mask *mask;    /* grammar of choice 0; the service clones it for the others and

@@ -70,6 +70,8 @@ int answer_init(struct answer *a, struct job *j, uint32_t choice, struct err *e)
     if (s->tok)
         detok_init(&a->detok, s->tok, (r->special ? DETOKENIZE_SPECIAL : 0u) |
                                       (r->continues ? DETOKENIZE_CONTINUE : 0u));
+    a->detok.shown = r->shown;
+    a->detok.n_shown = r->n_shown;
     rc = stops_init(&a->stops, r->stops, r->n_stops, e);
     if (rc < 0 || (r->prompt_only && !r->prompt_logprobs))
         return rc;

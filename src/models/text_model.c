@@ -47,6 +47,17 @@ static int open_template(struct text_model *t, const struct text_model_opts *o, 
     return 0;
 }
 
+static int learn_tools(struct text_model *t, struct err *e)
+{
+    int rc;
+
+    if (!t->tmpl)
+        return 0;
+    rc = tool_format_open(&t->tools, t->tmpl, text_model_role_text(t, TOKEN_BOS),
+                          text_model_role_text(t, TOKEN_EOS), e);
+    return rc == 0 && t->tok ? tool_format_bind(t->tools, t->tok, e) : rc;
+}
+
 int text_model_open(struct text_model **out, const char *path, const struct text_model_opts *opts,
                     struct err *e)
 {
@@ -66,6 +77,7 @@ int text_model_open(struct text_model **out, const char *path, const struct text
     rc = open_template(t, o, e);
     if (rc < 0)
         goto fail;
+    rc = learn_tools(t, e);
     if (rc == 0 && !o->no_session)
         rc = session_open(&t->session, t->model, &o->session, e);
     if (rc < 0)
@@ -82,6 +94,7 @@ void text_model_close(struct text_model *t)
     if (!t)
         return;
     session_close(t->session);
+    tool_format_close(t->tools);
     template_close(t->tmpl);
     tokenizer_close(t->tok);
     model_close(t->model);

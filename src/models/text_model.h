@@ -16,11 +16,13 @@
 #include "models/session.h"
 #include "models/template.h"
 #include "models/tokenizer.h"
+#include "models/tool_format.h"
 
 struct text_model {
     struct model     *model;
     struct tokenizer *tok;      /* NULL: the file has no vocabulary that we can use */
     struct template  *tmpl;     /* NULL: the file has no chat template */
+    struct tool_format *tools;  /* how it spells calls and reasoning; NULL without a template */
     struct session   *session;
     char              tok_why[ERR_MSG_MAX];     /* why tok is NULL */
     char              tmpl_why[ERR_MSG_MAX];    /* why tmpl is NULL although there is one; "" else */

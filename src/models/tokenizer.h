@@ -197,6 +197,8 @@ struct detok {
     uint8_t                 n_held;
     bool                    at_start;   /* nothing was pushed yet */
     unsigned                flags;
+    const int32_t          *shown;      /* [n_shown] control tokens that appear as spelled; */
+    size_t                  n_shown;    /* borrowed */
 };
 
 /* flags: DETOKENIZE_…. */

@@ -129,28 +129,68 @@ static bool python_by_vocabulary(struct tool_format *f, const struct tokenizer *
     return true;
 }
 
-int tool_format_bind(struct tool_format *f, const struct tokenizer *t, struct err *e)
+/* Reasoning that templates say nothing of. */
+static bool think_by_vocabulary(struct tool_format *f, const struct tokenizer *t)
+{
+    static const struct { const char *open, *close; } pairs[] = {
+        { "<think>", "</think>" }, { "[THINK]", "[/THINK]" },
+        { "<|START_THINKING|>", "<|END_THINKING|>" }, { "<seed:think>", "</seed:think>" },
+    };
+
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
+        if (!*f->think_close && f->shape != TOOL_CHANNELS &&
+            tokenizer_find(t, sv_cstr(pairs[i].open)) >= 0 &&
+            tokenizer_find(t, sv_cstr(pairs[i].close)) >= 0)
+            return tool_set(&f->think_open, sv_cstr(pairs[i].open)) &&
+                   tool_set(&f->think_close, sv_cstr(pairs[i].close));
+    return true;
+}
+
+static bool add_marker(struct tool_format *f, int32_t id)
+{
+    int32_t *p;
+
+    for (size_t i = 0; i < f->n_markers; i++)
+        if (f->markers[i] == id)
+            return true;
+    p = mem_grow(f->markers, f->n_markers + 1, sizeof *p);
+    if (!p)
+        return false;
+    f->markers = p;
+    f->markers[f->n_markers++] = id;
+    return true;
+}
+
+/* Control tokens that are part of the format's strings; of reasoning, or of all. */
+static bool collect(struct tool_format *f, const struct tokenizer *t, bool think)
 {
     const uint32_t n = tokenizer_n_vocab(t);
-    size_t cap = 0;
 
+    for (uint32_t id = 0; id < n; id++) {
+        const struct sv text = tokenizer_text(t, (int32_t)id);
+
+        if (tokenizer_kind(t, (int32_t)id) != TOKEN_CONTROL || tokenizer_is_eog(t, (int32_t)id))
+            continue;
+        if (text.len >= 2 && (think ? within(f->think_open, text) || within(f->think_close, text)
+                                    : is_marker(f, text)) && !add_marker(f, (int32_t)id))
+            return false;
+    }
+    return true;
+}
+
+int tool_format_bind(struct tool_format *f, const struct tokenizer *t, struct err *e)
+{
     if (f->shape == TOOL_NONE && !python_by_vocabulary(f, t))
         return err_set(e, WATT_ENOMEM, "template: no memory for its format of calls");
     cut_at_end(f->call_close, t);
     cut_at_end(f->section_close, t);
-    for (uint32_t id = 0; id < n; id++) {
-        if (tokenizer_kind(t, (int32_t)id) != TOKEN_CONTROL || tokenizer_is_eog(t, (int32_t)id) ||
-            !is_marker(f, tokenizer_text(t, (int32_t)id)))
-            continue;
-        if (f->n_markers == cap) {
-            int32_t *p = mem_grow(f->markers, cap = cap ? cap * 2 : 16, sizeof *p);
-
-            if (!p)
-                return err_set(e, WATT_ENOMEM, "template: no memory for its markers");
-            f->markers = p;
-        }
-        f->markers[f->n_markers++] = (int32_t)id;
-    }
+    if (!think_by_vocabulary(f, t))
+        return err_set(e, WATT_ENOMEM, "template: no memory for its format of reasoning");
+    if (!collect(f, t, true))
+        return err_set(e, WATT_ENOMEM, "template: no memory for its markers");
+    f->n_think_markers = f->n_markers;
+    if (!collect(f, t, false))
+        return err_set(e, WATT_ENOMEM, "template: no memory for its markers");
     return 0;
 }
 

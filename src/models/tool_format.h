@@ -74,9 +74,10 @@ struct tool_format {
     char  *think_open, *think_close;
     bool   think_switch;        /* enable_thinking or thinking changes the prompt */
     char   think_variable[24];  /* which of them, "" */
-    /* Control tokens of the vocabulary that are part of the spelling, for tool_format_bind. */
+    /* Control tokens of the vocabulary that are part of the spelling, by tool_format_bind: those of
+     * reasoning first. */
     int32_t *markers;
-    size_t   n_markers;
+    size_t   n_markers, n_think_markers;
 };
 
 /* Learns the format of a template. What it does not show is TOOL_NONE and empty strings: only a
