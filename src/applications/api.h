@@ -20,6 +20,7 @@
 #include "base/str.h"
 #include "infrastructure/http.h"
 #include "models/service.h"
+#include "models/grammar/token_source.h"
 #include "models/text_model.h"
 #include "models/tool_parser.h"
 
@@ -27,6 +28,7 @@
 #define API_MAX_BIAS    1024u
 #define API_MAX_CHOICES 16u
 #define API_ID_BYTES    40u
+#define API_NO_BUDGET   TOKEN_SOURCE_NO_BUDGET
 
 struct api_model {              /* one that is served; immutable while it is */
     struct text_model   *tm;
@@ -147,7 +149,7 @@ struct api_options {
     int32_t  priority;
     struct sv salt;
     enum service_speculate speculate;
-    struct token_mask *mask;            /* grammar; the run takes it over */
+    uint32_t think_budget;              /* most tokens of reasoning, or API_NO_BUDGET */
 };
 
 /* Reads the fields that all surfaces have in common, under any of their names. On a failure it
@@ -156,7 +158,6 @@ bool api_read_options(struct api_call *c, struct api_options *o);
 void api_options_init(struct api_options *o);
 /* JSON schemas of the fields, under all their names, into an object of properties. */
 void api_options_describe(json_t *properties);
-void api_options_deinit(struct api_options *o);
 
 /* ---- a run ---- */
 
@@ -174,6 +175,7 @@ struct api_choice {
     struct api_toolcall *calls;         /* [n_calls] */
     uint32_t     n_calls, cap_calls;
     struct think think;
+    struct reasoning track;             /* its tokens */
     struct str   reasoning, answer;     /* whole, also when streamed; without calls */
     struct str   unparsed;              /* of the answer, for the parser */
     json_t      *logprobs;              /* list of the surface's entries, NULL: none wanted */

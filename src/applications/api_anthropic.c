@@ -245,30 +245,65 @@ static int add_system(const struct json_place *body, json_t *list, struct err *e
     return rc;
 }
 
-/* Tools as templates know them; NULL when none may be called. */
-static int read_tools(const struct json_place *body, json_t **out, struct err *e)
+/* tool_choice as the others spell it. */
+static int read_choice(struct api_call *c, bool *none, struct err *e)
 {
-    struct json_place at, choice;
-    const char *type = "auto", *name, *about;
+    struct json_place choice, p;
+    const char *type = "auto", *name = "";
+    bool alone = false;
+    json_t *ours;
+    int rc = json_find(&c->at, "tool_choice", &choice, e);
+
+    *none = false;
+    if (rc < 0 || !choice.value)
+        return rc;
+    rc = json_get_cstr(&choice, "type", "auto", &type, e);
+    if (rc == 0)
+        rc = json_get_bool(&choice, "disable_parallel_tool_use", false, &alone, e);
+    if (rc == 0 && strcmp(type, "tool") == 0) {
+        rc = json_need(&choice, "name", &p, e);
+        if (rc == 0)
+            rc = json_read_cstr(&p, &name, e);
+    }
+    if (rc < 0)
+        return rc;
+    *none = strcmp(type, "none") == 0;
+    if (strcmp(type, "tool") == 0)
+        ours = json_pack("{s:s,s:{s:s}}", "type", "function", "function", "name", name);
+    else if (strcmp(type, "any") == 0)
+        ours = json_string("required");
+    else if (strcmp(type, "auto") == 0 || *none)
+        ours = json_string(type);
+    else
+        return json_refuse(&choice, e, WATT_EINVAL, "type '%.40s' is none of auto, any, tool and "
+                           "none", type);
+    if (json_object_set_new(c->body, "tool_choice", ours) < 0 ||
+        (alone && json_object_set_new(c->body, "parallel_tool_calls", json_false()) < 0))
+        return err_set(e, WATT_ENOMEM, "tool_choice");
+    return 0;
+}
+
+/* Tools as templates know them; NULL when none may be called. */
+static int read_tools(struct api_call *c, json_t **out, struct err *e)
+{
+    struct json_place at;
+    const char *name, *about;
+    bool none = false, strict = false;
     size_t n = 0;
-    int rc = json_find(body, "tools", &at, e);
+    int rc = json_find(&c->at, "tools", &at, e);
 
     *out = NULL;
     if (rc == 0)
-        rc = json_find(body, "tool_choice", &choice, e);
-    if (rc == 0 && choice.value)
-        rc = json_get_cstr(&choice, "type", "auto", &type, e);
-    if (rc == 0 && strcmp(type, "auto") != 0 && strcmp(type, "none") != 0)
-        rc = json_refuse(&choice, e, WATT_ENOTSUP, "type '%.40s' can't be enforced; auto and none "
-                         "can", type);
+        rc = read_choice(c, &none, e);
     if (rc == 0 && at.value)
         rc = json_read_array(&at, 1024, &n, e);
-    if (rc < 0 || n == 0 || strcmp(type, "none") == 0)
+    if (rc < 0 || n == 0 || none)
         return rc;
     *out = json_array();
     for (size_t i = 0; rc == 0 && i < n; i++) {
         const struct json_place tool = json_item(&at, i);
         struct json_place schema, p;
+        json_t *one;
 
         rc = json_need(&tool, "name", &p, e);
         if (rc == 0)
@@ -276,11 +311,16 @@ static int read_tools(const struct json_place *body, json_t **out, struct err *e
         if (rc == 0)
             rc = json_get_cstr(&tool, "description", "", &about, e);
         if (rc == 0)
-            rc = json_need(&tool, "input_schema", &schema, e);
+            rc = json_get_bool(&tool, "strict", false, &strict, e);
         if (rc == 0)
-            rc = append(*out, json_pack("{s:s,s:{s:s,s:s,s:O}}", "type", "function", "function",
-                                        "name", name, "description", about, "parameters",
-                                        schema.value), e);
+            rc = json_need(&tool, "input_schema", &schema, e);
+        if (rc < 0)
+            break;
+        one = json_pack("{s:s,s:{s:s,s:s,s:O}}", "type", "function", "function", "name", name,
+                        "description", about, "parameters", schema.value);
+        if (strict)
+            (void)json_object_set_new(json_object_get(one, "function"), "strict", json_true());
+        rc = append(*out, one, e);
     }
     if (rc < 0) {
         json_decref(*out);
@@ -290,7 +330,7 @@ static int read_tools(const struct json_place *body, json_t **out, struct err *e
 }
 
 /* thinking: enabled or disabled; without it the template has its way. */
-static int read_thinking(struct api_call *c, struct err *e)
+static int read_thinking(struct api_call *c, struct api_options *o, struct err *e)
 {
     struct json_place p;
     const char *type;
@@ -307,6 +347,18 @@ static int read_thinking(struct api_call *c, struct err *e)
                            "disabled", type);
     if (strcmp(type, "adaptive") == 0)
         return 0;
+    if (*type == 'e') {
+        struct json_place n;
+        uint64_t budget;
+
+        rc = json_find(&p, "budget_tokens", &n, e);
+        if (rc == 0 && n.value)
+            rc = json_read_u64(&n, 0, 1000000000, &budget, e);
+        if (rc == 0 && n.value)
+            o->think_budget = (uint32_t)budget;
+        if (rc < 0)
+            return rc;
+    }
     return json_object_set_new(c->body, "enable_thinking", json_boolean(*type == 'e')) < 0
                ? err_set(e, WATT_ENOMEM, "thinking") : 0;
 }
@@ -340,7 +392,8 @@ static int read_output(struct api_call *c, struct err *e)
     return rc;
 }
 
-static int read_prompt(struct api_call *c, struct str *text, struct tokens *ids, struct err *e)
+static int read_prompt(struct api_call *c, struct api_options *o, struct str *text,
+                       struct tokens *ids, struct err *e)
 {
     struct json_place at, plain;
     json_t *list = json_array(), *tools = NULL, *messages = NULL;
@@ -351,9 +404,9 @@ static int read_prompt(struct api_call *c, struct str *text, struct tokens *ids,
     if (rc == 0)
         rc = read_messages(&at, list, e);
     if (rc == 0)
-        rc = read_tools(&c->at, &tools, e);
+        rc = read_tools(c, &tools, e);
     if (rc == 0)
-        rc = read_thinking(c, e);
+        rc = read_thinking(c, o, e);
     if (rc == 0) {
         plain = json_root(list, "messages");
         rc = api_messages(&plain, &messages, e);
@@ -594,7 +647,7 @@ static void messages_or_count(struct api_call *c, bool count)
     if (!count && !api_read_options(c, o))
         goto done;
     o->n = 1;
-    rc = read_prompt(c, &text, &ids, &e);
+    rc = read_prompt(c, o, &text, &ids, &e);
     if (rc < 0)
         api_fail(c, "messages", &e);
     else if (count)
@@ -604,7 +657,6 @@ static void messages_or_count(struct api_call *c, bool count)
 done:
     str_deinit(&text);
     tokens_deinit(&ids);
-    api_options_deinit(o);
     mem_free(o);
 }
 

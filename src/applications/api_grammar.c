@@ -5,9 +5,10 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "models/grammar/token_source.h"
+#include "models/grammar/structural.h"
+#include "models/tool_grammar.h"
 
-enum kind { KIND_SCHEMA, KIND_REGEX, KIND_GBNF, KIND_CHOICE, KIND_OBJECT };
+enum kind { KIND_SCHEMA, KIND_REGEX, KIND_GBNF, KIND_CHOICE, KIND_OBJECT, KIND_PARTS };
 
 struct kept {
     char                 *key;          /* kind and source */
@@ -18,19 +19,23 @@ struct kept {
 
 struct api_grammars {
     const struct tokenizer *t;
+    const struct tool_format *f;        /* NULL: none */
     struct token_trie      *trie;       /* under mu until made */
+    struct token_trie      *marked;     /* the same, with the markers of calls */
     pthread_mutex_t         mu;
     struct kept             kept[API_GRAMMARS_KEPT];    /* under mu */
     uint64_t                clock;                      /* under mu */
 };
 
-int api_grammars_open(struct api_grammars **out, const struct tokenizer *t, struct err *e)
+int api_grammars_open(struct api_grammars **out, const struct tokenizer *t,
+                      const struct tool_format *f, struct err *e)
 {
     struct api_grammars *g = mem_calloc(1, sizeof *g);
 
     if (!g)
         return err_set(e, WATT_ENOMEM, "grammars");
     g->t = t;
+    g->f = f;
     pthread_mutex_init(&g->mu, NULL);
     *out = g;
     return 0;
@@ -45,6 +50,7 @@ void api_grammars_close(struct api_grammars *g)
         grammar_masks_close(g->kept[i].masks);
     }
     token_trie_close(g->trie);
+    token_trie_close(g->marked);
     pthread_mutex_destroy(&g->mu);
     mem_free(g);
 }
@@ -64,6 +70,8 @@ static int compile(struct grammar **out, enum kind kind, const json_t *v, struct
         return grammar_from_regex(out, (struct sv){ json_string_value(v), json_string_length(v) }, e);
     case KIND_GBNF:
         return grammar_from_gbnf(out, (struct sv){ json_string_value(v), json_string_length(v) }, e);
+    case KIND_PARTS:
+        return grammar_from_structure(out, v, e);
     case KIND_CHOICE:
         break;
     }
@@ -121,6 +129,8 @@ static int make(struct api_grammars *g, enum kind kind, const json_t *v, struct 
 {
     struct grammar *grammar = NULL;
     struct grammar_masks *masks = NULL, *found;
+    const bool marked = kind == KIND_PARTS && g->f && g->f->n_markers > 0;
+    struct token_trie **trie = marked ? &g->marked : &g->trie;
     struct kept *place;
     int rc = 0;
 
@@ -128,15 +138,16 @@ static int make(struct api_grammars *g, enum kind kind, const json_t *v, struct 
     found = known(g, key, &place);
     if (found)
         *out = grammar_masks_ref(found);
-    else if (!g->trie)
-        rc = token_trie_open(&g->trie, g->t, NULL, 0, e);
+    else if (!*trie)
+        rc = token_trie_open(trie, g->t, marked ? g->f->markers : NULL,
+                             marked ? g->f->n_markers : 0, e);
     pthread_mutex_unlock(&g->mu);
     if (found || rc < 0)
         return rc;
     rc = compile(&grammar, kind, v, e);         /* others need not wait for it */
     if (rc < 0)
         return rc;
-    rc = grammar_masks_open(&masks, grammar, g->trie, e);
+    rc = grammar_masks_open(&masks, grammar, *trie, e);
     grammar_close(grammar);
     if (rc < 0)
         return rc;
@@ -198,12 +209,17 @@ static int response_format(const struct json_place *at, enum kind *kind, const j
         *v = p.value;
         return rc;
     }
+    if (strcmp(type, "structural_tag") == 0) {
+        *kind = KIND_PARTS;
+        *v = at->value;
+        return 0;
+    }
     return json_refuse(at, e, WATT_ENOTSUP, "type '%s' is not supported", type);
 }
 
 static const struct { const char *name; enum kind kind; } direct[] = {
     { "json", KIND_SCHEMA }, { "regex", KIND_REGEX }, { "choice", KIND_CHOICE },
-    { "grammar", KIND_GBNF } };
+    { "grammar", KIND_GBNF }, { "structural_tag", KIND_PARTS } };
 
 static int find(const struct json_place *body, struct json_place *at, enum kind *kind,
                 const json_t **v, struct err *e)
@@ -229,8 +245,6 @@ static int find(const struct json_place *body, struct json_place *at, enum kind 
             return 0;
         }
     }
-    if (rc == 0 && at->value && json_object_get(at->value, "structural_tag"))
-        return json_refuse(at, e, WATT_ENOTSUP, "structural_tag is not supported");
     for (size_t i = 0; rc == 0 && i < sizeof flat / sizeof *flat; i++) {
         rc = json_find(body, flat[i].name, at, e);
         if (rc == 0 && at->value && !(json_is_string(at->value) &&
@@ -249,10 +263,160 @@ static int find(const struct json_place *body, struct json_place *at, enum kind 
     return rc;
 }
 
-int api_grammar_of(struct api_grammars *g, const struct json_place *body, int32_t free_until,
-                   struct token_mask **out, struct err *e)
+/* Sources that came as text, where they are JSON. */
+static int as_json(enum kind kind, const json_t **v, json_t **parsed, struct err *e)
 {
-    struct grammar_masks *masks = NULL;
+    const bool schema = kind == KIND_SCHEMA;
+    int rc;
+
+    if ((!schema && kind != KIND_PARTS) || !json_is_string(*v))
+        return 0;
+    rc = json_parse(parsed, schema ? "schema" : "structural_tag", json_string_value(*v),
+                    json_string_length(*v), NULL, e);
+    if (rc == 0)
+        *v = *parsed;
+    return rc;
+}
+
+/* ---- tools ---- */
+
+/* What an answer may be in place of a call, as a part of a structural tag. */
+static int text_part(const struct json_place *at, enum kind kind, const json_t *v, json_t **out,
+                     struct err *e)
+{
+    json_t *list;
+
+    *out = NULL;
+    switch (kind) {
+    case KIND_SCHEMA:
+        *out = json_pack("{s:s,s:O}", "type", "json_schema", "json_schema", v);
+        break;
+    case KIND_OBJECT:
+        *out = json_pack("{s:s,s:{s:s}}", "type", "json_schema", "json_schema", "type", "object");
+        break;
+    case KIND_REGEX:
+        *out = json_pack("{s:s,s:O}", "type", "regex", "pattern", v);
+        break;
+    case KIND_CHOICE:
+        list = json_array();
+        for (size_t i = 0; i < json_array_size(v); i++)
+            (void)json_array_append_new(list, json_pack("{s:s,s:O}", "type", "const_string",
+                                                        "value", json_array_get(v, i)));
+        *out = json_pack("{s:s,s:o}", "type", "or", "elements", list);
+        break;
+    case KIND_GBNF: case KIND_PARTS:
+        return json_refuse(at, e, WATT_ENOTSUP, "can't be had together with tools");
+    }
+    return *out ? 0 : err_set(e, WATT_ENOMEM, "tools");
+}
+
+/* The tools of a list that another names; a new list. */
+static json_t *subset(const json_t *tools, const json_t *names)
+{
+    json_t *out = json_array();
+
+    for (size_t i = 0; i < json_array_size(names); i++) {
+        const json_t *entry = json_array_get(names, i), *fn = json_object_get(entry, "function");
+        const char *name = json_string_value(json_object_get(fn ? fn : entry, "name"));
+
+        for (size_t k = 0; name && k < json_array_size(tools); k++) {
+            json_t *tool = json_array_get(tools, k);
+            const json_t *f = json_object_get(tool, "function");
+            const char *is = json_string_value(json_object_get(f ? f : tool, "name"));
+
+            if (is && strcmp(is, name) == 0)
+                (void)json_array_append(out, tool);
+        }
+    }
+    return out;
+}
+
+/* tool_choice under all its spellings. *list: the tools, a new reference. */
+static int read_choice(const struct json_place *body, struct tool_wish *w, json_t **list,
+                       struct err *e)
+{
+    json_t *tools = json_object_get(body->value, "tools");
+    struct json_place at, p;
+    const char *type = "auto";
+    bool parallel = true;
+    int rc = json_find(body, "tool_choice", &at, e);
+
+    *list = NULL;
+    if (rc == 0)
+        rc = json_get_bool(body, "parallel_tool_calls", true, &parallel, e);
+    if (rc == 0 && at.value && json_is_string(at.value))
+        rc = json_read_cstr(&at, &type, e);
+    else if (rc == 0 && at.value)
+        rc = json_get_cstr(&at, "type", "auto", &type, e);
+    if (rc < 0)
+        return rc;
+    w->parallel = parallel;
+    *list = json_incref(tools);
+    if (strcmp(type, "allowed_tools") == 0) {
+        rc = json_find(&at, "allowed_tools", &p, e);
+        if (rc == 0 && !p.value)
+            p = at;
+        if (rc == 0)
+            rc = json_get_cstr(&p, "mode", "auto", &type, e);
+        if (rc == 0) {
+            json_decref(*list);
+            *list = subset(tools, json_object_get(p.value, "tools"));
+        }
+    } else if (strcmp(type, "function") == 0 || strcmp(type, "tool") == 0) {
+        rc = json_find(&at, "function", &p, e);
+        if (rc == 0 && !p.value)
+            p = at;
+        if (rc == 0)
+            rc = json_get_cstr(&p, "name", "", &w->only, e);
+        if (rc == 0 && !*w->only)
+            rc = json_refuse(&p, e, WATT_EFORMAT, "needs a name");
+        type = "required";
+    }
+    w->tools = *list;
+    w->demand = strcmp(type, "required") == 0 || strcmp(type, "any") == 0 ? TOOL_MUST : TOOL_MAY;
+    if (rc == 0 && w->demand == TOOL_MAY && strcmp(type, "auto") != 0 && strcmp(type, "none") != 0)
+        rc = json_refuse(&at, e, WATT_EINVAL, "'%.40s' is none of auto, none, required and a "
+                         "function's name", type);
+    if (rc == 0 && strcmp(type, "none") == 0)
+        w->tools = NULL;
+    return rc;
+}
+
+/* Puts a structural tag of the tools in place of what was asked for. */
+static int with_tools(struct api_grammars *g, const struct json_place *body,
+                      const struct json_place *at, enum kind *kind, const json_t **v,
+                      json_t **parsed, struct err *e)
+{
+    static const struct tool_format none;
+    const struct tool_format *f = g->f ? g->f : &none;
+    struct tool_wish w = { 0 };
+    json_t *list = NULL, *text = NULL, *structure = NULL;
+    int rc = read_choice(body, &w, &list, e);
+
+    if (rc == 0 && ((json_array_size(w.tools) == 0 && w.demand == TOOL_MAY) ||
+                    (f->shape == TOOL_NONE && w.demand == TOOL_MAY))) {
+        json_decref(list);
+        return 0;
+    }
+    if (rc == 0 && *v && w.demand == TOOL_MAY)
+        rc = text_part(at, *kind, *v, &text, e);
+    w.text = text;
+    if (rc == 0)
+        rc = tool_grammar(&structure, f, &w, e);
+    if (rc == 0 && structure) {
+        json_decref(*parsed);
+        *parsed = structure;
+        *v = structure;
+        *kind = KIND_PARTS;
+    }
+    json_decref(text);
+    json_decref(list);
+    return rc;
+}
+
+int api_grammar_of(struct api_grammars *g, const struct json_place *body, bool tools,
+                   struct grammar_masks **out, struct err *e)
+{
     enum kind kind = KIND_OBJECT;
     struct json_place at;
     const json_t *v = NULL;
@@ -261,26 +425,22 @@ int api_grammar_of(struct api_grammars *g, const struct json_place *body, int32_
     int rc = find(body, &at, &kind, &v, e);
 
     *out = NULL;
-    if (rc < 0 || !v)
-        return rc;
-    if (kind == KIND_SCHEMA && json_is_string(v)) {     /* a schema as text */
-        rc = json_parse(&parsed, "schema", json_string_value(v), json_string_length(v), NULL, e);
-        if (rc < 0)
-            return rc;
-        v = parsed;
-    }
-    if ((kind == KIND_REGEX || kind == KIND_GBNF) && !json_is_string(v))
+    if (rc == 0 && v)
+        rc = as_json(kind, &v, &parsed, e);
+    if (rc == 0 && v && (kind == KIND_REGEX || kind == KIND_GBNF) && !json_is_string(v))
         rc = json_refuse(&at, e, WATT_EFORMAT, "a string was expected");
-    if (kind == KIND_CHOICE && !json_is_array(v))
+    if (rc == 0 && v && kind == KIND_CHOICE && !json_is_array(v))
         rc = json_refuse(&at, e, WATT_EFORMAT, "a list of strings was expected");
+    if (rc == 0 && tools)
+        rc = with_tools(g, body, &at, &kind, &v, &parsed, e);
+    if (rc < 0 || !v) {
+        json_decref(parsed);
+        return rc;
+    }
     str_init(&key, 0);
+    rc = put_key(&key, kind, kind == KIND_OBJECT ? NULL : v, e);
     if (rc == 0)
-        rc = put_key(&key, kind, kind == KIND_OBJECT ? NULL : v, e);
-    if (rc == 0)
-        rc = make(g, kind, v, &key, &masks, e);
-    if (rc == 0)
-        rc = token_source_open(out, masks, free_until, e);
-    grammar_masks_close(masks);
+        rc = make(g, kind, v, &key, out, e);
     str_deinit(&key);
     json_decref(parsed);
     return rc;

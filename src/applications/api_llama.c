@@ -194,7 +194,6 @@ static void complete(struct api_call *c, bool infills)
 done:
     str_deinit(&text);
     tokens_deinit(&ids);
-    api_options_deinit(o);
     mem_free(o);
 }
 

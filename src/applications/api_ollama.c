@@ -345,7 +345,6 @@ static void answer(struct api_call *c, bool chat)
 done:
     str_deinit(&text);
     tokens_deinit(&ids);
-    api_options_deinit(o);
     mem_free(o);
 }
 

@@ -206,7 +206,7 @@ static const struct api_frame chat_frame = {
     .stream_type = "text/event-stream",
 };
 
-/* Calls come as the model's text, so none can be demanded of it. "none": it is not told of tools. */
+/* "none": the model is not told of tools. */
 static int read_tool_choice(struct api_call *c, struct err *e)
 {
     struct json_place p;
@@ -218,8 +218,6 @@ static int read_tool_choice(struct api_call *c, struct err *e)
     choice = json_string_value(p.value);
     if (choice && strcmp(choice, "none") == 0)
         (void)json_object_del(c->body, "tools");
-    else if (!choice || strcmp(choice, "auto") != 0)
-        return json_refuse(&p, e, WATT_ENOTSUP, "only \"auto\" and \"none\" are supported");
     return 0;
 }
 
@@ -301,7 +299,6 @@ void api_chat(struct api_call *c, const struct api_frame *frame, const char *id_
         api_generate(c, o, frame, id_prefix, &ids, sv_of(&text));
     str_deinit(&text);
     tokens_deinit(&ids);
-    api_options_deinit(o);
     mem_free(o);
 }
 
@@ -440,7 +437,6 @@ static void completions(struct api_call *c)
 done:
     str_deinit(&text);
     tokens_deinit(&ids);
-    api_options_deinit(o);
     mem_free(o);
 }
 

@@ -16,12 +16,7 @@ void api_options_init(struct api_options *o)
     o->sampling.top_k = 0;
     o->sampling.min_p = 0;
     o->n = 1;
-}
-
-void api_options_deinit(struct api_options *o)
-{
-    token_mask_close(o->mask);
-    o->mask = NULL;
+    o->think_budget = API_NO_BUDGET;
 }
 
 enum type { TYPE_U32, TYPE_I32, TYPE_FLOAT, TYPE_BOOL };
@@ -263,6 +258,22 @@ static int read_more(const struct json_place *at, struct api_options *o, struct 
     return rc;
 }
 
+/* The most tokens of reasoning; negative: no bound. */
+static int read_budget(const struct json_place *at, struct api_options *o, struct err *e)
+{
+    struct json_place p;
+    char key[48];
+    int64_t n = -1;
+    int rc = find_alias(at, "thinking_token_budget|thinking_budget_tokens|reasoning_budget_tokens|"
+                        "reasoning_budget|thinking_budget|max_thinking_tokens", key, &p, e);
+
+    if (rc == 0 && p.value)
+        rc = json_read_i64(&p, -1, 1000000000, &n, e);
+    if (rc == 0 && p.value)
+        o->think_budget = n < 0 ? API_NO_BUDGET : (uint32_t)n;
+    return rc;
+}
+
 static int read_logprobs(const struct json_place *at, struct api_options *o, struct err *e)
 {
     struct json_place p, top;
@@ -293,8 +304,7 @@ static int refuse_unsupported(const struct json_place *at, struct err *e)
 {
     static const char *const names[] = { "allowed_token_ids", "audio", "bad_words",
         "continue_final_message", "dry_sequence_breakers", "function_call", "functions", "lora",
-        "modalities", "prediction", "prompt_logprobs", "samplers", "thinking_token_budget",
-        "use_beam_search" };
+        "modalities", "prediction", "prompt_logprobs", "samplers", "use_beam_search" };
     int rc = 0;
 
     for (size_t i = 0; i < sizeof names / sizeof *names && rc == 0; i++) {
@@ -338,11 +348,11 @@ bool api_read_options(struct api_call *c, struct api_options *o)
     if (rc == 0)
         rc = read_logprobs(&c->at, o, &e);
     if (rc == 0)
+        rc = read_budget(&c->at, o, &e);
+    if (rc == 0)
         rc = read_more(&c->at, o, &e);
     if (rc == 0)
         rc = refuse_unsupported(&c->at, &e);
-    if (rc == 0)
-        rc = api_grammar_of(c->m->grammars, &c->at, -1, &o->mask, &e);
     if (rc < 0)
         api_fail(c, key[0] ? key : NULL, &e);
     return rc == 0;

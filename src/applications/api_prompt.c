@@ -202,6 +202,10 @@ static int add_variables(const struct api_call *c, json_t *vars, struct err *e)
             if (rc == 0)
                 rc = json_object_set(vars, key, v);
         }
+    v = json_object_get(vars, "enable_thinking");
+    if (rc == 0 && v && c->m->tm->tools && *c->m->tm->tools->think_variable &&
+        !json_object_get(vars, c->m->tm->tools->think_variable))
+        rc = json_object_set(vars, c->m->tm->tools->think_variable, v);
     return rc;
 }
 

@@ -104,12 +104,10 @@ static struct sv tail(const struct str *s, size_t from)
 /* Reasoning and answer are told apart; calls are taken out of the answer. */
 static void split(struct api_choice *c, struct sv text, bool end)
 {
-    const bool inside = c->think.state == THINK_INSIDE;
     struct str *answer = c->parser ? &c->unparsed : &c->answer;
 
     str_reset(&c->unparsed);
     think_push(&c->think, text.data, text.len, &c->reasoning, answer);
-    c->n_reasoning += !end && (inside || c->think.state == THINK_INSIDE);
     if (end)
         think_finish(&c->think, &c->reasoning, answer);
 }
@@ -232,6 +230,10 @@ static void on_event(void *ctx, const struct service_event *ev)
     if (ev->kind == SERVICE_PROGRESS && r->frame->progress && !r->failed)
         r->frame->progress(r, ev);
     if (ev->kind == SERVICE_TOKEN) {
+        if (r->frame->split) {
+            reasoning_push(&c->track, tokenizer_piece(r->m->tm->tok, ev->id));
+            c->n_reasoning = c->track.n_tokens;
+        }
         if (ev->has_logprob && c->logprobs && r->frame->logprob)
             json_array_append_new(c->logprobs, r->frame->logprob(r, ev));
         add_text(r, ev->choice, ev->text, false);
@@ -326,6 +328,8 @@ static struct api_run *run_open(struct api_call *c, const struct api_options *o,
         think_init(&x->think);
         if (c->m->tm->tools)
             think_learn(&x->think, c->m->tm->tools->think_open, c->m->tm->tools->think_close);
+        reasoning_begin(&x->track, c->m->tm->tools ? c->m->tm->tools->think_open : "",
+                        c->m->tm->tools ? c->m->tm->tools->think_close : "", prompt);
         str_init(&x->unparsed, 0);
         think_begin(&x->think, prompt.len ? prompt.data : "", prompt.len);
         str_init(&x->reasoning, 0);
@@ -351,6 +355,39 @@ static int open_calls(struct api_call *c, struct api_run *r, struct err *e)
     return rc;
 }
 
+/* Was thinking switched off, by any of the names for it? */
+static bool thinking_is_off(const struct api_call *c)
+{
+    const json_t *kwargs = json_object_get(c->body, "chat_template_kwargs");
+    const char *effort = json_string_value(json_object_get(c->body, "reasoning_effort"));
+
+    return json_is_false(json_object_get(c->body, "enable_thinking")) ||
+           json_is_false(json_object_get(kwargs, "enable_thinking")) ||
+           json_is_false(json_object_get(kwargs, "thinking")) ||
+           (effort && strcmp(effort, "none") == 0);
+}
+
+/* The grammar of the answer, from behind its reasoning on, and the bound of that. A template that
+ * can't switch reasoning off has it closed at once. */
+static int open_mask(struct api_call *c, const struct api_options *o, struct api_run *r,
+                     struct token_mask **out, struct err *e)
+{
+    struct token_thinking thinking = { .tok = c->m->tm->tok, .at = r->choices[0].track,
+                                       .budget = o->think_budget };
+    struct grammar_masks *masks = NULL;
+    int rc = api_grammar_of(c->m->grammars, &c->at, r->frame->split, &masks, e);
+
+    if (thinking_is_off(c))
+        thinking.budget = 0;
+    if (!r->frame->split)
+        thinking.at.state = REASONING_AFTER;
+    if (rc == 0 && (masks || (thinking.budget != API_NO_BUDGET &&
+                              thinking.at.state != REASONING_AFTER)))
+        rc = token_source_open(out, masks, &thinking, e);
+    grammar_masks_close(masks);
+    return rc;
+}
+
 void api_generate(struct api_call *c, struct api_options *o, const struct api_frame *frame,
                   const char *id_prefix, const struct tokens *ids, struct sv prompt)
 {
@@ -363,14 +400,16 @@ void api_generate(struct api_call *c, struct api_options *o, const struct api_fr
         api_error(c, 503, "server_error", "out_of_memory", NULL, "out of memory");
         return;
     }
-    if (frame->split && open_calls(c, r, &e) < 0) {
-        api_fail(c, "tools", &e);
+    service_request_init(&q);
+    if (open_mask(c, o, r, &q.mask, &e) < 0 || (frame->split && open_calls(c, r, &e) < 0)) {
+        token_mask_close(q.mask);
+        api_fail(c, strncmp(e.msg, "tool_choice:", 12) == 0 ? "tool_choice"
+                    : strncmp(e.msg, "tools:", 6) == 0 ? "tools" : NULL, &e);
         atomic_store(&r->refs, 1);
         run_unref(r);
         return;
     }
     http_hold(c->x);            /* until the service's last event */
-    service_request_init(&q);
     q.tokens = ids->ids;
     q.n_tokens = (uint32_t)ids->n;
     q.max_tokens = o->max_tokens;
@@ -391,8 +430,6 @@ void api_generate(struct api_call *c, struct api_options *o, const struct api_fr
         q.shown = f->markers;
         q.n_shown = r->choices[0].parser ? f->n_markers : f->n_think_markers;
     }
-    q.mask = o->mask;
-    o->mask = NULL;
     q.logprobs = o->logprobs;
     q.n_top = o->n_top;
     q.priority = api_key_priority(c->key, o->priority);

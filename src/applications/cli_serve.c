@@ -343,7 +343,8 @@ static int open_all(struct serving *v, struct err *e)
     if (rc == 0)
         rc = default_template(v, e);
     if (rc == 0)
-        rc = api_grammars_open(&v->s.model.grammars, v->s.model.tm->tok, e);
+        rc = api_grammars_open(&v->s.model.grammars, v->s.model.tm->tok,
+                               v->s.model.tm->tools, e);
     if (rc == 0)
         rc = open_service(v, e);
     if (rc == 0)

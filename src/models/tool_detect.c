@@ -596,7 +596,9 @@ static bool learn_channels(struct tool_format *f, const struct renders *r, struc
         next = find(after, ">", 0) + 1;
         return tool_set(&f->think_channel, text) &&
                tool_set(&f->channel_end, from_to(after, 0, next)) &&
-               tool_set(&f->channel_next, from_to(after, next, after.len));
+               tool_set(&f->channel_next, from_to(after, next, after.len)) &&
+               tool_set(&f->think_open, from_to(thought, gen.len, thought.len)) &&
+               tool_set(&f->think_close, from_to(after, 0, next));
     }
     return true;
 }
@@ -740,7 +742,15 @@ static void reset(struct tool_format *f)
 {
     drop_head(f);
     f->shape = TOOL_NONE;
+    f->parallel = f->ids_from_head = false;
     f->array = f->name_is_key = f->html_quotes = false;
+}
+
+/* Names that nothing stands in front of can't be told from text. */
+static bool marked(const struct tool_format *f)
+{
+    return literal_solid(f->section_open) ||
+           (f->n_head > 0 && f->head[0].kind == TOOL_LITERAL && literal_solid(f->head[0].text));
 }
 
 /* With one way to write ids and arguments. *ok false: no memory. */
@@ -764,7 +774,7 @@ static bool learn_calls(struct tool_format *f, struct renders *r, bool *ok)
     }
     one = sv_of(&r->one);
     if (find_call(f, one, header_end(r, one), PROBE_NAME1, probe_id(&r->p, 0), &at, ok) && *ok &&
-        learn_surroundings(f, r, one, &at, ok) && f->shape != TOOL_NONE) {
+        learn_surroundings(f, r, one, &at, ok) && (f->shape != TOOL_NAMED || marked(f))) {
         f->string_arguments = r->p.string_arguments;
         f->null_content = r->p.null_content;
         f->short_ids = r->p.ids == PROBE_IDS_SHORT;

@@ -461,40 +461,28 @@ static json_t *channel_call(const struct tool_format *f, const struct tool *t)
 static json_t *channel_section(const struct making *m, json_t *calls)
 {
     const struct tool_format *f = m->f;
-    struct str analysis, before, trigger;
     json_t *all = NULL, *tags = json_array(), *call;
-    const char *first = f->head[0].text;
+    const char *trigger = f->head[0].text;
     size_t i;
 
-    str_init(&analysis, 0);
-    str_init(&before, 0);
-    str_init(&trigger, 0);
-    str_printf(&analysis, "%s%s%s", f->channel_open, f->think_channel, f->message_open);
-    str_printf(&before, "%s%s", f->channel_end, f->channel_next);
-    while (literal_blank(*first))
-        first++;
-    str_puts(&trigger, first);
+    while (literal_blank(*trigger))
+        trigger++;
     json_array_foreach(calls, i, call)
         (void)json_array_append_new(tags, json_pack("{s:s,s:s,s:O,s:s}", "type", "tag", "begin",
-                                                    str_cstr(&trigger), "content", call, "end", ""));
+                                                    trigger, "content", call, "end", ""));
     json_decref(calls);
     if (m->w->demand == TOOL_MAY) {
-        all = json_pack("{s:s,s:[s],s:o,s:b}", "type", "triggered_tags", "triggers",
-                        str_cstr(&trigger), "tags", tags, "stop_after_first", 1);
+        all = json_pack("{s:s,s:[s],s:o,s:b}", "type", "triggered_tags", "triggers", trigger, "tags",
+                        tags, "stop_after_first", 1);
     } else {
-        json_t *think = part_of("sequence", json_pack("[o,o]",
-            text_up_to(str_cstr(&analysis), f->channel_end), text_part(f->channel_next)));
         json_t *header = part_of("or", json_pack("[o,o]", text_part(" "),
             part_of("sequence", json_pack("[o,o]", text_part(f->channel_open),
                                           text_up_to("", " ")))));
 
         all = part_of("sequence", json_pack("[{s:s,s:o},o,{s:s,s:o,s:b,s:b}]", "type", "optional",
-            "content", think, header, "type", "tags_with_separator", "tags", tags, "at_least_one",
-            1, "stop_after_first", 1));
+            "content", text_part(f->channel_next), header, "type", "tags_with_separator", "tags",
+            tags, "at_least_one", 1, "stop_after_first", 1));
     }
-    str_deinit(&analysis);
-    str_deinit(&before);
-    str_deinit(&trigger);
     return all;
 }
 
@@ -611,8 +599,8 @@ int tool_grammar(json_t **out, const struct tool_format *f, const struct tool_wi
 
     *out = NULL;
     if (f->shape == TOOL_NONE)
-        rc = err_set(e, WATT_ENOTSUP, "tools: this model's template shows no calls that could be "
-                     "enforced");
+        rc = err_set(e, WATT_ENOTSUP, "tool_choice: this model's template shows no calls that "
+                     "could be enforced");
     if (n > MAX_TOOLS)
         rc = err_set(e, WATT_ELIMIT, "tools: %zu, at most %u", n, MAX_TOOLS);
     for (size_t i = 0; rc == 0 && i < n; i++) {

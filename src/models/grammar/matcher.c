@@ -136,6 +136,11 @@ no_memory:
     return err_set(e, WATT_ENOMEM, "grammar: matcher");
 }
 
+const struct token_trie *matcher_trie(const struct matcher *m)
+{
+    return m->t;
+}
+
 size_t matcher_n_words(const struct matcher *m)
 {
     return m->t->n_words;

@@ -24,6 +24,7 @@ int  matcher_clone(struct matcher **out, const struct matcher *m, struct err *e)
 void matcher_reset(struct matcher *m);                  /* the empty text again */
 
 size_t matcher_n_words(const struct matcher *m);
+const struct token_trie *matcher_trie(const struct matcher *m);
 /* Writes the tokens that may come next to bits[matcher_n_words]: token i is bit i % 64 of word
  * i / 64, as the sampler has it. Tokens that end the generation are among them exactly when the text is complete. At
  * least one is set. WATT_ELIMIT, WATT_ENOMEM: the text can't go on; bits is then empty. */
