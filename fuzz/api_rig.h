@@ -144,7 +144,8 @@ static void rig_open(void)
     rig_must(metrics_open(&rig.metrics, &e), &e);
     rig_must(api_keys_open(&rig.keys, &e), &e);
     rig_must(api_store_open(&rig.responses, 1 << 20, &e), &e);
-    rig_must(api_grammars_open(&rig.model.grammars, rig.model.tm->tok, &e), &e);
+    rig_must(api_grammars_open(&rig.model.grammars, rig.model.tm->tok, rig.model.tm->tools, &e),
+             &e);
     rig_must(service_open(&rig.model.svc, rig.model.tm->model, rig.model.tm->tok, &sv, &e), &e);
     (void)service_drain(rig.model.svc, 0);      /* refuses what would run */
     rig.model.name = "tiny";
