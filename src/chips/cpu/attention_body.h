@@ -20,7 +20,7 @@
 
 /* What one call works in; all in the task's scratch. */
 struct attn_work {
-    float *q;           /* [ATTN_MAX_QUERIES][k_pad] packed, zero-padded */
+    float *q;           /* [ATTN_MAX_QUERIES / QB][k_pad][QB] zero-padded */
     float *score;       /* [ATTN_MAX_QUERIES][KV_CHUNK_TOKENS] */
     float *o_chunk, *o_segment, *o_all;     /* [ATTN_MAX_QUERIES][v_pad] */
     float  m_chunk[ATTN_MAX_QUERIES], l_chunk[ATTN_MAX_QUERIES];
@@ -39,17 +39,105 @@ static inline const uint8_t *page_at(const struct attn_task *t, uint32_t pos)
 #define TILES_OF(nq) (8 / ((nq) * (int)NV) >= 4 ? 4 : 8 / ((nq) * (int)NV) >= 2 ? 2 : 1)
 
 /* Asks for what will be read a page later; the parts of a head in successive pages lie far apart,
- * which no hardware foresees. */
-INLINE void fetch_line(const uint8_t *ahead, size_t at)
+ * which no hardware foresees. Into the second level: the first has few requests under way. */
+INLINE void fetch_line(const uint8_t *p)
 {
-    __builtin_prefetch(ahead + at, 0, 3);
+    __builtin_prefetch(p, 0, 2);
 }
 
-/* Scores of nq queries against the keys of nt tiles; k: the first of them, ahead: where the
- * same tile of the next page begins. out[i]: nt * KV_LANES floats. */
-INLINE void tile_scores(float *const *out, const float *const *q, int nq, int nt,
-                        const uint8_t *head, const uint8_t *ahead, uint32_t tile, uint32_t dim,
-                        enum dtype dtype)
+/* acc[i][v] += q[i] * kv[v] for nq queries, whose numbers lie side by side, and n vectors. */
+INLINE void score_step(vf (*acc)[4 * NV], const float *q, int nq, const vf *kv, unsigned n)
+{
+    for (int i = 0; i < nq; i++) {
+        const vf x = v_set1(q[i]);
+
+        for (unsigned v = 0; v < n; v++)
+            acc[i][v] = v_fma(x, kv[v], acc[i][v]);
+    }
+}
+
+/* Column d of n / NV tiles, `step` numbers apart, of keys that are halves or floats. */
+INLINE void key_vectors(vf *kv, const uint8_t *k, size_t step, unsigned n, enum dtype dtype)
+{
+    for (unsigned v = 0; v < n; v++) {
+        const size_t at = v / NV * step + v % NV * VN;
+
+        kv[v] = dtype == DTYPE_F32 ? v_load((const float *)(const void *)k + at)
+                                   : v_load_f16((const uint16_t *)(const void *)k + at);
+    }
+}
+
+INLINE void scores_plain(vf (*acc)[4 * NV], const float *q, int nq, const uint8_t *k, size_t step,
+                         ptrdiff_t ahead, uint32_t dim, unsigned n, enum dtype dtype)
+{
+    const size_t width = dtype == DTYPE_F32 ? 4 : 2, column = KV_LANES * width;
+    vf kv[4 * NV];
+    uint32_t d = 0;
+
+    for (; d + 2 <= dim; d += 2, k += 2 * column, q += 2 * QB) {
+        for (unsigned v = 0; v < n; v += NV)
+            for (size_t line = 0; line < 2 * column; line += 64)
+                fetch_line(k + ahead + v / NV * step * width + line);
+        key_vectors(kv, k, step, n, dtype);
+        score_step(acc, q, nq, kv, n);
+        key_vectors(kv, k + column, step, n, dtype);
+        score_step(acc, q + QB, nq, kv, n);
+    }
+    if (d < dim) {
+        key_vectors(kv, k, step, n, dtype);
+        score_step(acc, q, nq, kv, n);
+    }
+}
+
+INLINE void scores_bf16(vf (*acc)[4 * NV], const float *q, int nq, const uint16_t *k, size_t step,
+                        ptrdiff_t ahead, uint32_t pad, unsigned n)
+{
+    for (uint32_t d = 0; d < pad; d += 2, k += 2 * KV_LANES, q += 2 * QB) {
+        vf even[4 * NV], odd[4 * NV];
+
+        for (unsigned v = 0; v < n; v++) {
+            const uint16_t *at = k + v / NV * step + v % NV * VN * 2;
+
+            if (v % NV == 0)
+                fetch_line((const uint8_t *)at + ahead);
+            v_load_bf16_pairs(at, &even[v], &odd[v]);
+        }
+        score_step(acc, q, nq, even, n);
+        score_step(acc, q + QB, nq, odd, n);
+    }
+}
+
+INLINE void scores_q8(vf (*acc)[4 * NV], const float *q, int nq, const int8_t *k,
+                      const float *scale, size_t step, ptrdiff_t ahead, uint32_t pad, unsigned n)
+{
+    for (uint32_t b = 0; b < pad; b += 32)
+        for (unsigned v = 0; v < n; v++) {
+            vf block[QB], s = v_load(scale + (v / NV * (pad / 32) + b / 32) * KV_LANES +
+                                     v % NV * VN);
+
+            for (int i = 0; i < nq; i++)
+                block[i] = v_zero();
+            for (uint32_t d = b; d < b + 32; d += 4) {
+                const int8_t *at = k + v / NV * step + d * KV_LANES + v % NV * VN * 4;
+
+                if (v % NV == 0)
+                    fetch_line((const uint8_t *)at + ahead);
+                for (unsigned w = 0; w < 4; w++) {
+                    vf kv = v_load_i8_of4(at, (int)w);
+
+                    for (int i = 0; i < nq; i++)
+                        block[i] = v_fma(v_set1(q[(d + w) * QB + (unsigned)i]), kv, block[i]);
+                }
+            }
+            for (int i = 0; i < nq; i++)
+                acc[i][v] = v_fma(block[i], s, acc[i][v]);
+        }
+}
+
+/* Scores of nq queries against the keys of nt tiles; ahead: from the head's part of this page to
+ * what is read next. q: [dim][QB]; query i's scores go to out + i * KV_CHUNK_TOKENS. */
+INLINE void tile_scores(float *out, const float *q, int nq, int nt, const uint8_t *head,
+                        ptrdiff_t ahead, uint32_t tile, uint32_t dim, enum dtype dtype)
 {
     const uint32_t pad = kv_pad(dtype, dim);
     const size_t step = (size_t)pad * KV_LANES, first = tile * step;
@@ -59,117 +147,51 @@ INLINE void tile_scores(float *const *out, const float *const *q, int nq, int nt
     for (int i = 0; i < nq; i++)
         for (unsigned v = 0; v < n; v++)
             acc[i][v] = v_zero();
-    if (dtype == DTYPE_F32) {
-        const float *k = (const float *)(const void *)head + first;
-
-        for (uint32_t d = 0; d < dim; d++)
-            for (unsigned v = 0; v < n; v++) {
-                vf kv = v_load(k + v / NV * step + d * KV_LANES + v % NV * VN);
-
-                if (v % NV == 0)
-                    fetch_line(ahead, (first + v / NV * step + d * KV_LANES) * sizeof *k);
-                for (int i = 0; i < nq; i++)
-                    acc[i][v] = v_fma(v_set1(q[i][d]), kv, acc[i][v]);
-            }
-    } else if (dtype == DTYPE_F16) {
-        const uint16_t *k = (const uint16_t *)(const void *)head + first;
-
-        for (uint32_t d = 0; d < dim; d++)
-            for (unsigned v = 0; v < n; v++) {
-                vf kv = v_load_f16(k + v / NV * step + d * KV_LANES + v % NV * VN);
-
-                if (v % NV == 0 && (d & 1) == 0)
-                    fetch_line(ahead, (first + v / NV * step + d * KV_LANES) * sizeof *k);
-                for (int i = 0; i < nq; i++)
-                    acc[i][v] = v_fma(v_set1(q[i][d]), kv, acc[i][v]);
-            }
-    } else if (dtype == DTYPE_BF16) {
-        const uint16_t *k = (const uint16_t *)(const void *)head + first;
-
-        for (uint32_t d = 0; d < pad; d += 2)
-            for (unsigned v = 0; v < n; v++) {
-                vf even, odd;
-
-                v_load_bf16_pairs(k + v / NV * step + d * KV_LANES + v % NV * VN * 2, &even, &odd);
-                if (v % NV == 0)
-                    fetch_line(ahead, (first + v / NV * step + d * KV_LANES) * sizeof *k);
-                for (int i = 0; i < nq; i++) {
-                    acc[i][v] = v_fma(v_set1(q[i][d]), even, acc[i][v]);
-                    acc[i][v] = v_fma(v_set1(q[i][d + 1]), odd, acc[i][v]);
-                }
-            }
-    } else {
-        const int8_t *k = (const int8_t *)head + first;
-        const float *scale = (const float *)(const void *)(head + kv_scales_at(dim)) +
-                             (size_t)tile * (pad / 32) * KV_LANES;
-
-        for (uint32_t b = 0; b < pad; b += 32)
-            for (unsigned v = 0; v < n; v++) {
-                vf block[QB], s = v_load(scale + (v / NV * (pad / 32) + b / 32) * KV_LANES +
-                                         v % NV * VN);
-
-                for (int i = 0; i < nq; i++)
-                    block[i] = v_zero();
-                for (uint32_t d = b; d < b + 32; d += 4) {
-                    if (v % NV == 0)
-                        fetch_line(ahead, first + v / NV * step + d * KV_LANES);
-                    for (int w = 0; w < 4; w++) {
-                        vf kv = v_load_i8_of4(k + v / NV * step + d * KV_LANES + v % NV * VN * 4,
-                                              w);
-
-                        for (int i = 0; i < nq; i++)
-                            block[i] = v_fma(v_set1(q[i][d + (uint32_t)w]), kv, block[i]);
-                    }
-                }
-                for (int i = 0; i < nq; i++)
-                    acc[i][v] = v_fma(block[i], s, acc[i][v]);
-            }
-    }
+    if (dtype == DTYPE_F32)
+        scores_plain(acc, q, nq, head + 4 * first, step, ahead, dim, n, DTYPE_F32);
+    else if (dtype == DTYPE_F16)
+        scores_plain(acc, q, nq, head + 2 * first, step, ahead, dim, n, DTYPE_F16);
+    else if (dtype == DTYPE_BF16)
+        scores_bf16(acc, q, nq, (const uint16_t *)(const void *)head + first, step, ahead, pad, n);
+    else
+        scores_q8(acc, q, nq, (const int8_t *)head + first,
+                  (const float *)(const void *)(head + kv_scales_at(dim)) +
+                      (size_t)tile * (pad / 32) * KV_LANES, step, ahead, pad, n);
     for (int i = 0; i < nq; i++)
         for (unsigned v = 0; v < n; v++)
-            v_store(out[i] + v * VN, acc[i][v]);
+            v_store(out + i * (int)KV_CHUNK_TOKENS + v * VN, acc[i][v]);
 }
 
 /* The same for n tiles, as many at once as pay. */
-INLINE void tiles_scores(float *const *out, const float *const *q, int nq, uint32_t n,
-                         const uint8_t *head, const uint8_t *ahead, uint32_t tile, uint32_t dim,
-                         enum dtype dtype)
+INLINE void tiles_scores(float *out, const float *q, int nq, uint32_t n, const uint8_t *head,
+                         ptrdiff_t ahead, uint32_t tile, uint32_t dim, enum dtype dtype)
 {
     const int nt = TILES_OF(nq);
 
     for (uint32_t at = 0; at < n;) {
-        float *to[QB];
         const bool whole = n - at >= (uint32_t)nt;
 
-        for (int i = 0; i < nq; i++)
-            to[i] = out[i] + at * KV_LANES;
         if (whole)
-            tile_scores(to, q, nq, nt, head, ahead, tile + at, dim, dtype);
+            tile_scores(out + at * KV_LANES, q, nq, nt, head, ahead, tile + at, dim, dtype);
         else
-            tile_scores(to, q, nq, 1, head, ahead, tile + at, dim, dtype);
+            tile_scores(out + at * KV_LANES, q, nq, 1, head, ahead, tile + at, dim, dtype);
         at += whole ? (uint32_t)nt : 1;
     }
 }
 
-/* Scale, cap, bias and mask of one query's tile that begins at key `base`; head is the
- * model's. */
-static inline void tile_finish(const struct attn_task *t, float *s, uint32_t base, uint32_t pos,
-                               uint32_t lo, uint32_t hi, uint32_t head)
+/* Cap and biases of one query's tile that begins at key `base`; head is the model's. */
+static void tile_bias(const struct attn_task *t, float *s, uint32_t base, uint32_t pos,
+                      uint32_t head)
 {
     const struct attn_args *a = t->args;
-    const vf scale = v_set1(a->scale);
     const float slope = t->slopes ? t->slopes[head] : 0.0f;
 
-    for (unsigned v = 0; v < NV; v++) {
-        vf x = v_mul(v_load(s + v * VN), scale);
-
-        if (a->softcap != 0.0f) {
+    if (a->softcap != 0.0f)
+        for (unsigned v = 0; v < NV; v++) {
             const vf cap = v_set1(a->softcap);
 
-            x = v_mul(cap, v_tanh(v_div(x, cap)));
+            v_store(s + v * VN, v_mul(cap, v_tanh(v_div(v_load(s + v * VN), cap))));
         }
-        v_store(s + v * VN, x);
-    }
     if (slope != 0.0f)
         for (uint32_t j = 0; j < KV_LANES; j++) {
             const float distance = base + j > pos ? (float)(base + j - pos) : (float)(pos - base - j);
@@ -183,38 +205,48 @@ static inline void tile_finish(const struct attn_task *t, float *s, uint32_t bas
         for (unsigned v = 0; v < NV; v++)
             v_store(s + v * VN, v_add(v_load(s + v * VN), v_load(bias + v * VN)));
     }
-    if (base < lo || base + KV_LANES > hi)
-        for (uint32_t j = 0; j < KV_LANES; j++)
-            if (base + j < lo || base + j >= hi)
-                s[j] = -INFINITY;
 }
 
-INLINE vf value_vector(const uint8_t *head, uint32_t token, uint32_t dim, uint32_t pad,
-                       uint32_t d, enum dtype dtype)
+/* Scale, cap, biases and mask of one query's scores of keys [first, last), whole tiles; what it
+ * sees are keys [lo, hi). */
+static void scores_finish(const struct attn_task *t, float *s, uint32_t first, uint32_t last,
+                          uint32_t pos, uint32_t lo, uint32_t hi, uint32_t head)
 {
-    const size_t at = (size_t)token * pad + d;
+    const vf scale = v_set1(t->args->scale);
 
-    if (dtype == DTYPE_F32)
-        return v_load((const float *)(const void *)head + at);
-    if (dtype == DTYPE_F16)
-        return v_load_f16((const uint16_t *)(const void *)head + at);
-    if (dtype == DTYPE_BF16)
-        return v_load_bf16((const uint16_t *)(const void *)head + at);
-    return v_mul(v_load_i8((const int8_t *)head + at),
-                 v_set1(((const float *)(const void *)(head + kv_scales_at(dim)))
-                            [(size_t)token * (pad / 32) + d / 32]));
+    for (uint32_t j = 0; j < last - first; j += VN)
+        v_store(s + j, v_mul(v_load(s + j), scale));
+    if (t->args->softcap != 0.0f || t->slopes || t->relative)
+        for (uint32_t at = first; at < last; at += KV_LANES)
+            tile_bias(t, s + (at - first), at, pos, head);
+    for (uint32_t at = first; at < last && at < lo; at++)
+        s[at - first] = -INFINITY;
+    for (uint32_t at = hi > first ? hi : first; at < last; at++)
+        s[at - first] = -INFINITY;
 }
 
-/* o[i][d .. d+nd*VN) += sum over keys [first, last) of p[i][key - base] * v[key], for nq
- * queries; whole vectors only. */
-INLINE void value_sums(const struct attn_task *t, float *const *o, const float *const *p, int nq,
+/* Vector c of a token's columns from `row` on; scale: of the token's blocks (Q8_0). */
+INLINE vf value_vector(const uint8_t *row, int c, const float *scale, uint32_t d, enum dtype dtype)
+{
+    if (dtype == DTYPE_F32)
+        return v_load((const float *)(const void *)row + c * VN);
+    if (dtype == DTYPE_F16)
+        return v_load_f16((const uint16_t *)(const void *)row + c * VN);
+    if (dtype == DTYPE_BF16)
+        return v_load_bf16((const uint16_t *)(const void *)row + c * VN);
+    return v_mul(v_load_i8((const int8_t *)row + c * VN), v_set1(scale[(d + (uint32_t)c * VN) / 32]));
+}
+
+/* o[i * o_stride + d .. d+nd*VN) = sum over keys [first, last) of p[i * KV_CHUNK_TOKENS + key - base]
+ * * v[key], for nq queries; whole vectors only. */
+INLINE void value_sums(const struct attn_task *t, float *o, size_t o_stride, const float *p, int nq,
                        int nd, uint32_t d, uint32_t base, uint32_t first, uint32_t last,
                        enum dtype dtype)
 {
     const struct kv_part *part = &t->layout->parts[t->state - 1];
     const uint32_t dim = part->v_dim, pad = kv_pad(dtype, dim);
     const size_t width = dtype == DTYPE_F32 ? 4 : dtype == DTYPE_Q8_0 ? 1 : 2;
-    const size_t bytes = (size_t)nd * VN * width;       /* of a token's columns */
+    const size_t bytes = (size_t)nd * VN * width, row_bytes = pad * width;
     vf acc[QB][DB];
 
     for (int i = 0; i < nq; i++)
@@ -223,25 +255,39 @@ INLINE void value_sums(const struct attn_task *t, float *const *o, const float *
     for (uint32_t j = first; j < last;) {
         const uint8_t *head = page_at(t, j) + part->v_offset + t->kv_head * part->v_head_bytes;
         uint32_t end = (j / KV_PAGE_TOKENS + 1) * KV_PAGE_TOKENS;
-        const uint8_t *ahead = end < last ? page_at(t, end) + part->v_offset +
-                                            t->kv_head * part->v_head_bytes : head;
+        /* behind the last page of a chunk come the keys of the next */
+        const uint8_t *next = end < last ? page_at(t, end) + part->v_offset +
+                                           t->kv_head * part->v_head_bytes
+                            : end < t->n_keys ? page_at(t, end) + part->k_offset +
+                                                t->kv_head * part->k_head_bytes : head;
+        const ptrdiff_t ahead = next - head;
+        const uint8_t *row = head + (j % KV_PAGE_TOKENS * (size_t)pad + d) * width;
+        const float *scale = dtype == DTYPE_Q8_0 ? (const float *)(const void *)(head + kv_scales_at(dim)) +
+                                                   (size_t)(j % KV_PAGE_TOKENS) * (pad / 32) : NULL;
+        const float *weight = p + (j - base);
 
         if (end > last)
             end = last;
-        for (; j < end; j++) {
+        for (; j < end; j++, row += row_bytes, weight++) {
+            vf x[QB];
+
             for (size_t at = 0; at < bytes; at += 64)
-                fetch_line(ahead, ((size_t)(j % KV_PAGE_TOKENS) * pad + d) * width + at);
+                fetch_line(row + ahead + at);
+            for (int i = 0; i < nq; i++)
+                x[i] = v_set1(weight[i * (int)KV_CHUNK_TOKENS]);
             for (int c = 0; c < nd; c++) {
-                vf v = value_vector(head, j % KV_PAGE_TOKENS, dim, pad, d + (uint32_t)c * VN, dtype);
+                const vf v = value_vector(row, c, scale, d, dtype);
 
                 for (int i = 0; i < nq; i++)
-                    acc[i][c] = v_fma(v_set1(p[i][j - base]), v, acc[i][c]);
+                    acc[i][c] = v_fma(x[i], v, acc[i][c]);
             }
+            if (dtype == DTYPE_Q8_0)
+                scale += pad / 32;
         }
     }
     for (int i = 0; i < nq; i++)
         for (int c = 0; c < nd; c++)
-            v_store(o[i] + d + c * VN, acc[i][c]);
+            v_store(o + (size_t)i * o_stride + d + c * VN, acc[i][c]);
 }
 
 /* The columns that fill no whole vector (odd head sizes), one by one in the same order. */
@@ -268,32 +314,29 @@ INLINE void chunk_values(const struct attn_task *t, struct attn_work *w, uint32_
     const uint32_t whole = part->v_dim / VN * VN;
 
     for (uint32_t i = 0; i < nq; i += QB) {
-        const int n = nq - i < QB ? (int)(nq - i) : QB;
-        float *o[QB];
-        const float *p[QB];
+        const uint32_t n = nq - i < QB ? nq - i : QB;
+        float *o = w->o_chunk + (size_t)i * v_pad;
+        const float *p = w->score + (size_t)i * KV_CHUNK_TOKENS;
 
-        for (int k = 0; k < n; k++) {
-            o[k] = w->o_chunk + (size_t)(i + (uint32_t)k) * v_pad;
-            p[k] = w->score + (size_t)(i + (uint32_t)k) * KV_CHUNK_TOKENS;
-        }
         for (uint32_t d = 0; d < whole;) {
             const int nd = whole - d >= DB * VN ? DB : 1;
 
             if (nd != DB)
-                value_sums(t, o, p, n, 1, d, base, first, last, dtype);
+                value_sums(t, o, v_pad, p, (int)n, 1, d, base, first, last, dtype);
             else if (n == QB)
-                value_sums(t, o, p, QB, DB, d, base, first, last, dtype);
+                value_sums(t, o, v_pad, p, QB, DB, d, base, first, last, dtype);
             else if (n == 3)
-                value_sums(t, o, p, 3, DB, d, base, first, last, dtype);
+                value_sums(t, o, v_pad, p, 3, DB, d, base, first, last, dtype);
             else if (n == 2)
-                value_sums(t, o, p, 2, DB, d, base, first, last, dtype);
+                value_sums(t, o, v_pad, p, 2, DB, d, base, first, last, dtype);
             else
-                value_sums(t, o, p, 1, DB, d, base, first, last, dtype);
+                value_sums(t, o, v_pad, p, 1, DB, d, base, first, last, dtype);
             d += (uint32_t)nd * VN;
         }
         if (whole < part->v_dim)
-            for (int k = 0; k < n; k++)
-                value_tail(t, o[k], p[k], whole, base, first, last);
+            for (uint32_t k = 0; k < n; k++)
+                value_tail(t, o + (size_t)k * v_pad, p + (size_t)k * KV_CHUNK_TOKENS, whole, base,
+                           first, last);
     }
 }
 
@@ -309,27 +352,23 @@ INLINE void chunk_scores(const struct attn_task *t, struct attn_work *w, uint32_
         const uint32_t next = (at / KV_PAGE_TOKENS + 1) * KV_PAGE_TOKENS;
         const uint32_t end = next < last ? next : last;
         const uint32_t n_tiles = (end - at + KV_LANES - 1) / KV_LANES;
-        const uint8_t *ahead = next < last ? page_at(t, next) + part->k_offset +
-                                             t->kv_head * part->k_head_bytes
-                                           : page_at(t, first) + part->v_offset +
-                                             t->kv_head * part->v_head_bytes;
+        const uint8_t *then = next < last ? page_at(t, next) + part->k_offset +
+                                            t->kv_head * part->k_head_bytes
+                                          : page_at(t, first) + part->v_offset +
+                                            t->kv_head * part->v_head_bytes;
+        ptrdiff_t ahead = then - head;
 
         for (uint32_t i = 0; i < nq; i += QB) {
-            const int n = nq - i < QB ? (int)(nq - i) : QB;
-            float *s[QB];
-            const float *q[QB];
+            float *s = w->score + (size_t)i * KV_CHUNK_TOKENS + (at - base);
+            const float *q = w->q + (size_t)i * k_pad;
 
-            for (int k = 0; k < n; k++) {
-                s[k] = w->score + (size_t)(i + (uint32_t)k) * KV_CHUNK_TOKENS + (at - base);
-                q[k] = w->q + (size_t)(i + (uint32_t)k) * k_pad;
-            }
-            switch (n) {
+            switch (nq - i) {
             case 1:  tiles_scores(s, q, 1, n_tiles, head, ahead, tile, part->k_dim, dtype); break;
             case 2:  tiles_scores(s, q, 2, n_tiles, head, ahead, tile, part->k_dim, dtype); break;
             case 3:  tiles_scores(s, q, 3, n_tiles, head, ahead, tile, part->k_dim, dtype); break;
             default: tiles_scores(s, q, QB, n_tiles, head, ahead, tile, part->k_dim, dtype); break;
             }
-            ahead = head;               /* asked for once */
+            ahead = 0;                  /* asked for once */
         }
         at = end;
     }
@@ -424,8 +463,7 @@ static void run_chunk(const struct attn_task *t, struct attn_work *w, uint32_t n
         const uint32_t pos = t->first_pos + i / t->n_heads;
         const uint32_t head = group_first + i % t->n_heads;
 
-        for (uint32_t at = first; at < tiles_end; at += KV_LANES)
-            tile_finish(t, s + (at - base), at, pos, w->lo[i], w->hi[i], head);
+        scores_finish(t, s + (first - base), first, tiles_end, pos, w->lo[i], w->hi[i], head);
         chunk_softmax(s, first - base, tiles_end - base, &w->m_chunk[i], &w->l_chunk[i]);
     }
     switch (t->layout->v_dtype) {
@@ -458,8 +496,10 @@ static void work_init(const struct attn_task *t, struct attn_work *w, uint32_t n
         const float *q = t->q + (i / t->n_heads) * t->q_stride +
                          (size_t)(head + i % t->n_heads) * a->k_dim;
 
-        memcpy(w->q + (size_t)i * k_pad, q, a->k_dim * sizeof *f);
-        memset(w->q + (size_t)i * k_pad + a->k_dim, 0, (k_pad - a->k_dim) * sizeof *f);
+        float *to = w->q + (size_t)(i - i % QB) * k_pad + i % QB;
+
+        for (uint32_t d = 0; d < k_pad; d++)
+            to[(size_t)d * QB] = d < a->k_dim ? q[d] : 0.0f;
         attn_span(a, t->first_pos + i / t->n_heads, t->n_keys, &w->lo[i], &w->hi[i]);
         w->m_all[i] = -INFINITY;
         w->l_all[i] = 0.0f;
