@@ -247,6 +247,34 @@ static void streamed_logprobs(void **state)
     }
 }
 
+/* A prompt's own log probabilities, and no answer. */
+static void echoes_with_logprobs(void **state)
+{
+    const json_t *x, *l;
+    json_t *j;
+
+    (void)state;
+    assert_int_equal(post("/v1/completions", "{\"prompt\":[70,71,72,73],\"max_tokens\":2,"
+                          "\"ignore_eos\":true,\"echo\":true,\"logprobs\":1}"), 200);
+    j = parsed();
+    x = json_object_get(json_array_get(json_object_get(j, "choices"), 0), "logprobs");
+    l = json_object_get(x, "token_logprobs");
+    assert_int_equal(json_array_size(l), 6);
+    assert_true(json_is_null(json_array_get(l, 0)));
+    assert_true(json_is_null(json_array_get(json_object_get(x, "top_logprobs"), 0)));
+    for (size_t i = 1; i < 6; i++)
+        assert_true(json_real_value(json_array_get(l, i)) < 0);
+    json_decref(j);
+    assert_int_equal(post("/v1/completions", "{\"prompt\":[70,71,72,73],\"max_tokens\":0,"
+                          "\"echo\":true,\"logprobs\":1}"), 200);
+    j = parsed();
+    x = json_object_get(json_array_get(json_object_get(j, "choices"), 0), "logprobs");
+    assert_int_equal(json_array_size(json_object_get(x, "tokens")), 4);
+    json_decref(j);
+    assert_int_equal(post("/v1/completions", "{\"prompt\":\"x\",\"max_tokens\":0}"), 200);
+    assert_non_null(strstr(answer, "\"completion_tokens\":0"));
+}
+
 static void grammars_hold(void **state)
 {
     static const char body[] = "{\"prompt\":\"x\",\"max_tokens\":100,\"seed\":%d,\"response_format\":"
@@ -427,6 +455,7 @@ int main(void)
         cmocka_unit_test(streams_say_the_same),
         cmocka_unit_test(chats),
         cmocka_unit_test(streamed_logprobs),
+        cmocka_unit_test(echoes_with_logprobs),
         cmocka_unit_test(grammars_hold),
         cmocka_unit_test(choices_of_one_prompt),
         cmocka_unit_test(hostile_bytes),

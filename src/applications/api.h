@@ -145,6 +145,7 @@ struct api_options {
     size_t   n_stop_ids;
     struct logit_bias bias[API_MAX_BIAS];
     bool     stream, include_usage, include_stop, ignore_eos, special, logprobs, echo, no_cache;
+    bool     prompt_only;               /* no answer was asked for: "max_tokens": 0 */
     uint32_t n_top;
     int32_t  priority;
     struct sv salt;

@@ -354,6 +354,30 @@ static void detokenize(struct api_call *c)
     str_deinit(&text);
 }
 
+static json_t *template_text(const struct api_model *m)
+{
+    struct sv text = { "", 0 };
+    struct err e = { 0 };
+
+    if (m->template_text)
+        text = sv_cstr(m->template_text);
+    else if (gguf_get_str(model_gguf(m->tm->model), "tokenizer.chat_template", &text, &e) < 0)
+        text = (struct sv){ "", 0 };
+    return api_text(text);
+}
+
+/* vLLM's: what clients that count tokens themselves want to know. */
+static void tokenizer_info(struct api_call *c)
+{
+    const struct text_model *tm = c->m->tm;
+
+    api_json(c, 200, json_pack("{s:s,s:o,s:o,s:o,s:i}", "tokenizer_class", "watt", "bos_token",
+                               api_text(text_model_role_text(tm, TOKEN_BOS)), "eos_token",
+                               api_text(text_model_role_text(tm, TOKEN_EOS)), "chat_template",
+                               template_text(c->m), "model_max_length",
+                               (int)service_n_ctx(c->m->svc)));
+}
+
 static void apply_template(struct api_call *c)
 {
     struct tokens ids = { 0 };
@@ -377,18 +401,6 @@ static void apply_template(struct api_call *c)
 }
 
 /* ---- the server ---- */
-
-static json_t *template_text(const struct api_model *m)
-{
-    struct sv text = { "", 0 };
-    struct err e = { 0 };
-
-    if (m->template_text)
-        text = sv_cstr(m->template_text);
-    else if (gguf_get_str(model_gguf(m->tm->model), "tokenizer.chat_template", &text, &e) < 0)
-        text = (struct sv){ "", 0 };
-    return api_text(text);
-}
 
 static void props(struct api_call *c)
 {
@@ -458,6 +470,7 @@ const struct api_route api_llama_routes[] = {
     { "POST", "/completions", completion, API_INFER, true, "The same" },
     { "POST", "/infill", infill, API_INFER, true, "The middle of two texts" },
     { "POST", "/tokenize", tokenize, API_INFER, true, "Text to tokens" },
+    { "GET", "/tokenizer_info", tokenizer_info, API_INFER, false, "Special tokens and chat template" },
     { "POST", "/detokenize", detokenize, API_INFER, true, "Tokens to text" },
     { "POST", "/apply-template", apply_template, API_INFER, true, "The prompt of a conversation" },
     { "GET", "/props", props, API_INFER, false, "What the server is set to" },

@@ -65,6 +65,10 @@ json_t *api_openai_logprob(struct api_run *r, const struct service_event *ev)
     for (size_t i = 0; i < ev->n_top; i++)
         json_array_append_new(top, token_entry(r, (int32_t)ev->top[i].id, ev->top[i].logprob));
     json_object_set_new(entry, "top_logprobs", top);
+    if (!ev->has_logprob) {             /* the first token of a prompt */
+        (void)json_object_set_new(entry, "logprob", json_null());
+        (void)json_object_set_new(entry, "top_logprobs", json_null());
+    }
     return entry;
 }
 
@@ -338,6 +342,10 @@ static json_t *text_logprobs(const json_t *entries)
         json_array_foreach(list, k, t)
             json_object_set(top, json_string_value(json_object_get(t, "token")),
                             json_object_get(t, "logprob"));
+        if (json_is_null(list)) {
+            json_decref(top);
+            top = json_null();
+        }
         json_array_append_new(tops, top);
     }
     return json_pack("{s:o,s:o,s:o}", "tokens", tokens, "token_logprobs", values, "top_logprobs",

@@ -336,6 +336,8 @@ bool api_read_options(struct api_call *c, struct api_options *o)
         rc = find_alias(&c->at, fields[i].names, key, &p, &e);
         if (rc == 0 && p.value)
             rc = read_field(&p, &fields[i], (char *)o + fields[i].offset, &e);
+        if (fields[i].offset == AT(max_tokens) && p.value)
+            o->prompt_only = json_is_number(p.value) && json_number_value(p.value) == 0;
     }
     if (rc == 0) {
         key[0] = '\0';

@@ -216,6 +216,17 @@ static void finish(struct api_run *r)
     run_unref(r);
 }
 
+/* Every choice echoes the prompt. */
+static void add_prompt_logprob(struct api_run *r, const struct service_event *ev)
+{
+    json_t *entry = r->frame->logprob(r, ev);
+
+    for (uint32_t i = 0; i < r->n; i++)
+        if (r->choices[i].logprobs)
+            (void)json_array_append(r->choices[i].logprobs, entry);
+    json_decref(entry);
+}
+
 static void on_event(void *ctx, const struct service_event *ev)
 {
     struct api_run *r = ctx;
@@ -227,6 +238,8 @@ static void on_event(void *ctx, const struct service_event *ev)
     }
     if (ev->kind == SERVICE_TOKEN && c->ids)
         (void)json_array_append_new(c->ids, json_integer(ev->id));
+    if (ev->kind == SERVICE_PROMPT_TOKEN && r->frame->logprob)
+        add_prompt_logprob(r, ev);
     if (ev->kind == SERVICE_PROGRESS && r->frame->progress && !r->failed)
         r->frame->progress(r, ev);
     if (ev->kind == SERVICE_TOKEN) {
@@ -416,6 +429,9 @@ void api_generate(struct api_call *c, struct api_options *o, const struct api_fr
     q.clip_max = true;
     q.min_tokens = o->min_tokens;
     q.n_choices = o->n;
+    q.prompt_only = o->prompt_only;
+    q.prompt_logprobs = o->echo && o->logprobs;
+    q.n_prompt_top = q.prompt_logprobs ? o->n_top : 0;
     q.sampling = o->sampling;
     q.stops = o->stops;
     q.n_stops = o->n_stops;
