@@ -28,6 +28,7 @@
 #include <stdint.h>
 
 #include "base/team.h"
+#include "chips/cpu/features.h"
 #include "chips/exec.h"
 #include "chips/program.h"
 
