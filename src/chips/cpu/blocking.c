@@ -111,6 +111,41 @@ static inline void spread(void *dst, const void *src, size_t step, size_t n)
         d[i * step] = s[i];
 }
 
+typedef uint32_t quad __attribute__((vector_size(16)));
+
+static inline quad quad_at(const uint32_t *p)
+{
+    quad v;
+
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+/* The same for four rows next to each other: four words of each turned at a time. */
+static void spread4(uint32_t *dst, const uint32_t *const src[4], size_t step, size_t n)
+{
+    size_t i = 0;
+
+    for (; i + 4 <= n; i += 4) {
+        const quad a = quad_at(src[0] + i), b = quad_at(src[1] + i);
+        const quad c = quad_at(src[2] + i), d = quad_at(src[3] + i);
+        const quad ab = __builtin_shufflevector(a, b, 0, 4, 1, 5);
+        const quad cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
+        const quad ab2 = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+        const quad cd2 = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+        const quad turned[4] = { __builtin_shufflevector(ab, cd, 0, 1, 4, 5),
+                                 __builtin_shufflevector(ab, cd, 2, 3, 6, 7),
+                                 __builtin_shufflevector(ab2, cd2, 0, 1, 4, 5),
+                                 __builtin_shufflevector(ab2, cd2, 2, 3, 6, 7) };
+
+        for (size_t k = 0; k < 4; k++)
+            memcpy(dst + (i + k) * step, &turned[k], sizeof turned[k]);
+    }
+    for (; i < n; i++)
+        for (size_t r = 0; r < 4; r++)
+            dst[i * step + r] = src[r][i];
+}
+
 struct parts_out { int8_t *q; float *d, *ds; int32_t *b32, *b16; };
 
 static void copy_q8_row(const struct parts_out *o, const struct tile *row, size_t n, uint32_t r,
@@ -157,12 +192,34 @@ static void row_prefetch(const struct walk *w, uint32_t r)
         prefetch_words(row.b16, 8 * n);
 }
 
+/* Rows four at a time; how many. */
+static uint32_t tile_fill_words(const struct walk *w, uint32_t r0, uint32_t n, uint32_t rows,
+                                uint32_t *dst)
+{
+    uint32_t r = 0;
+
+    for (; r + 4 <= rows; r += 4) {
+        const uint32_t *src[4];
+
+        for (uint32_t k = 0; k < 4; k++) {
+            struct tile row;
+
+            row_prefetch(w, r0 + r + k + 4);
+            tile_of_row(&row, w, act_row(w->a, r0 + (r + k < n ? r + k : n - 1)));
+            src[k] = row.x;
+        }
+        spread4(dst + r, src, rows, w->n_units);
+    }
+    return r;
+}
+
 /* Rows r0 … r0 + n - 1 into a tile of `rows` at mem; surplus columns repeat the last. */
 static void tile_fill(struct tile *t, const struct walk *w, uint32_t r0, uint32_t n,
                       uint32_t rows, uint8_t *mem)
 {
     const size_t n_blocks = act_blocks(w->n_inputs), words = act_align(4 * n_blocks * rows);
     struct parts_out o = { .q = (int8_t *)mem };
+    uint32_t r = 0;
 
     mem += act_align(n_blocks * rows * ACT_BLOCK);
     o.d = (float *)(void *)mem;
@@ -170,7 +227,9 @@ static void tile_fill(struct tile *t, const struct walk *w, uint32_t r0, uint32_
     o.b32 = (int32_t *)(void *)(mem + 2 * words);
     o.b16 = (int32_t *)(void *)(mem + 3 * words);
     *t = (struct tile){ .x = o.q, .q = o.q, .d = o.d, .ds = o.ds, .b32 = o.b32, .b16 = o.b16 };
-    for (uint32_t r = 0; r < rows; r++) {
+    if (w->b->parts & TILE_X)
+        r = tile_fill_words(w, r0, n, rows, (uint32_t *)(void *)o.q);
+    for (; r < rows; r++) {
         struct tile row;
 
         row_prefetch(w, r0 + r + 2);

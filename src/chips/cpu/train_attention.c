@@ -39,26 +39,24 @@ uint64_t train_attention_scratch(const struct train *t, const struct instr *in)
            (3 * ((uint64_t)a->k_dim + a->v_dim) + 3 * QUERIES) * sizeof(float);
 }
 
-static float as_cached(enum dtype dtype, float x)
+static void as_cached(const struct train *t, float *x, uint32_t n)
 {
-    if (dtype == DTYPE_F16)
-        return f16_to_f32(f32_to_f16(x));
-    return dtype == DTYPE_BF16 ? bf16_to_f32(f32_to_bf16(x)) : x;
+    if (t->o.kv == DTYPE_F16)
+        t->k.round_f16(x, n);
+    for (uint32_t i = 0; t->o.kv == DTYPE_BF16 && i < n; i++)
+        x[i] = bf16_to_f32(f32_to_bf16(x[i]));
 }
 
 /* One head's rows of keys or values, as they are and turned. */
 static void load_part(const struct attn *w, struct train_place from, size_t head_at, uint32_t dim,
                       float scale, float *rows, float *turned)
 {
-    const enum dtype kv = w->t->o.kv;
-
     for (uint32_t j = 0; j < w->s->n_rows; j++) {
         const float *x = train_row(from, w->s->first_row + j) + head_at;
         float *y = rows + (size_t)j * dim;
 
         memcpy(y, x, dim * sizeof *y);
-        for (uint32_t d = 0; d < dim && kv != DTYPE_F32; d++)
-            y[d] = as_cached(kv, y[d]);
+        as_cached(w->t, y, dim);
     }
     for (uint32_t d = 0; d < dim; d++)
         for (uint32_t j = 0; j < w->s->n_rows; j++)

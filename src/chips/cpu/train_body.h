@@ -481,9 +481,23 @@ static void bf16_pairs(uint32_t *y, const float *lo, const float *hi, size_t n)
         y[i] = bf16_bits(lo[i]) | bf16_bits(hi[i]) << 16;
 }
 
+static void round_f16(float *x, size_t n)
+{
+    size_t i = 0;
+
+    for (; i + VN <= n; i += VN) {
+        uint16_t half[VN];
+
+        v_store_f16(half, v_load(x + i));
+        v_store(x + i, v_load_f16(half));
+    }
+    for (; i < n; i++)
+        x[i] = f16_to_f32(f32_to_f16(x[i]));
+}
+
 const struct train_kernels TRAIN_TABLE = {
     .outer = outer, .outer_bf16 = outer_rounded, .gemm = gemm, .norm_back = norm_back,
     .unary_back = unary_back, .gated_back = gated_back, .weights = weights,
     .scores_back = scores_back, .largest = largest,
-    .to_bf16 = to_bf16, .bf16_pairs = bf16_pairs,
+    .to_bf16 = to_bf16, .bf16_pairs = bf16_pairs, .round_f16 = round_f16,
 };

@@ -69,6 +69,9 @@ typedef void to_bf16_fn(uint16_t *y, const float *x, size_t n);
 /* Words of two rows: lo[i] in the lower half, hi[i] in the upper; hi may be NULL: zeros. */
 typedef void bf16_pairs_fn(uint32_t *y, const float *lo, const float *hi, size_t n);
 
+/* x as a cache of halves gives it back. */
+typedef void round_f16_fn(float *x, size_t n);
+
 struct train_kernels {
     outer_fn       *outer, *outer_bf16;     /* operands as they are; rounded to BF16 */
     gemm_fn        *gemm;
@@ -80,6 +83,7 @@ struct train_kernels {
     largest_fn     *largest;
     to_bf16_fn     *to_bf16;
     bf16_pairs_fn  *bf16_pairs;
+    round_f16_fn   *round_f16;
 };
 
 extern const struct train_kernels train_ref;

@@ -642,6 +642,8 @@ static void plan_scratch(struct train *t)
             need = train_scan_scratch(t, it->in);
         else if (it->kind == T_ROWS && it->in->op == OP_ROUTE)
             need = 8 * (uint64_t)it->in->a.route.n_experts * sizeof(double);
+        else if (it->kind == T_ROWS || it->kind == T_DROP)      /* a row, and angles */
+            need = 2 * sizeof(float) * (uint64_t)prog_value(t->own, it->in->dst[0])->width;
         if (ALIGN64(need) > t->worker_bytes)
             t->worker_bytes = ALIGN64(need);
     }

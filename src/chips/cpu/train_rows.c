@@ -92,29 +92,23 @@ static void back_norm(const struct row *r)
     }
 }
 
-/* ---- rotation: the transposed turn ---- */
+/* ---- rotation: the turn back, magnitude included ---- */
 
 static void back_rope(const struct row *r)
 {
     const struct rope_args *a = &r->in->a.rope;
     const float *cos_sin = r->t->x->s.ropes[r->it->rope].cos_sin + r->row * a->n_rot;
-    const uint32_t half = a->n_rot / 2, step = a->pairing == ROPE_NEOX ? 1 : 2;
-    const uint32_t other = a->pairing == ROPE_NEOX ? half : 1;
-    const float *dy = dy_of(r);
-    float *dx = dst_of(r, 0);
-    const bool add = adds(r, 0);
+    const uint32_t n = width_of(r);
+    float *back = r->scratch, *dx = dst_of(r, 0), *y = adds(r, 0) ? back + a->n_rot : dx;
 
-    for (uint32_t h = 0; h < a->n_heads; h++, dx += a->head_dim, dy += a->head_dim) {
-        for (uint32_t i = 0; i < half; i++) {
-            const float c = cos_sin[2 * i], s = cos_sin[2 * i + 1];
-            const float u = dy[i * step], v = dy[i * step + other];
-
-            put_one(&dx[i * step], u * c + v * s, add);
-            put_one(&dx[i * step + other], v * c - u * s, add);
-        }
-        for (uint32_t i = a->n_rot; i < a->head_dim; i++)
-            put_one(&dx[i], dy[i], add);
+    for (uint32_t i = 0; i < a->n_rot; i += 2) {
+        back[i] = cos_sin[i];
+        back[i + 1] = -cos_sin[i + 1];
     }
+    memcpy(y, dy_of(r), n * sizeof *y);
+    r->t->x->k.rope(y, back, a->n_heads, a->head_dim, a->n_rot, a->pairing);
+    if (y != dx)
+        r->t->x->k.add(dx, dx, y, n);
 }
 
 /* ---- element by element ---- */

@@ -4,6 +4,7 @@
 
 #include "chips/cpu/features.h"
 #include "chips/cpu/train_kernels.h"
+#include "chips/dtype.h"
 
 #define VN 1
 typedef float vf;
@@ -31,6 +32,8 @@ static inline vf v_if_gt(vf a, vf b, vf yes, vf no) { return a > b ? yes : no; }
 static inline vf v_if_nan(vf a, vf yes, vf no) { return isnan(a) ? yes : no; }
 static inline float v_sum(vf v) { return v; }
 static inline float v_hmax(vf v) { return v; }
+static inline vf v_load_f16(const uint16_t *p) { return f16_to_f32(*p); }
+static inline void v_store_f16(uint16_t *p, vf v) { *p = f32_to_f16(v); }
 static inline vf v_abs(vf v) { return fabsf(v); }
 
 #define TILE_M 4u
