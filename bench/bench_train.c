@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
@@ -137,7 +138,7 @@ int main(int argc, char **argv)
     struct err e = { 0 };
     uint32_t n_rows, *lengths;
     int32_t *token;
-    double ops, *ms = mem_array((size_t)steps + 1, sizeof *ms), refresh = 0;
+    double cpu = 0, ops, *ms = mem_array((size_t)steps + 1, sizeof *ms), refresh = 0;
 
     for (int i = 0; i < 6 && i + 1 < argc; i++)
         a[i] = (uint32_t)strtoul(argv[i + 1], NULL, 10);
@@ -160,10 +161,13 @@ int main(int argc, char **argv)
         const struct train_batch b = { .n_rows = n_rows, .n_streams = a[4], .stream_rows = lengths,
                                        .token = token, .target = token };
         uint64_t start = clock_mono_ns();
+        const clock_t used = clock();
 
         if (train_forward_backward(t, &b, 1.0f / (float)n_rows, &loss, &e) < 0)
             return 1;
         ms[i] = (double)(clock_mono_ns() - start) / 1e6;
+        if (i > 0)
+            cpu += (double)(clock() - used) / CLOCKS_PER_SEC / steps;
         start = clock_mono_ns();
         train_refresh(t);
         refresh += (double)(clock_mono_ns() - start) / 1e6 / (steps + 1);
@@ -180,6 +184,7 @@ int main(int argc, char **argv)
                  (bf16 ? peaks.bf16_ops_s : peaks.f32_ops_s) / 1e9,
                  100 * ops / ms[1 + steps / 2] * 1e3 / (bf16 ? peaks.bf16_ops_s : peaks.f32_ops_s),
                  100 * ops / ms[1] * 1e3 / (bf16 ? peaks.bf16_ops_s : peaks.f32_ops_s));
+    (void)printf("%.1f GFLOP per second of processor time\n", ops / cpu / 1e9);
     (void)printf("memory: masters %.1f, gradients %.1f, prepared %.1f, values %.1f, scratch %.1f MB\n",
                  (double)memory.masters / 1e6, (double)memory.gradients / 1e6,
                  (double)memory.prepared / 1e6, (double)memory.values / 1e6,

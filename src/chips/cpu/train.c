@@ -96,7 +96,7 @@ static void step_job(void *arg, unsigned worker)
     }
     if (t->backward)
         run_backward(t, worker, scratch);
-    else
+    else if (!t->logits_only)
         run_loss(t);
     mem_guard_leave();
 }
@@ -199,7 +199,8 @@ static int step(struct train *t, const struct train_batch *b, bool all, struct t
     if (rc < 0)
         return rc;
     team_run(t->team, step_job, t);
-    train_loss_sum(t, out);
+    if (!t->logits_only)
+        train_loss_sum(t, out);
     return 0;
 }
 
@@ -226,7 +227,9 @@ int train_logits(struct train *t, const struct train_batch *b, float *out, struc
     int rc;
 
     t->backward = false;
+    t->logits_only = true;
     rc = step(t, b, true, &loss, e);
+    t->logits_only = false;
     for (uint32_t r = 0; rc == 0 && r < t->batch.n_out; r++)
         memcpy(out + (size_t)r * width, train_row(train_value(t, result), r),
                width * sizeof *out);

@@ -147,7 +147,8 @@ struct train {
     uint32_t n_routes;                  /* with a load-balance loss */
     double  *balance;                   /* routes' work, 2 * n_experts each from `first` on */
     float    scale;
-    bool     backward;
+    bool     backward, logits_only;
+    bool     loss_in_place;             /* the logits' gradient lies where the logits are */
     bool     turn_all;                  /* a refresh of weights that don't train too */
 };
 

@@ -39,10 +39,15 @@ void train_loss_row(struct train *t, const struct train_item *it, uint32_t row)
     const float w = weight_of(t, from);
     float *g = train_row(it->dy, row);
 
-    t->x->k.softmax(g, x, n);
     t->row_right[row] = is_right(t, x, n, target);
-    /* where the probability has few bits left, or none, the logits still say it */
-    t->row_loss[row] = g[target] > 1e-30f ? -log(g[target]) : exact_loss(x, n, target);
+    /* where the probability has few bits left, or none, the logits say it; g may lie on x */
+    if (x[target] < t->k.largest(x, n) - 40.0f || isnan(x[target])) {
+        t->row_loss[row] = exact_loss(x, n, target);
+        t->x->k.softmax(g, x, n);
+    } else {
+        t->x->k.softmax(g, x, n);
+        t->row_loss[row] = -log((double)g[target]);
+    }
     if (!t->backward)
         return;
     g[target] -= 1.0f;

@@ -52,12 +52,23 @@ static bool gradient_bufs(struct train *t)
         return false;
     for (uint32_t i = 1; i <= t->rev.n_bufs; i++) {
         const struct reverse_buf *b = &t->rev.bufs[i];
+        const bool in_place = t->loss_in_place && i == t->rev.buf_of[prog_result(t->own)];
 
-        if (new_buf(t, b->extent, max_rows_of(t, b->extent, b->per) * b->width * 4,
+        if (new_buf(t, b->extent, in_place ? 0 : max_rows_of(t, b->extent, b->per) * b->width * 4,
                     (uint64_t)b->width * 4) == UINT32_MAX)
             return false;
     }
     return true;
+}
+
+/* Nobody reads the logits once their loss is known when a plain product makes them: their
+ * gradient, which is as large, takes their place. */
+static bool loss_in_place(const struct train *t)
+{
+    for (uint32_t i = prog_n_instr(t->own); i-- > 0;)
+        if (prog_instr(t->own, i)->dst[0] == prog_result(t->own))
+            return prog_instr(t->own, i)->op == OP_LINEAR;
+    return false;
 }
 
 /* ---- where an item may go ---- */
@@ -674,6 +685,7 @@ int train_lower(struct train *t, struct err *e)
 
     for (wid w = 1; w <= prog_n_weights(t->own); w++)
         t->weight[w].written_at = UINT32_MAX;
+    t->loss_in_place = loss_in_place(t);
     if (!gradient_bufs(t) || !lower_loss(t) || !lower_steps(t))
         return err_set(e, WATT_ENOMEM, "training: schedule");
     rc = plan_bufs(t, e);
@@ -701,6 +713,8 @@ static struct train_place place_of(const struct train *t, const struct reverse_r
 {
     if (!r->buf)
         return (struct train_place){ NULL, 0 };
+    if (t->loss_in_place && r->buf == t->rev.buf_of[prog_result(t->own)])
+        return train_value(t, prog_result(t->own));
     return (struct train_place){
         (float *)(void *)(t->region + t->bufs[r->buf].offset) + r->col, t->rev.bufs[r->buf].width };
 }
