@@ -257,6 +257,7 @@ static void late_ones_end(void **state)
 static void long_queues_refuse(void **state)
 {
     struct rig *g = rig_open(1, 200, 100 * (uint64_t)MS);
+    struct sched_wait wait;
     int taken = 0;
 
     (void)state;
@@ -266,7 +267,12 @@ static void long_queues_refuse(void **state)
     while (taken < 100 && add(g, (struct sched_request){ .account = 1 }, 64, 4) >= 0)
         taken++;
     assert_true(taken > 0 && taken < 20);
-    assert_true(sched_wait_ns(g->s) > 100 * (uint64_t)MS);
+    wait = sched_wait(g->s);
+    assert_int_equal(wait.mean_tokens, 64);
+    /* the prompt itself counts, a longer one not more than those that wait */
+    assert_true(sched_wait_ns(&wait, 0) < sched_wait_ns(&wait, 32));
+    assert_true(sched_wait_ns(&wait, 64) > 100 * (uint64_t)MS);
+    assert_int_equal(sched_wait_ns(&wait, 64), sched_wait_ns(&wait, 1 << 20));
     run_all(g);
     assert_true(add(g, (struct sched_request){ .account = 1 }, 64, 4) >= 0);
     rig_close(g);

@@ -240,6 +240,7 @@ static void start_waiting(struct sched *s, struct req *r)
 
 int sched_submit(struct sched *s, const struct sched_request *o, uint64_t *id, struct err *e)
 {
+    const struct sched_wait wait = sched_wait(s);
     const uint32_t i = s->free_req;
     struct req *r;
     uint32_t account, gen;
@@ -247,9 +248,10 @@ int sched_submit(struct sched *s, const struct sched_request *o, uint64_t *id, s
 
     if (rc < 0)
         return rc;
-    if (s->spec.max_wait_ns && s->n_waiting > 0 && sched_wait_ns(s) > s->spec.max_wait_ns)
+    if (s->spec.max_wait_ns && s->n_waiting > 0 &&
+        sched_wait_ns(&wait, o->n_tokens) > s->spec.max_wait_ns)
         return err_set(e, WATT_EBUSY, "%u requests wait, for some %" PRIu64 " s", s->n_waiting,
-                       sched_wait_ns(s) / 1000000000);
+                       wait.queue_ns / 1000000000);
     account = i == SCHED_NONE ? SCHED_NONE : account_get(s, o->account);
     if (account == SCHED_NONE)
         return err_set(e, WATT_EBUSY, "%u requests wait or run", s->spec.max_reqs);
@@ -284,12 +286,25 @@ void sched_cancel(struct sched *s, uint64_t id)
         r->cancelled = s->any_cancelled = true;
 }
 
-uint64_t sched_wait_ns(const struct sched *s)
+static uint64_t whole_ns(double ns)
+{
+    return ns < 1e18 ? (uint64_t)ns : (uint64_t)1e18;
+}
+
+struct sched_wait sched_wait(const struct sched *s)
 {
     const double rows = (double)(s->waiting_tokens + s->filling) + s->n_waiting * s->mean_drawn;
-    const double ns = s->rows_per_ns > 0 ? rows / s->rows_per_ns : 0;
+    const double row_ns = s->rows_per_ns > 0 ? 1 / s->rows_per_ns : 0;
 
-    return ns < 1e18 ? (uint64_t)ns : (uint64_t)1e18;
+    return (struct sched_wait){ whole_ns(rows * row_ns), row_ns,
+                                s->n_waiting ? s->waiting_tokens / s->n_waiting : 0 };
+}
+
+uint64_t sched_wait_ns(const struct sched_wait *w, uint64_t n_tokens)
+{
+    const uint64_t own = n_tokens < w->mean_tokens ? n_tokens : w->mean_tokens;
+
+    return whole_ns((double)w->queue_ns + (double)own * w->row_ns);
 }
 
 bool sched_idle(const struct sched *s)

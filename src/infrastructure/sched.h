@@ -123,7 +123,7 @@ struct sched_spec {
     uint32_t max_draft;         /* proposed tokens per request and step */
     uint32_t max_reqs;          /* that run or wait */
     uint64_t max_req_bytes;     /* of all requests' tokens */
-    uint64_t max_wait_ns;       /* a queue that will take longer refuses; 0: any length */
+    uint64_t max_wait_ns;       /* refuses what would wait longer for its first token; 0: never */
     uint32_t snapshot_tokens;   /* fixed states are entered into the prefix tree every so many
                                  * positions of a prompt, a multiple of a page; 0: at its end */
     bool     whole;             /* an input goes in one step (models that read both ways) */
@@ -169,7 +169,15 @@ int  sched_submit(struct sched *s, const struct sched_request *r, uint64_t *id,
 /* Ends it at the beginning of the next step. Unknown ids are nothing. */
 void sched_cancel(struct sched *s, uint64_t id);
 /* How long the queue will take from now, as far as recent steps tell. */
-uint64_t sched_wait_ns(const struct sched *s);
+struct sched_wait {
+    uint64_t queue_ns;
+    double   row_ns;            /* of a prompt's token */
+    uint64_t mean_tokens;       /* of the prompts that wait */
+};
+struct sched_wait sched_wait(const struct sched *s);
+/* How far the first token of a prompt of n_tokens is. One longer than those that wait counts as they
+ * do, or it would never be taken while short ones come. */
+uint64_t sched_wait_ns(const struct sched_wait *w, uint64_t n_tokens);
 
 /* Ends what was cancelled or is late, admits, runs one step. Returns 1 when a step ran, 0 when
  * there was nothing to run. Steps that fail end their requests, not the scheduler. */

@@ -301,7 +301,7 @@ static void note_stats(struct service *s)
     st->n_returned = p.n_returned;
     st->prefill_ns = q.prompt_ns;
     st->decode_ns = q.answer_ns;
-    s->wait_ns = sched_wait_ns(s->sched);
+    s->wait = sched_wait(s->sched);
 }
 
 /* Waits for work. Returns the jobs that came in; *stop: the service closes. */

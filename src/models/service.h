@@ -56,8 +56,8 @@ struct service_opts {           /* zero means the default everywhere */
                                  * streams keep their pace; default 64 */
     uint32_t max_draft;         /* most tokens proposed per answer and step; default 8 */
     uint32_t max_queued;        /* requests that wait; default 1024 */
-    uint64_t max_wait_ns;       /* requests are refused while the queue will take longer, as far as
-                                 * recent steps tell; default 60 s */
+    uint64_t max_wait_ns;       /* a request whose first token would take longer, as far as recent
+                                 * steps tell, is refused while others wait; default 60 s */
     uint64_t queue_bytes;       /* memory of all requests' own buffers; default 1 GiB */
     uint64_t kv_bytes;          /* pages of keys and values, shared by all answers and the cache
                                  * of prefixes; default: max_seqs * n_ctx positions */

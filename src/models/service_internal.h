@@ -97,7 +97,7 @@ struct service {
     bool            any_cancel;     /* under mu */
     bool            forget;         /* under mu */
     struct service_stats stats;     /* under mu: as of the last step */
-    uint64_t        wait_ns;        /* under mu: the scheduler's estimate */
+    struct sched_wait wait;         /* under mu: the scheduler's estimate */
     struct service_slot *slots;     /* under mu: [max_slots] as of the last step */
     struct sched_view   *views;     /* the thread's */
     struct service_share *shares;           /* [max_seqs] the thread's */

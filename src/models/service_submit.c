@@ -216,11 +216,11 @@ static int job_open(struct job **out, struct service *s, const struct service_re
 /* ---- submitting ---- */
 
 /* Under mu: is there room? Takes it. */
-static int reserve(struct service *s, uint64_t bytes, uint32_t n, struct service_ticket *t,
-                   struct err *e)
+static int reserve(struct service *s, uint64_t bytes, uint32_t n, uint64_t n_tokens,
+                   struct service_ticket *t, struct err *e)
 {
     const uint32_t most = s->opts.max_seqs + s->opts.max_queued;
-    const uint64_t wait_ms = s->wait_ns / 1000000;
+    const uint64_t wait_ms = s->wait.queue_ns / 1000000;
 
     if (s->closing)
         return refuse(t, SERVICE_REFUSED_CLOSING,
@@ -230,7 +230,7 @@ static int reserve(struct service *s, uint64_t bytes, uint32_t n, struct service
                       err_set(e, WATT_ELIMIT, "a request of %" PRIu64 " bytes and %u choices, of "
                               "at most %" PRIu64 " and %u", bytes, n, s->opts.queue_bytes, most));
     if (n > most - s->n_answers || bytes > s->opts.queue_bytes - s->live_bytes ||
-        (s->stats.n_waiting > 0 && s->wait_ns > s->opts.max_wait_ns)) {
+        (s->stats.n_waiting > 0 && sched_wait_ns(&s->wait, n_tokens) > s->opts.max_wait_ns)) {
         t->retry_after_ms = wait_ms < 1000 ? 1000 : wait_ms > 60000 ? 60000 : wait_ms;
         return refuse(t, SERVICE_REFUSED_QUEUE,
                       err_set(e, WATT_EBUSY, "%u answers wait or run, of at most %u; come back in "
@@ -282,7 +282,7 @@ static int submit(struct service *s, const struct service_request *in, struct to
         return rc;
     bytes = job_bytes(s, &r);
     (void)pthread_mutex_lock(&s->mu);
-    rc = reserve(s, bytes, r.n_choices, t, e);
+    rc = reserve(s, bytes, r.n_choices, r.n_tokens, t, e);
     s->stats.n_refused += rc < 0;
     (void)pthread_mutex_unlock(&s->mu);
     if (rc < 0)
