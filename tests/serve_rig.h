@@ -152,7 +152,7 @@ static inline int post(const char *path, const char *body)
 
 static inline json_t *parsed(void)
 {
-    json_t *j = json_loads(answer, 0, NULL);
+    json_t *j = json_loads(answer, JSON_ALLOW_NUL, NULL);
 
     if (!j)
         fail_msg("no JSON: %s", answer);

@@ -270,6 +270,46 @@ static void ollama_calls(void **state)
     json_decref(j);
 }
 
+#define FLAT_TOOLS "\"tools\":[{\"type\":\"function\",\"name\":\"go\",\"parameters\":" PARAMETERS "}]"
+
+static void responses_calls(void **state)
+{
+    char args[512] = "", last[64] = "";
+    const char *at = answer;
+    const json_t *item;
+    json_t *j, *whole;
+
+    (void)state;
+    assert_int_equal(post("/v1/responses", "{\"input\":\"hi\",\"temperature\":0," FLAT_TOOLS
+                          ",\"max_output_tokens\":200,\"tool_choice\":\"required\","
+                          "\"parallel_tool_calls\":false}"), 200);
+    j = parsed();
+    item = json_array_get(json_object_get(j, "output"), 0);
+    assert_string_equal(text_at(item, "type"), "function_call");
+    assert_string_equal(text_at(item, "name"), "go");
+    whole = args_of(item);
+    check_go(whole);
+    json_decref(whole);
+    json_decref(j);
+    assert_int_equal(post("/v1/responses", "{\"input\":\"hi\",\"temperature\":0," FLAT_TOOLS
+                          ",\"max_output_tokens\":200,\"tool_choice\":{\"type\":\"function\","
+                          "\"name\":\"go\"},\"stream\":true}"), 200);
+    while ((j = next_event(&at))) {
+        const char *type = text_at(j, "type");
+
+        if (strcmp(type, "response.function_call_arguments.delta") == 0)
+            (void)strncat(args, text_at(j, "delta"), sizeof args - strlen(args) - 1);
+        if (strcmp(type, "response.function_call_arguments.done") == 0)
+            assert_string_equal(text_at(j, "arguments"), args);
+        (void)snprintf(last, sizeof last, "%s", type);
+        json_decref(j);
+    }
+    assert_string_equal(last, "response.completed");
+    whole = json_loads(args, 0, NULL);
+    check_go(whole);
+    json_decref(whole);
+}
+
 /* Free text stays free; what begins like a call is one. */
 static void none_and_auto(void **state)
 {
@@ -444,6 +484,7 @@ int main(void)
         cmocka_unit_test(anthropic_calls),
         cmocka_unit_test(anthropic_streams_calls),
         cmocka_unit_test(ollama_calls),
+        cmocka_unit_test(responses_calls),
         cmocka_unit_test(none_and_auto),
         cmocka_unit_test(choices_and_drafts),
         cmocka_unit_test(refusals_name_what),

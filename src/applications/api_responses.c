@@ -148,6 +148,12 @@ static json_t *message_item(const char *id, const char *status, json_t *part)
                      "role", "assistant", "content", part);
 }
 
+static json_t *call_item(const char *id, const char *status, const struct api_toolcall *t)
+{
+    return json_pack("{s:s,s:s,s:s,s:s,s:s,s:o}", "id", id, "type", "function_call", "status", status,
+                     "call_id", t->id, "name", t->name, "arguments", api_text(sv_of(&t->args)));
+}
+
 /* The conversation with this answer, for those that go on from it. */
 static void keep(struct api_run *r, const json_t *whole)
 {
@@ -161,6 +167,15 @@ static void keep(struct api_run *r, const json_t *whole)
     m = json_pack("{s:s,s:o}", "role", "assistant", "content", api_text(sv_of(&x->answer)));
     if (m && x->reasoning.len)
         (void)json_object_set_new(m, "reasoning_content", api_text(sv_of(&x->reasoning)));
+    for (uint32_t k = 0; m && k < x->n_calls; k++) {
+        const struct api_toolcall *t = &x->calls[k];
+
+        if (k == 0)
+            (void)json_object_set_new(m, "tool_calls", json_array());
+        (void)json_array_append_new(json_object_get(m, "tool_calls"),
+            json_pack("{s:s,s:s,s:{s:s,s:o}}", "id", t->id, "type", "function", "function", "name",
+                      t->name, "arguments", api_text(sv_of(&t->args))));
+    }
     (void)json_array_append_new(u->said, m);
     api_store_put(u->store, r->id, u->account, docs);
 }
@@ -181,6 +196,11 @@ static json_t *whole(struct api_run *r)
         (void)json_array_append_new(u->output,
             message_item(id, x->finish == SERVICE_STOP ? "completed" : "incomplete",
                          text_part(sv_of(&x->answer), x->logprobs)));
+    }
+    for (uint32_t k = 0; k < x->n_calls; k++) {
+        api_new_id(r->s, "fc_", id);
+        (void)json_array_append_new(u->output, call_item(id, x->calls[k].complete ? "completed"
+                                                         : "incomplete", &x->calls[k]));
     }
     j = response(r, status_of(x), NULL);
     keep(r, j);
@@ -358,6 +378,44 @@ static void delta(struct api_run *r, uint32_t choice, struct sv reasoning, struc
         in_item(r, ITEM_MESSAGE, answer);
 }
 
+static void call_begin(struct api_run *r, uint32_t choice, uint32_t call)
+{
+    struct responding *u = r->user;
+    const struct api_toolcall *t = &r->choices[choice].calls[call];
+
+    begin(r);
+    close_item(r, "completed");
+    api_new_id(r->s, "fc_", u->item_id);
+    item_event(r, "response.output_item.added", call_item(u->item_id, "in_progress", t));
+}
+
+static void call_event(struct api_run *r, const char *type, const char *key, struct sv text)
+{
+    const struct responding *u = r->user;
+    json_t *fields = json_pack("{s:s,s:i}", "item_id", u->item_id, "output_index", output_index(u));
+
+    (void)json_object_set_new(fields, key, api_text(text));
+    event(r, type, fields);
+}
+
+static void call_piece(struct api_run *r, uint32_t choice, uint32_t call, struct sv json)
+{
+    (void)choice;
+    (void)call;
+    call_event(r, "response.function_call_arguments.delta", "delta", json);
+}
+
+static void call_end(struct api_run *r, uint32_t choice, uint32_t call)
+{
+    struct responding *u = r->user;
+    const struct api_toolcall *t = &r->choices[choice].calls[call];
+    json_t *item = call_item(u->item_id, t->complete ? "completed" : "incomplete", t);
+
+    call_event(r, "response.function_call_arguments.done", "arguments", sv_of(&t->args));
+    item_event(r, "response.output_item.done", json_incref(item));
+    (void)json_array_append_new(u->output, item);
+}
+
 static void progress(struct api_run *r, const struct service_event *ev)
 {
     (void)ev;
@@ -389,6 +447,7 @@ static void stream_failed(struct api_run *r)
 
 static const struct api_frame frame = {
     .split = true, .delta = delta, .choice_done = choice_done, .stream_done = stream_done,
+    .call_begin = call_begin, .call_piece = call_piece, .call_end = call_end, .call_id = "call_",
     .stream_failed = stream_failed, .whole = whole, .logprob = api_openai_logprob,
     .progress = progress, .stream_type = "text/event-stream", .typed = true,
 };
