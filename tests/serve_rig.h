@@ -7,6 +7,7 @@
 #include <jansson.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 
 #include "spawn.h"
@@ -37,6 +38,7 @@ static inline void start(struct server *s, const char *const *more)
     s->pid = fork();
     assert_true(s->pid >= 0);
     if (s->pid == 0) {
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);     /* a failed test leaves no server behind */
         (void)dup2(fds[1], 1);
         (void)close(fds[0]);
         (void)close(fds[1]);

@@ -55,7 +55,7 @@ static int down(void **state)
     return tiny_remove(state);
 }
 
-static const char request[] = "{\"prompt\":\"abcdefgh\",\"max_tokens\":8,\"ignore_eos\":true,\"stream\":false,"
+static const char request[] = "{\"prompt\":\"abcdefgh\",\"max_tokens\":8,\"ignore_eos\":true,\"stream\":false,\"temperature\":0,"
                               "\"num_predict\":8,\"options\":{\"num_predict\":8},"
                               "\"messages\":[{\"role\":\"user\",\"content\":\"a\"}]}";
 
@@ -235,6 +235,49 @@ static void test_estimate(void **state)
     assert_string_equal(booked().source, "estimate");
 }
 
+/* A bound that can't be held: the least is done, and the answers are the same. */
+static void test_cap(void **state)
+{
+    const char *more[] = { "--meter", "cmd:echo 100", "--meter-interval", "100", "--power-cap", "60",
+                           NULL };
+    char *without[] = { "watt", "serve", tiny_path, "--port", "0", "--meter", "none", "--power-cap", "60",
+                        NULL };
+    static struct spawned r;
+    static char free_text[4096];
+    struct server s;
+    json_t *j;
+    double level = 1;
+
+    (void)state;
+    spawn_program(&r, watt_bin(), without, NULL, -1);
+    assert_int_equal(r.code, 1);
+    assert_non_null(strstr(r.err, "--power-cap needs a meter that measures"));
+    start(&s, NULL);
+    assert_int_equal(ask(&s, "POST", "/v1/completions", "", request), 200);
+    j = parsed();
+    (void)snprintf(free_text, sizeof free_text, "%s", json_string_value(json_object_get(
+        json_array_get(json_object_get(j, "choices"), 0), "text")));
+    json_decref(j);
+    assert_int_equal(stop(&s), 0);
+    start(&s, more);
+    for (int i = 0; i < 200 && level > 0.021; i++) {
+        const char *at;
+
+        assert_int_equal(ask(&s, "POST", "/v1/completions", "", request), 200);
+        j = parsed();
+        assert_string_equal(json_string_value(json_object_get(json_array_get(
+            json_object_get(j, "choices"), 0), "text")), free_text);
+        json_decref(j);
+        assert_int_equal(ask(&s, "GET", "/metrics", "", ""), 200);
+        at = strstr(answer, "\nwatt_power_cap_level ");
+        assert_non_null(at);
+        level = strtod(at + strlen("\nwatt_power_cap_level "), NULL);
+        (void)poll(NULL, 0, 50);
+    }
+    assert_true(level <= 0.021);
+    assert_int_equal(stop(&s), 0);
+}
+
 /* ---- budgets ---- */
 
 static void put_keys(const char *options)
@@ -332,7 +375,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_measured), cmocka_unit_test(test_nothing),
-        cmocka_unit_test(test_estimate), cmocka_unit_test(test_budgets),
+        cmocka_unit_test(test_estimate), cmocka_unit_test(test_cap),
+        cmocka_unit_test(test_budgets),
         cmocka_unit_test(test_uncounted), cmocka_unit_test(test_days),
     };
 

@@ -305,6 +305,8 @@ void api_energy_detach(struct api_energy_model *m)
     mem_free(m);
 }
 
+struct meter *api_energy_meter(const struct api_energy *x) { return x->meter; }
+
 const char *api_energy_currency(const struct api_energy *x)
 {
     return x && x->tariff ? tariff_currency(x->tariff) : "";

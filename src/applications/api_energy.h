@@ -37,6 +37,7 @@ void api_energy_close(struct api_energy *x);    /* after the services; NULL is f
  * *out becomes NULL. */
 int  api_energy_attach(struct api_energy *x, const struct model *m, struct service_opts *so,
                        struct api_energy_model **out, struct err *e) MUST_CHECK;
+struct meter *api_energy_meter(const struct api_energy *x);
 /* Of the tariff; "" without. x NULL is fine. */
 const char *api_energy_currency(const struct api_energy *x);
 /* When the service is closed. NULL is fine. */

@@ -12,6 +12,7 @@
 #include "applications/api_store.h"
 #include "applications/meter_args.h"
 #include "applications/model_args.h"
+#include "applications/power_cap.h"
 #include "applications/progress.h"
 #include "base/clock.h"
 #include "base/file.h"
@@ -29,6 +30,7 @@ struct serve_opts {
     struct meter_args meter;
     const char *ledger, *tariff;
     int64_t  ledger_days;
+    double   power_cap;
     int      kv, exec;
     bool     no_cache, access_log, quiet;
 };
@@ -66,6 +68,7 @@ static const struct cli_opt options[] = {
     METER_OPTIONS(struct serve_opts, meter),
     { "ledger", 0, CLI_FILE, AT(ledger), "FILE", "book every request in this file, or in postgresql://…; see watt ledger (default: none)", 0, 0 },
     { "ledger-days", 0, CLI_INT, AT(ledger_days), "N", "keep single requests so long, then their sums by hour and day (default 90)", 1, 36500 },
+    { "power-cap", 0, CLI_REAL, AT(power_cap), "W", "hold the machine's mean power under so many watts, by doing less; needs a meter (default: no bound)", 1, 1e7 },
     { "tariff", 0, CLI_FILE, AT(tariff), "FILE", "prices of energy, hardware and tokens, a file or URL; see docs/energy.md", 0, 0 },
     MACHINE_OPTIONS(struct serve_opts, machine),
     { "exec", 0, CLI_CHOICE, AT(exec), EXEC_CHOICES, "executor: the fast one, or the slow and exact reference (default cpu)", 0, 0 },
@@ -87,6 +90,7 @@ struct serving {
     struct machine_args machine;
     struct progress   bar;
     bool              ledger_fails;
+    struct power_cap  cap;
 };
 
 /* ---- keys ---- */
@@ -338,6 +342,9 @@ static int open_all(struct serving *v, struct err *e)
         rc = open_energy(v, e);
     if (rc == 0)
         rc = restore_budgets(v, e);
+    if (rc == 0 && v->o->power_cap > 0)
+        rc = power_cap_open(&v->cap, v->o->power_cap, api_energy_meter(v->s.energy), v->s.metrics,
+                            e);
     if (rc == 0)
         rc = open_text_model(v, e);
     if (rc == 0)
@@ -429,6 +436,17 @@ static void watch_ledger(struct serving *v)
         cli_note(v->c, "the ledger is written again");
 }
 
+static void hold_power(struct serving *v)
+{
+    struct power_cap *p = &v->cap;
+
+    power_cap_tick(p, &v->s.model.svc, 1);
+    if (p->cap.out_of_reach && !p->out_of_reach)
+        cli_note(v->c, "%g W can't be held: the machine uses more at the least work there is",
+                 p->cap.watts);
+    p->out_of_reach = p->cap.out_of_reach;
+}
+
 static void drain(struct serving *v)
 {
     atomic_store(&v->s.draining, true);
@@ -471,6 +489,8 @@ static int serve(const struct cli *c, const void *options_)
             if (hung_up)
                 reload(&v);
             watch_ledger(&v);
+            if (o->power_cap > 0)
+                hold_power(&v);
         }
         drain(&v);
     }

@@ -307,6 +307,12 @@ uint64_t sched_wait_ns(const struct sched_wait *w, uint64_t n_tokens)
     return whole_ns((double)w->queue_ns + (double)own * w->row_ns);
 }
 
+void sched_limit(struct sched *s, uint32_t max_running, uint32_t max_prompt_rows)
+{
+    s->limit_running = max_running;
+    s->limit_rows = s->spec.whole ? 0 : max_prompt_rows;    /* a whole input can't be cut */
+}
+
 bool sched_idle(const struct sched *s)
 {
     return s->n_running + s->n_waiting + s->n_attached == 0;

@@ -183,6 +183,9 @@ uint64_t sched_wait_ns(const struct sched_wait *w, uint64_t n_tokens);
  * there was nothing to run. Steps that fail end their requests, not the scheduler. */
 int  sched_step(struct sched *s);
 bool sched_idle(const struct sched *s);     /* nothing runs or waits */
+/* From now on at most so many requests are seated (those that are stay) and so many prompt rows go
+ * into a step; 0: as the spec has it. */
+void sched_limit(struct sched *s, uint32_t max_running, uint32_t max_prompt_rows);
 
 struct sched_stats {
     uint32_t n_running, n_waiting;

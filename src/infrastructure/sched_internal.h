@@ -75,6 +75,7 @@ struct sched {
     int32_t  *drawn;            /* [n_seats][max_draft + 1] */
     uint64_t  next_deadline;    /* none is earlier; 0: there is none */
     bool      any_cancelled;
+    uint32_t  limit_running, limit_rows;    /* 0: none; see sched_limit */
     bool      blocked;          /* the next does not fit, and nothing has changed since */
     /* the step under way */
     struct sched_proposal *proposals;   /* [n_seats] */

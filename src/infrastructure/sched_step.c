@@ -108,7 +108,8 @@ static void admit_all(struct sched *s)
         s->filling = tokens_to_fill(s);
         /* who has a seat keeps its place: more than the next step can use wait in the queue,
          * where whoever comes may still go before them */
-        if (!r || s->blocked || s->filling >= s->spec.max_rows)
+        if (!r || s->blocked || s->filling >= s->spec.max_rows ||
+            (s->limit_running > 0 && s->n_running >= s->limit_running))
             return;
         if (admit(s, r, fair))
             continue;
@@ -203,6 +204,8 @@ static struct budget step_budget(const struct sched *s)
     b.prompt_rows = s->spec.max_rows - rows;
     if (rows > 0 && b.prompt_rows > s->spec.mixed_rows)
         b.prompt_rows = s->spec.mixed_rows;
+    if (s->limit_rows > 0 && b.prompt_rows > s->limit_rows)
+        b.prompt_rows = s->limit_rows;
     b.out = s->spec.max_out - outs;
     return b;
 }

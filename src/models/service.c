@@ -26,6 +26,7 @@
 #define MAX_QUEUED      (SCHED_MAX_REQS / 2)
 /* Fixed states are kept every so many tokens of a long prompt. */
 #define SNAPSHOT_TOKENS 512u
+#define MAX_PAUSE_NS   990e6    /* after one step, to keep a level of power */
 #define SLOTS_EVERY_NS  UINT64_C(20000000)
 
 const char *service_finish_name(enum service_finish f)
@@ -320,11 +321,32 @@ static struct job *wait_for_work(struct service *s, bool *stop)
         pass_cancels(s, s->stop);
     s->any_cancel = false;
     *stop = s->stop;
+    sched_limit(s->sched, s->limits.max_running, s->limits.max_prompt_rows);
+    s->duty = s->limits.duty;
     if (s->forget && s->prefix)
         prefix_forget(s->prefix);
     s->forget = false;
     (void)pthread_mutex_unlock(&s->mu);
     return in;
+}
+
+/* Sleeps so long that what took from..now is the duty's share of the time; not past a stop. */
+static void pause_after(struct service *s, uint64_t from)
+{
+    const uint64_t ran = clock_mono_ns() - from;
+    const double rest = (double)ran * (1 / s->duty - 1);
+    struct timespec until;
+
+    (void)clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += (long)(rest < MAX_PAUSE_NS ? rest : MAX_PAUSE_NS);
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000;
+    }
+    (void)pthread_mutex_lock(&s->mu);
+    while (!s->stop && pthread_cond_timedwait(&s->wake, &s->mu, &until) == 0)
+        ;                           /* what comes in meanwhile waits for the next step anyway */
+    (void)pthread_mutex_unlock(&s->mu);
 }
 
 static void *run(void *arg)
@@ -344,8 +366,13 @@ static void *run(void *arg)
             submit_job(s, in);
             in = next;
         }
-        if (!sched_idle(s->sched))
+        if (!sched_idle(s->sched)) {
+            const uint64_t from = s->duty > 0 && s->duty < 1 ? clock_mono_ns() : 0;
+
             (void)sched_step(s->sched);
+            if (from)
+                pause_after(s, from);
+        }
     }
     return NULL;
 }
@@ -611,6 +638,13 @@ void service_cancel(struct service *s, uint64_t id, uint32_t choice)
         s->any_cancel = true;
         break;
     }
+    (void)pthread_mutex_unlock(&s->mu);
+}
+
+void service_limit(struct service *s, const struct service_limits *l)
+{
+    (void)pthread_mutex_lock(&s->mu);
+    s->limits = *l;
     (void)pthread_mutex_unlock(&s->mu);
 }
 

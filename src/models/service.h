@@ -236,6 +236,17 @@ int  service_submit(struct service *s, const struct service_request *r, struct s
 #define SERVICE_ALL UINT32_MAX
 void service_cancel(struct service *s, uint64_t id, uint32_t choice);
 
+/* ---- holding back ---- */
+
+struct service_limits {         /* 0: none */
+    uint32_t max_running;       /* answers that begin while so many run wait */
+    uint32_t max_prompt_rows;   /* of one step */
+    double   duty;              /* share of the time that steps run, in (0, 1]; the thread sleeps
+                                 * after each step for the rest */
+};
+/* From the next step on; any thread, as often as it likes. */
+void service_limit(struct service *s, const struct service_limits *l);
+
 /* ---- watching ---- */
 
 struct service_stats {          /* now, and sums since open */

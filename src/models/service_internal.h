@@ -96,6 +96,8 @@ struct service {
     bool            closing, stop;  /* under mu */
     bool            any_cancel;     /* under mu */
     bool            forget;         /* under mu */
+    struct service_limits limits;   /* under mu */
+    double          duty;           /* the thread's copy; 0: no pauses */
     struct service_stats stats;     /* under mu: as of the last step */
     struct sched_wait wait;         /* under mu: the scheduler's estimate */
     struct service_slot *slots;     /* under mu: [max_slots] as of the last step */
