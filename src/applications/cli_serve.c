@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -447,9 +449,31 @@ static void hold_power(struct serving *v)
     p->out_of_reach = p->cap.out_of_reach;
 }
 
+/* Tells systemd how we are (sd_notify(3)); nothing where nobody asks. */
+static void notify(const char *state)
+{
+    const char *path = getenv("NOTIFY_SOCKET");
+    struct sockaddr_un to = { .sun_family = AF_UNIX };
+    const size_t n = path ? strlen(path) : 0;
+    int fd;
+
+    if (n == 0 || n >= sizeof to.sun_path || (*path != '/' && *path != '@'))
+        return;
+    memcpy(to.sun_path, path, n);
+    if (*path == '@')
+        to.sun_path[0] = '\0';          /* an abstract name */
+    fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return;
+    (void)sendto(fd, state, strlen(state), MSG_NOSIGNAL, (const struct sockaddr *)&to,
+                 (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n));
+    (void)close(fd);
+}
+
 static void drain(struct serving *v)
 {
     atomic_store(&v->s.draining, true);
+    notify("STOPPING=1");
     http_quiesce(v->s.http);
     cli_clear_interrupt();
     if (!v->o->quiet)
@@ -482,6 +506,7 @@ static int serve(const struct cli *c, const void *options_)
         printf("%s://%s:%u\n", o->tls_cert ? "https" : "http", o->host ? o->host : "127.0.0.1",
                http_port(v.s.http));
         fflush(stdout);
+        notify("READY=1");
         if (!o->quiet && api_keys_count(v.s.keys) == 0 && o->host && strcmp(o->host, "127.0.0.1") != 0)
             cli_note(c, "anybody who reaches this address may use it; see --api-key");
         while (!cli_interrupted()) {
