@@ -205,55 +205,97 @@ static int steps(struct train_run *r, struct train_view *v, struct trainer_step 
 
 /* ---- the end ---- */
 
-static int write_models(struct train_run *r, struct err *e)
+/* OUT/NAME for models that come from model.gguf (F32 where that has 16 bits). */
+static int quantise_to(struct train_run *r, const char *from, const char *path, enum quant_mix mix,
+                       struct err *e)
 {
-    char path[4096], name[96];
-    int rc = train_path(r, path, "model.gguf", e);
+    const struct quantise_options q = { .mix = mix };
+    struct quantise_plan *plan = NULL;
+    struct gguf *g = NULL;
+    int rc = gguf_open(&g, from, e);
 
     if (rc == 0)
-        rc = trainer_export(r->trainer, path, false, e);
-    for (size_t i = 0; rc == 0 && i < r->o.export.n; i++) {
+        rc = quantise_plan_open(&plan, g, &q, e);
+    if (rc == 0)
+        rc = quantise_run(plan, path, r->team, NULL, NULL, e);
+    quantise_plan_close(plan);
+    gguf_close(g);
+    return rc;
+}
+
+static bool exports(const struct train_run *r, enum quant_mix wanted)
+{
+    for (size_t i = 0; i < r->o.export.n; i++) {
         enum quant_mix mix;
-        struct quantise_options q = { 0 };
-        struct quantise_plan *plan = NULL;
-        struct gguf *g = NULL;
-        char full[4096];
+
+        if (quant_mix_parse(r->o.export.v[i], &mix) && mix == wanted)
+            return true;
+    }
+    return false;
+}
+
+/* The trained weights in F32: what other types are made of. */
+static int write_f32(struct train_run *r, char path[4096], struct err *e)
+{
+    const int rc = train_path(r, path, "model-F32.gguf", e);
+
+    return rc == 0 ? trainer_export(r->trainer, path, true, e) : rc;
+}
+
+static int write_types(struct train_run *r, const char *from, struct err *e)
+{
+    int rc = 0;
+
+    for (size_t i = 0; rc == 0 && i < r->o.export.n; i++) {
+        char path[4096], name[96];
+        enum quant_mix mix;
 
         CHECK(quant_mix_parse(r->o.export.v[i], &mix));     /* checked at the start */
-        q.mix = mix;
-        rc = train_path(r, full, "model-F32.gguf", e);
-        if (rc == 0)
-            rc = trainer_export(r->trainer, full, true, e);
-        if (rc < 0 || mix == QUANT_F32)
-            continue;
         (void)snprintf(name, sizeof name, "model-%s.gguf", quant_mix_info(mix)->name);
         rc = train_path(r, path, name, e);
-        if (rc == 0)
-            rc = gguf_open(&g, full, e);
-        if (rc == 0)
-            rc = quantise_plan_open(&plan, g, &q, e);
-        if (rc == 0)
-            rc = quantise_run(plan, path, r->team, NULL, NULL, e);
-        quantise_plan_close(plan);
-        gguf_close(g);
+        if (rc == 0 && strcmp(path, from) != 0)
+            rc = quantise_to(r, from, path, mix, e);
     }
     return rc;
 }
 
-/* model-F32.gguf was a step on the way to other types unless it was asked for. */
-static void drop_f32(const struct train_run *r)
+/* adapter.gguf, and model.gguf with it merged in. */
+static int write_adapter(struct train_run *r, struct err *e)
 {
-    char path[4096];
-    struct err e;
+    char adapter[4096], path[4096];
+    struct lora *l = NULL;
+    int rc = train_path(r, adapter, "adapter.gguf", e);
 
-    for (size_t i = 0; i < r->o.export.n; i++) {
-        enum quant_mix mix;
+    if (rc == 0)
+        rc = trainer_export(r->trainer, adapter, false, e);
+    if (rc == 0)
+        rc = lora_open(&l, adapter, 1, e);
+    if (rc == 0)
+        rc = train_path(r, path, "model.gguf", e);
+    if (rc == 0)
+        rc = lora_merge(path, model_gguf(r->text->model), l, e);
+    lora_close(l);
+    return rc == 0 ? write_types(r, path, e) : rc;
+}
 
-        if (quant_mix_parse(r->o.export.v[i], &mix) && mix == QUANT_F32)
-            return;
-    }
-    if (r->o.export.n > 0 && train_path(r, path, "model-F32.gguf", &e) == 0)
-        (void)unlink(path);
+static int write_models(struct train_run *r, struct err *e)
+{
+    char path[4096], f32[4096];
+    int rc;
+
+    if (r->lora.rank)
+        return write_adapter(r, e);
+    rc = train_path(r, path, "model.gguf", e);
+    if (rc == 0)
+        rc = trainer_export(r->trainer, path, false, e);
+    if (rc < 0 || r->o.export.n == 0)
+        return rc;
+    rc = write_f32(r, f32, e);
+    if (rc == 0)
+        rc = write_types(r, f32, e);
+    if (!exports(r, QUANT_F32))
+        (void)unlink(f32);
+    return rc;
 }
 
 static int finish(struct train_run *r, struct train_view *v, const struct trainer_step *s,
@@ -275,7 +317,6 @@ static int finish(struct train_run *r, struct train_view *v, const struct traine
         rc = save(r, e);
     if (rc == 0)
         rc = write_models(r, e);
-    drop_f32(r);
     if (rc < 0)
         return rc;
     (void)printf("%" PRIu64 " steps, %" PRIu64 " tokens", trainer_n_steps(r->trainer),
@@ -288,7 +329,8 @@ static int finish(struct train_run *r, struct train_view *v, const struct traine
         (void)printf("; loss %.4f", s->loss);
     if (isfinite(held))
         (void)printf("; validation %.4f", held);
-    (void)printf("\n%s/model.gguf is the model, curve.svg and curve.csv its history\n", r->out);
+    (void)printf("\n%s/%s is the model, curve.svg and curve.csv its history\n", r->out,
+                 r->lora.rank ? "adapter.gguf is the adapter, model.gguf" : "model.gguf");
     return 0;
 }
 
@@ -368,6 +410,10 @@ static int check(const struct train_run *r)
                      o->layers != TRAIN_NOT_GIVEN || o->width != TRAIN_NOT_GIVEN))
         return cli_usage(r->c, "--model brings its shape and vocabulary; options of a model from "
                          "scratch don't go with it");
+    if (o->lora_rank != TRAIN_NOT_GIVEN && !o->model)
+        return cli_usage(r->c, "--lora-rank trains an adapter of a --model");
+    if (o->lora_rank == TRAIN_NOT_GIVEN && (o->lora_target.n > 0 || !isnan(o->lora_alpha)))
+        return cli_usage(r->c, "--lora-alpha and --lora-target go with --lora-rank");
     if (o->steps != TRAIN_NOT_GIVEN && !isnan(o->epochs))
         return cli_usage(r->c, "either --steps or --epochs");
     if (o->val.n > 0 && o->val_fraction > 0)

@@ -9,6 +9,7 @@
 #include "applications/cli.h"
 #include "base/team.h"
 #include "models/shape.h"
+#include "models/lora.h"
 #include "models/text_model.h"
 #include "models/train/shard.h"
 #include "models/train/trainer.h"
@@ -30,6 +31,9 @@ struct train_options {
     int64_t  layers, width, heads, kv_heads, head_dim, ff, experts, experts_used;
     int64_t  ssm_state;
     bool     untied;
+    int64_t  lora_rank;
+    double   lora_alpha;
+    struct cli_list lora_target;
     /* steps */
     int64_t  ctx, batch, accum, steps;
     double   epochs;
@@ -63,6 +67,7 @@ struct train_run {
     uint32_t             isa_mask;
     struct team         *team;
     struct text_model   *text;          /* the model trained; no session */
+    struct lora_spec     lora;          /* rank 0: the whole model trains */
     struct shard        *shards[DATASET_MAX_SOURCES], *held[DATASET_MAX_SOURCES];
     struct dataset_source sources[DATASET_MAX_SOURCES], held_sources[DATASET_MAX_SOURCES];
     size_t               n_shards, n_held;

@@ -187,7 +187,7 @@ static int create(const struct train_run *r, const char *path, struct err *e)
 
 int train_open_model(struct train_run *r, struct err *e)
 {
-    const struct text_model_opts o = { .no_session = true };
+    struct text_model_opts o = { .no_session = true };
     char start[4096];
     const char *path = r->o.model;
     int rc;
@@ -201,6 +201,14 @@ int train_open_model(struct train_run *r, struct err *e)
         if (rc < 0)
             return rc;
         path = start;
+    }
+    if (r->o.lora_rank != TRAIN_NOT_GIVEN) {
+        r->lora = (struct lora_spec){
+            .rank = (uint32_t)r->o.lora_rank, .targets = r->o.lora_target.v,
+            .alpha = (float)(isnan(r->o.lora_alpha) ? 2.0 * (double)r->o.lora_rank : r->o.lora_alpha),
+            .n_targets = r->o.lora_target.n, .seed = (uint64_t)r->o.seed,
+        };
+        o.model.new_adapter = &r->lora;
     }
     rc = text_model_open(&r->text, path, &o, e);
     if (rc == 0 && !r->text->tok)
@@ -362,12 +370,20 @@ static void settle(struct train_run *r)
 
         o->steps = steps < 1 ? 1 : (int64_t)steps;
     }
-    o->lr = real_or(o->lr, o->model ? 2e-5 : 1e-3);
+    o->lr = real_or(o->lr, r->lora.rank ? 2e-4 : o->model ? 2e-5 : 1e-3);
     o->min_lr = real_or(o->min_lr, o->lr / 10);
     o->warmup = or(o->warmup, o->steps / 100 < 500 ? o->steps / 100 : 500);
     o->decay = or(o->decay, o->steps / 5);
     o->eval_every = or(o->eval_every, o->steps / 10 > 0 ? o->steps / 10 : 1);
     o->save_every = or(o->save_every, o->eval_every);
+}
+
+/* What a session takes by itself for the weights that the run will export. */
+static enum dtype kv_type(const struct train_run *r)
+{
+    if (r->lora.rank)
+        return model_facts(r->text->model)->main_dtype == DTYPE_F32 ? DTYPE_F32 : DTYPE_F16;
+    return r->o.compute == 1 ? DTYPE_F16 : DTYPE_F32;
 }
 
 int train_open_trainer(struct train_run *r, struct err *e)
@@ -398,8 +414,8 @@ int train_open_trainer(struct train_run *r, struct err *e)
                       .n_steps = (uint64_t)o->steps, .warmup = (uint64_t)o->warmup,
                       .decay = (uint64_t)o->decay, .lr = o->lr, .min_lr = o->min_lr },
         .compute = o->compute == 1 ? DTYPE_BF16 : DTYPE_F32,
-        /* what a session takes by itself for such weights */
-        .kv = o->compute == 1 ? DTYPE_F16 : DTYPE_F32,
+        .kv = kv_type(r),
+        .lora = r->lora.rank ? &r->lora : NULL,
         .dropout = (float)real_or(o->dropout, 0), .balance = (float)real_or(o->balance, 0.01),
         .recompute = o->recompute, .seed = (uint64_t)o->seed, .team = r->team,
         .isa_mask = r->isa_mask,

@@ -238,8 +238,9 @@ static int generate(struct train_run *r, struct text_model *m, struct err *e)
 
 int train_sample(struct train_run *r, struct err *e)
 {
-    const struct text_model_opts o = { .session = { .team = r->team, .isa_mask = r->isa_mask } };
+    struct text_model_opts o = { .session = { .team = r->team, .isa_mask = r->isa_mask } };
     struct text_model *m = NULL;
+    struct lora *l = NULL;
     char path[4096];
     int rc = train_path(r, path, "sample.gguf", e);
 
@@ -247,10 +248,19 @@ int train_sample(struct train_run *r, struct err *e)
         rc = trainer_export(r->trainer, path, false, e);
     if (rc < 0)
         return rc;
-    rc = text_model_open(&m, path, &o, e);
+    if (r->lora.rank) {
+        rc = lora_open(&l, path, 1, e);
+        o.model.adapters = (const struct lora *const *)&l;
+        o.model.n_adapters = 1;
+    }
+    if (rc == 0)
+        rc = text_model_open(&m, r->lora.rank ? r->o.model : path, &o, e);
     (void)unlink(path);         /* it stays mapped while it is used */
+    if (rc == 0 && r->lora.rank)
+        rc = session_set_adapter(m->session, 0, 1, e);
     if (rc == 0)
         rc = generate(r, m, e);
     text_model_close(m);
+    lora_close(l);
     return rc;
 }

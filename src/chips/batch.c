@@ -82,6 +82,15 @@ static int check_pool(const struct batch *b, struct err *e)
     return 0;
 }
 
+static int check_adapters(const struct batch *b, uint32_t n, struct err *e)
+{
+    for (uint32_t s = 0; s < b->n_streams; s++)
+        if (b->streams[s].adapter >= n)
+            return err_set(e, WATT_EINVAL, "batch: stream %u asks for adapter %u of %u", s,
+                           b->streams[s].adapter, n);
+    return 0;
+}
+
 int batch_check(const struct batch *b, const struct program *p, const struct exec_limits *limits,
                 struct err *e)
 {
@@ -94,6 +103,8 @@ int batch_check(const struct batch *b, const struct program *p, const struct exe
 
         if (in->state && prog_state_at(p, in->state)->kind == STATE_FIXED)
             rc = check_fixed(b, e);
+        if (rc == 0 && in->op == OP_ADAPTER)
+            rc = check_adapters(b, in->a.group, e);
         if (rc == 0 && in->op == OP_POOL)
             rc = check_pool(b, e);
         if (rc == 0 && in->op == OP_EMBED && in->a.embed.by != EMBED_ZERO)

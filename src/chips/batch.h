@@ -16,6 +16,7 @@ struct stream {
     uint32_t n_past;                /* positions already in its cache: its first row's position */
     const uint32_t *pages;          /* page of position p: pages[p / page_tokens], in every layer */
     float   *fixed;                 /* its fixed states, one after the other; NULL when none */
+    uint32_t adapter;               /* which of a program's adapters its rows use; 0: the base */
 };
 
 struct batch {

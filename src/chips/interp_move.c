@@ -44,6 +44,18 @@ void ref_pool(struct interp *x, const struct instr *in)
 }
 
 /* One unit's numbers in pieces of the narrower of both widths. */
+void ref_adapter(struct interp *x, const struct instr *in)
+{
+    const bool chosen = prog_value(x->p, in->dst[0])->extent == EXT_R;
+
+    for (uint32_t r = 0; r < rows_in(x, in->dst[0]); r++) {
+        const uint32_t row = chosen ? x->b->out_row[r] : r;
+        const int32_t id = (int32_t)x->b->streams[x->b->row_stream[row]].adapter;
+
+        memcpy(row_of(x, in->dst[0], r), &id, sizeof id);
+    }
+}
+
 void ref_reshape(struct interp *x, const struct instr *in)
 {
     const struct prog_value *s = prog_value(x->p, in->src[0]), *d = prog_value(x->p, in->dst[0]);

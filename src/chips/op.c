@@ -288,6 +288,19 @@ static bool shape_route(struct program *p, const struct instr *in, struct prog_v
     return true;
 }
 
+static bool shape_adapter(struct program *p, const struct instr *in, struct prog_value *dst)
+{
+    const struct prog_value *x = src(p, in, 0);
+
+    if (x->per != 1 || (x->extent != EXT_N && x->extent != EXT_R))
+        return fail_shape(p, in, "rows per token", x->per, 1);
+    if (in->a.group == 0 || in->a.group > 65536)
+        return fail_shape(p, in, "adapters", in->a.group, 1);
+    same_rows(dst, x, 1);
+    dst->is_int = true;
+    return true;
+}
+
 static bool shape_expert_linear(struct program *p, const struct instr *in,
                                 struct prog_value *dst)
 {
@@ -314,9 +327,12 @@ static bool shape_expert_linear(struct program *p, const struct instr *in,
     }
     /* ids were made for a stated number of experts: the weight must have them all */
     for (uint32_t i = prog_n_instr(p); i-- > 0 && !route;)
-        if (prog_instr(p, i)->op == OP_ROUTE && prog_instr(p, i)->dst[0] == in->src[1])
+        if ((prog_instr(p, i)->op == OP_ROUTE || prog_instr(p, i)->op == OP_ADAPTER) &&
+            prog_instr(p, i)->dst[0] == in->src[1])
             route = prog_instr(p, i);
-    if (route)
+    if (route && route->op == OP_ADAPTER)
+        n_experts = route->a.group;
+    else if (route)
         n_experts = route->a.route.n_experts /
                     (route->a.route.n_sharing ? route->a.route.n_sharing : 1);
     if (t->shape[0] != n_experts)
@@ -597,6 +613,8 @@ static const struct op_info infos[OP_COUNT] = {
                        op_shape_group_sum, cost_rowwise, ref_group_sum },
     [OP_CONV] = { "conv", 1, 1, 1, 2, 1, W_VECTORS, true, false, false,
                   op_shape_conv, op_cost_conv, ref_conv },
+    [OP_ADAPTER] = { "adapter", 1, 1, 1, 0, 0, { 0 }, true, false, false,
+                     shape_adapter, cost_free, ref_adapter },
 };
 
 const struct op_info *op_info(enum op op)

@@ -115,6 +115,7 @@ enum op {
     OP_CELL,            /* gates of the input -> h; LSTM, GRU               w: W of h, its bias */
     OP_GROUP_SUM,       /* sum of each group of columns */
     OP_CONV,            /* convolution over the rows of a unit              w: kernel, bias */
+    OP_ADAPTER,         /* dst[n] = the adapter of the row's stream; reads its source's rows only */
     OP_COUNT            /* further families are added here, each with its row in op.c and its
                          * own files */
 };
@@ -298,7 +299,8 @@ struct instr {
         struct wkv_args wkv;
         struct cell_args cell;
         struct conv2d_args conv2d;
-        uint32_t group;             /* softmax, group sum; reshape: rows per unit */
+        uint32_t group;             /* softmax, group sum; reshape: rows per unit; adapter: how
+                                     * many there are */
         uint8_t raw[96];
     } a;
 };
@@ -380,6 +382,9 @@ val  prog_group_sum(struct program *p, val x, uint32_t group);
 /* x: [.. height*width, channels] -> [.. height'*width', n_out]. A line of n places is height 1,
  * with a kernel of height 1. */
 val  prog_conv2d(struct program *p, val x, wid kernel, wid bias, const struct conv2d_args *a);
+/* Which of n_adapters the rows of x belong to (struct stream), as ids [rows of x, 1] for
+ * prog_expert_linear: each row has the adapter of its sequence. */
+val  prog_adapter(struct program *p, val x, uint32_t n_adapters);
 /* A window of columns; no instruction. */
 val  prog_cols(struct program *p, val x, uint32_t col, uint32_t width);
 

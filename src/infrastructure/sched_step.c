@@ -298,6 +298,7 @@ static void add_rows(struct sched *s, struct req *r, uint32_t n)
     s->streams[b->n_streams++] = (struct stream){
         .first_row = first, .n_rows = r->n_rows, .n_past = from, .pages = r->seq.pages,
         .fixed = r->seq.slot == KV_NO_SLOT ? NULL : kv_slot(s->spec.kv, r->seq.slot),
+        .adapter = r->o.adapter,
     };
     s->planned[s->n_planned++] = req_index(s, r);
 }

@@ -25,6 +25,8 @@
 
 #define BUILD_MAX_LAYERS 4096u
 
+struct lora_build;
+
 struct build {
     struct program    *p;
     const struct gguf *g;
@@ -53,6 +55,7 @@ struct build {
     bool         ranks;             /* the result is a classification head's */
     bool         head_gelu, head_mean;  /* the head's activation, and its rows where no key says */
     val          embedding;         /* made in place of logits */
+    struct lora_build *lora;        /* what adapters add to products; NULL: nothing */
 };
 
 /* ---- keys: "<arch>." is put in front ---- */

@@ -5,6 +5,7 @@
 
 #include "models/build.h"
 #include "models/build_internal.h"
+#include "models/lora.h"
 
 #define NAME_MAX_BYTES 128
 
@@ -216,6 +217,13 @@ val build_scale(struct build *b, val x, float scale)
     return scale == 0 || scale == 1 ? x : prog_affine(b->p, x, scale, 0);
 }
 
+/* A product with what adapters add to it. */
+static val adapted(struct build *b, val x, val y, wid w)
+{
+    return b->lora && !prog_failed(b->p) ? lora_apply(b->lora, b->p, x, y,
+                                                      prog_weight_at(b->p, w)->name) : y;
+}
+
 val build_linear_scaled(struct build *b, val x, const char *name, uint32_t n_out, float scale)
 {
     const int64_t n_in = prog_width(b->p, x);
@@ -229,7 +237,8 @@ val build_linear_scaled(struct build *b, val x, const char *name, uint32_t n_out
     w = build_need(b, with(full, name, ".weight"), SHAPE(n_out, n_in));
     bias = b->biases ? build_opt(b, with(full, name, ".bias"), SHAPE(n_out)) : 0;
     factor = build_opt(b, with(full, name, ".scale"), SHAPE(-1));
-    return prog_linear(b->p, x, w, bias, factor, (struct linear_args){ .scale = scale });
+    return adapted(b, x, prog_linear(b->p, x, w, bias, factor, (struct linear_args){ .scale = scale }),
+                   w);
 }
 
 val build_linear(struct build *b, val x, const char *name, uint32_t n_out)
@@ -282,7 +291,9 @@ val build_logits(struct build *b, val x)
     w = build_opt(b, "output.weight", shape);
     if (!w)
         w = build_need(b, "token_embd.weight", shape);
-    return prog_linear(b->p, rows, w,
-                       b->output_bias ? build_opt(b, "output.bias", SHAPE(b->n_vocab)) : 0,
-                       build_opt(b, "output.scale", SHAPE(-1)), (struct linear_args){ 0 });
+    return adapted(b, rows,
+                   prog_linear(b->p, rows, w,
+                               b->output_bias ? build_opt(b, "output.bias", SHAPE(b->n_vocab)) : 0,
+                               build_opt(b, "output.scale", SHAPE(-1)), (struct linear_args){ 0 }),
+                   w);
 }

@@ -10,6 +10,7 @@
 #include "models/build_internal.h"
 #include "models/charrnn.h"
 #include "models/hf/hf.h"
+#include "models/lora.h"
 
 #define MAX_WARNINGS 1024u
 
@@ -19,6 +20,9 @@ struct model {
     struct model_facts facts;
     char             **warnings;    /* [n_warnings], owned */
     uint32_t           n_warnings;
+    void             **blocks;      /* [n_blocks] adapters' matrices, owned */
+    size_t             n_blocks;
+    uint32_t           n_adapters;
 };
 
 void model_close(struct model *m)
@@ -28,6 +32,9 @@ void model_close(struct model *m)
     for (uint32_t i = 0; i < m->n_warnings; i++)
         mem_free(m->warnings[i]);
     mem_free(m->warnings);
+    for (size_t i = 0; i < m->n_blocks; i++)
+        mem_free(m->blocks[i]);
+    mem_free(m->blocks);
     prog_close(m->p);
     gguf_close(m->g);
     mem_free(m);
@@ -220,9 +227,13 @@ int model_open_gguf(struct model **out, struct gguf *g, const struct model_opts 
     struct model *m = mem_calloc(1, sizeof *m);
     struct build b = { .n_ctx = opts ? opts->n_ctx : 0, .embed = opts && opts->embed,
                        .pooling = opts ? opts->pooling : POOLING_FILE };
+    struct lora_build lora = { .adapters = opts ? opts->adapters : NULL,
+                               .n_adapters = opts ? opts->n_adapters : 0,
+                               .fresh = opts ? opts->new_adapter : NULL };
     const struct arch *arch = NULL;
     int rc;
 
+    b.lora = &lora;
     if (!m) {
         gguf_close(g);
         return err_set(e, WATT_ENOMEM, "model: header");
@@ -231,6 +242,12 @@ int model_open_gguf(struct model **out, struct gguf *g, const struct model_opts 
     rc = find_arch(g, &arch, e);
     if (rc == 0)
         rc = record(m, &b, arch, e);
+    m->blocks = lora.blocks;
+    m->n_blocks = lora.n_blocks;
+    m->n_adapters = lora.n_adapters;
+    if (rc == 0)
+        rc = lora_finish(&lora, e);
+    lora_build_deinit(&lora, true);
     if (rc == 0) {
         fill_facts(m, &b);
         rc = warn_unused(m, &b, opts, e);
@@ -274,6 +291,11 @@ int model_open(struct model **out, const char *path, const struct model_opts *op
 
 const struct gguf *model_gguf(const struct model *m) { return m->g; }
 const struct program *model_program(const struct model *m) { return m->p; }
+uint32_t model_n_adapters(const struct model *m)
+{
+    return m->n_adapters;
+}
+
 const struct model_facts *model_facts(const struct model *m) { return &m->facts; }
 uint32_t model_n_warnings(const struct model *m) { return m->n_warnings; }
 

@@ -18,6 +18,8 @@
 #include "models/pooling.h"
 
 struct model;
+struct lora;
+struct lora_spec;
 
 struct model_opts {
     /* Called for each thing worth telling a person, such as a tensor that the architecture
@@ -28,6 +30,11 @@ struct model_opts {
                              * and long factors; 0: as trained */
     bool     embed;         /* embeddings or scores in place of logits, from any model */
     enum pooling pooling;   /* of those */
+    /* Adapters that sequences may name (models/lora.h), borrowed while the model is opened; or a
+     * new one to be trained. */
+    const struct lora *const *adapters;
+    uint32_t n_adapters;
+    const struct lora_spec *new_adapter;
 };
 
 struct model_facts {
@@ -73,6 +80,7 @@ void model_close(struct model *m);      /* NULL is fine */
 const struct gguf *model_gguf(const struct model *m);
 const struct program *model_program(const struct model *m);
 const struct model_facts *model_facts(const struct model *m);
+uint32_t model_n_adapters(const struct model *m);
 uint32_t model_n_warnings(const struct model *m);
 const char *model_warning(const struct model *m, uint32_t i);
 

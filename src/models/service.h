@@ -203,7 +203,8 @@ struct service_request {        /* copied; service_request_init first */
     uint64_t account;           /* whose share of the machine this uses (an API key) */
     uint64_t deadline_ns;       /* clock_mono_ns; 0: none */
     struct sv salt;             /* only requests with the same salt share cache */
-    uint64_t adapter;           /* likewise */
+    uint32_t adapter;           /* of model_opts.adapters, from 1; 0: the model itself. Requests of
+                                 * different adapters share no cache */
     bool     no_cache;          /* neither reads nor fills the cache of prefixes */
     service_event_fn *on_event;
     void    *ctx;

@@ -40,6 +40,8 @@ static int check(const struct service *s, const struct service_request *r, struc
 
     if (!r->tokens || r->n_tokens == 0)
         return err_set(e, WATT_EINVAL, "request without tokens");
+    if (r->adapter > model_n_adapters(s->model))
+        return err_set(e, WATT_EINVAL, "adapter %u of %u", r->adapter, model_n_adapters(s->model));
     if (r->n_choices == 0 || r->n_choices > SERVICE_MAX_CHOICES)
         return err_set(e, WATT_EINVAL, "%u choices, wanted 1 to %u", r->n_choices,
                        SERVICE_MAX_CHOICES);

@@ -21,6 +21,7 @@
 struct seq {
     struct kv_seq mem;
     uint32_t  old_len;      /* before the call under way */
+    uint32_t  adapter;
 };
 
 /* What sharing sessions have in common. */
@@ -222,7 +223,8 @@ static int open_cpu(struct engine *g, const struct model *m, const struct sessio
     const uint32_t n_fds = gguf_n_parts(model_gguf(m));
     int *fds = mem_array(n_fds, sizeof *fds);
     const struct weights_cache_opts cache = {
-        .dir = o->weights_cache, .max_bytes = o->weights_cache_bytes,
+        .dir = model_n_adapters(m) > 0 ? NULL : o->weights_cache,  /* named by the file alone */
+        .max_bytes = o->weights_cache_bytes,
         .verify = o->weights_cache_verify, .fds = fds, .n_fds = n_fds,
         .name = gguf_path(model_gguf(m)), .note = o->note,
         .ctx = o->note_ctx,
@@ -519,6 +521,7 @@ static uint32_t add_rows(struct session *s, const struct session_input *in, uint
         s->streams[b->n_streams++] = (struct stream){
             .first_row = first, .n_rows = n, .n_past = q->len, .pages = q->pages,
             .fixed = q->slot == KV_NO_SLOT ? NULL : kv_slot(s->kv, q->slot),
+            .adapter = s->seqs[in->seq].adapter,
         };
     return n;
 }
@@ -653,6 +656,19 @@ int session_fork(struct session *s, uint32_t from, uint32_t to, struct err *e)
                        s->opts.n_seqs);
     ok = kv_seq_fork(s->kv, &s->seqs[to].mem, &s->seqs[from].mem, s->seqs[from].mem.len);
     CHECK(ok);      /* all of it is always in reach */
+    s->seqs[to].adapter = s->seqs[from].adapter;
+    return 0;
+}
+
+int session_set_adapter(struct session *s, uint32_t seq, uint32_t adapter, struct err *e)
+{
+    if (seq >= s->opts.n_seqs || adapter > model_n_adapters(s->m))
+        return err_set(e, WATT_EINVAL, "session: sequence %u of %u can't have adapter %u of %u", seq,
+                       s->opts.n_seqs, adapter, model_n_adapters(s->m));
+    if (s->seqs[seq].mem.len > 0)
+        return err_set(e, WATT_EINVAL, "session: sequence %u holds tokens: their keys and values "
+                       "are of another adapter", seq);
+    s->seqs[seq].adapter = adapter;
     return 0;
 }
 

@@ -156,5 +156,8 @@ const struct profile *session_profiled(const struct session *s);
 /* Makes `to` a copy of `from` with its marks (what `to` held is dropped). Shares everything until
  * one of them is appended to. */
 int  session_fork(struct session *s, uint32_t from, uint32_t to, struct err *e) MUST_CHECK;
+/* Which of the model's adapters an empty sequence's tokens use from now on (model_opts.adapters,
+ * from 1; 0: none). Stays until set again; forks have it too. WATT_EINVAL. */
+int  session_set_adapter(struct session *s, uint32_t seq, uint32_t adapter, struct err *e) MUST_CHECK;
 
 #endif

@@ -240,6 +240,19 @@ static void row_plain(struct cpu_exec *x, const struct item *it, uint64_t row)
     }
 }
 
+/* Rows of the batch that a unit stands for: masks don't depend on which rows are wanted. */
+static uint64_t unit_row(const struct cpu_exec *x, enum extent extent, uint32_t unit)
+{
+    return extent == EXT_R ? x->b->out_row[unit] : unit;
+}
+
+static void row_adapter(struct cpu_exec *x, const struct item *it, uint32_t unit)
+{
+    const uint64_t row = unit_row(x, value(x, it->in->dst[0])->extent, unit);
+
+    *(int32_t *)(void *)dst_row(it, unit) = (int32_t)x->b->streams[x->b->row_stream[row]].adapter;
+}
+
 static void run_instr(struct cpu_exec *x, const struct item *it, uint32_t unit, void *scratch)
 {
     const struct instr *in = it->in;
@@ -268,6 +281,9 @@ static void run_instr(struct cpu_exec *x, const struct item *it, uint32_t unit, 
         break;
     case OP_EXPERT_SUM:
         row_expert_sum(x, it, unit);
+        break;
+    case OP_ADAPTER:
+        row_adapter(x, it, unit);
         break;
     case OP_RESHAPE:
         row_reshape(x, it, unit);
@@ -338,12 +354,6 @@ static void run_prepare(struct cpu_exec *x, const struct item *it, uint32_t unit
 
         x->k.act_prepare[p->format](p->rows + row * p->stride, src_row(it, 0, row), v->width);
     }
-}
-
-/* Rows of the batch that a unit stands for: masks don't depend on which rows are wanted. */
-static uint64_t unit_row(const struct cpu_exec *x, enum extent extent, uint32_t unit)
-{
-    return extent == EXT_R ? x->b->out_row[unit] : unit;
 }
 
 void exec_drop(float *y, size_t n, float p, uint64_t seed, uint32_t instr, uint32_t operand,

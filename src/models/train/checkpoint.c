@@ -68,6 +68,7 @@ struct out {
     const struct train *t;
     const struct optim *o;          /* NULL: none */
     bool                f32;
+    const struct lora_spec *lora;   /* NULL: the model itself */
     struct err         *e;
 };
 
@@ -85,6 +86,18 @@ static int put_model_keys(const struct out *x, bool bf16)
     return rc == 0 ? gguf_writer_u32(x->w, "general.file_type",
                                      quant_mix_info(bf16 ? QUANT_BF16 : QUANT_F32)->file_type, x->e)
                    : rc;
+}
+
+static int put_adapter_keys(const struct out *x)
+{
+    const struct gguf_kv *arch = gguf_find(x->model, "general.architecture");
+    int rc = gguf_writer_str(x->w, "general.type", SV("adapter"), x->e);
+
+    if (rc == 0 && arch)
+        rc = gguf_writer_copy(x->w, arch, x->e);
+    if (rc == 0)
+        rc = gguf_writer_str(x->w, "adapter.type", SV("lora"), x->e);
+    return rc == 0 ? gguf_writer_f32(x->w, "adapter.lora.alpha", x->lora->alpha, x->e) : rc;
 }
 
 static bool keeps(const struct gguf_tensor *g)
@@ -106,10 +119,27 @@ static enum dtype type_of(const struct out *x, const struct gguf_tensor *g,
     return x->f32 ? DTYPE_F32 : p->serve;
 }
 
+static int describe_adapter(const struct out *x)
+{
+    int rc = 0;
+
+    for (uint32_t i = 0; rc == 0 && i < train_n_params(x->t); i++) {
+        const struct train_param *p = train_param(x->t, i);
+
+        if (p->trains)
+            rc = gguf_writer_tensor(x->w, p->name, x->f32 ? DTYPE_F32 : p->serve, p->shape.n_dims,
+                                    p->shape.shape, x->e);
+    }
+    return rc;
+}
+
 static int describe_model(const struct out *x)
 {
     char name[GGUF_MAX_NAME_BYTES + 1];
     int rc = 0;
+
+    if (x->lora)
+        return describe_adapter(x);
 
     for (size_t i = 0; rc == 0 && i < gguf_n_tensors(x->model); i++) {
         const struct gguf_tensor *g = gguf_tensor_at(x->model, i);
@@ -138,9 +168,27 @@ static int put_bf16(const struct out *x, const float *w, uint64_t n)
     return rc;
 }
 
+static int put_adapter(const struct out *x)
+{
+    int rc = 0;
+
+    for (uint32_t i = 0; rc == 0 && i < train_n_params(x->t); i++) {
+        const struct train_param *p = train_param(x->t, i);
+
+        if (p->trains && !x->f32 && p->serve == DTYPE_BF16)
+            rc = put_bf16(x, p->w, p->n);
+        else if (p->trains)
+            rc = gguf_writer_data(x->w, p->w, (size_t)p->n * sizeof(float), x->e);
+    }
+    return rc;
+}
+
 static int put_model(const struct out *x)
 {
     int rc = 0;
+
+    if (x->lora)
+        return put_adapter(x);
 
     for (size_t i = 0; rc == 0 && i < gguf_n_tensors(x->model); i++) {
         const struct gguf_tensor *g = gguf_tensor_at(x->model, i);
@@ -167,7 +215,7 @@ static int check_params(const struct out *x)
 
         if (!p->trains)
             continue;
-        if (!g || (uint64_t)tensor_elems(&g->t) != p->n)
+        if (x->lora ? !lora_is_name(p->name) : !g || (uint64_t)tensor_elems(&g->t) != p->n)
             return err_set(x->e, WATT_ENOTSUP, "%s: %s is trained but is no tensor of the file",
                            gguf_path(x->model), p->name);
         if (!x->f32 && p->serve != DTYPE_F32 && p->serve != DTYPE_BF16)
@@ -194,16 +242,16 @@ static int finish(struct out *x, int rc)
 }
 
 int export_write(const char *path, const struct gguf *model, const struct train *t, bool f32,
-                 struct err *e)
+                 const struct lora_spec *lora, struct err *e)
 {
-    struct out x = { .model = model, .t = t, .f32 = f32, .e = e };
+    struct out x = { .model = model, .t = t, .f32 = f32, .lora = lora, .e = e };
     int rc = check_params(&x);
 
     if (rc == 0)
         rc = gguf_writer_open(&x.w, path, e);
     if (rc < 0)
         return rc;
-    rc = put_model_keys(&x, !f32 && serves_bf16(t));
+    rc = lora ? put_adapter_keys(&x) : put_model_keys(&x, !f32 && serves_bf16(t));
     if (rc == 0)
         rc = describe_model(&x);
     if (rc == 0)
@@ -283,19 +331,20 @@ static int describe_arrays(const struct out *x)
 
     for (size_t i = 0; rc == 0 && i < optim_n_arrays(x->o); i++) {
         const struct optim_array a = optim_array_at(x->o, i);
-        const struct gguf_tensor *g = gguf_find_tensor(x->model, a.slot->name);
+        const struct train_param *p = trained(x->t, sv_cstr(a.slot->name));
 
         array_name(name, &a);
-        CHECK(g);       /* check_params */
-        rc = gguf_writer_tensor(x->w, name, DTYPE_F32, g->t.n_dims, g->t.shape, x->e);
+        CHECK(p);
+        rc = gguf_writer_tensor(x->w, name, DTYPE_F32, p->shape.n_dims, p->shape.shape, x->e);
     }
     return rc;
 }
 
 int checkpoint_write(const char *path, const struct gguf *model, const struct train *t,
-                     const struct optim *o, const struct checkpoint_state *s, struct err *e)
+                     const struct optim *o, const struct checkpoint_state *s,
+                     const struct lora_spec *lora, struct err *e)
 {
-    struct out x = { .model = model, .t = t, .o = o, .f32 = true, .e = e };
+    struct out x = { .model = model, .t = t, .o = o, .f32 = true, .lora = lora, .e = e };
     uint64_t hash = 0;
     int rc = check_params(&x);
 
@@ -305,7 +354,7 @@ int checkpoint_write(const char *path, const struct gguf *model, const struct tr
         rc = gguf_writer_open(&x.w, path, e);
     if (rc < 0)
         return rc;
-    rc = put_model_keys(&x, false);
+    rc = lora ? put_adapter_keys(&x) : put_model_keys(&x, false);
     if (rc == 0)
         rc = put_state(&x, s, hash);
     if (rc == 0)

@@ -22,6 +22,7 @@
 #include "base/err.h"
 #include "chips/train.h"
 #include "models/gguf.h"
+#include "models/lora.h"
 #include "models/train/dataset.h"
 #include "models/train/optim.h"
 
@@ -42,11 +43,12 @@ struct checkpoint_state {
     size_t   n_points;
 };
 
-/* model: the file that the run began with: its keys, and tensors that don't train. o: NULL when
- * only weights matter. */
+/* model: the file that the run began with: its keys, and tensors that don't train. lora: an adapter
+ * is trained (models/lora.h), and the file is one of adapters, without the model's tensors; NULL:
+ * the model itself. */
 int checkpoint_write(const char *path, const struct gguf *model, const struct train *t,
                      const struct optim *o, const struct checkpoint_state *s,
-                     struct err *e) MUST_CHECK;
+                     const struct lora_spec *lora, struct err *e) MUST_CHECK;
 /* Weights and moments into t and o, the rest into *s. The caller refreshes t (train_refresh).
  * WATT_EFORMAT: damaged, of another model, or no checkpoint; nothing was changed then. */
 int checkpoint_read(const char *path, struct train *t, struct optim *o,
@@ -58,9 +60,9 @@ void checkpoint_state_deinit(struct checkpoint_state *s);
 /* Is the file a checkpoint by its keys? False for what can't be read. */
 bool checkpoint_is(const struct gguf *g);
 
-/* The model alone with its trained weights: in the types that serve the trainer's bits (f32 false),
- * or all in F32. */
+/* The model (or adapter) alone with its trained weights: in the types that serve the trainer's bits
+ * (f32 false), or all in F32. */
 int export_write(const char *path, const struct gguf *model, const struct train *t, bool f32,
-                 struct err *e) MUST_CHECK;
+                 const struct lora_spec *lora, struct err *e) MUST_CHECK;
 
 #endif

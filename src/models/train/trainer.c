@@ -63,13 +63,19 @@ static int open_optim(struct trainer *t, struct err *e)
     return optim_open(&t->optim, t->slots, n, &o, e);
 }
 
+static bool is_adapter(void *ctx, const struct prog_weight *w)
+{
+    (void)ctx;
+    return lora_is_name(w->name);
+}
+
 static int open_train(struct trainer *t, struct err *e)
 {
     const struct train_opts o = {
         .team = t->o.team, .isa_mask = t->o.isa_mask, .compute = t->o.compute, .kv = t->o.kv,
         .max_rows = t->o.data.max_rows, .max_streams = t->o.data.max_streams,
         .dropout = t->o.dropout, .seed = t->o.seed, .recompute = t->o.recompute,
-        .balance = t->o.balance, .trains = t->o.trains, .ctx = t->o.ctx,
+        .balance = t->o.balance, .trains = t->o.lora ? is_adapter : NULL,
     };
     const struct model_facts *f = model_facts(t->model);
 
@@ -354,10 +360,11 @@ static void put_setup(const struct trainer *t, char setup[512])
     const struct dataset_opts *d = &t->o.data;
 
     (void)snprintf(setup, 512, "optimizer %s, ema %s, context %" PRIu32 ", batch %" PRIu32 " tokens "
-                   "in %" PRIu32 " sequences, accum %" PRIu32 ", %s, held %g, seed %" PRIu64,
+                   "in %" PRIu32 " sequences, accum %" PRIu32 ", %s, held %g, rank %" PRIu32 ", seed %"
+                   PRIu64,
                    kinds[t->o.optim.kind], t->o.optim.ema > 0 ? "on" : "off", d->ctx, d->max_rows,
                    d->max_streams, t->o.accum, d->documents ? "documents" : "windows",
-                   t->held ? d->held : 0.0, d->seed);
+                   t->held ? d->held : 0.0, t->o.lora ? t->o.lora->rank : 0, d->seed);
 }
 
 int trainer_save(struct trainer *t, const char *path, const double *curve, size_t n_points,
@@ -373,7 +380,7 @@ int trainer_save(struct trainer *t, const char *path, const double *curve, size_
     dataset_state(t->data, &s.data);
     put_setup(t, s.setup);
     s.curve = (double *)(uintptr_t)curve;       /* only read */
-    return checkpoint_write(path, model_gguf(t->model), t->train, t->optim, &s, e);
+    return checkpoint_write(path, model_gguf(t->model), t->train, t->optim, &s, t->o.lora, e);
 }
 
 static int check_loaded(const struct trainer *t, const char *path,
@@ -431,7 +438,7 @@ int trainer_export(struct trainer *t, const char *path, bool f32, struct err *e)
     int rc;
 
     swap_average(t);
-    rc = export_write(path, model_gguf(t->model), t->train, f32, e);
+    rc = export_write(path, model_gguf(t->model), t->train, f32, t->o.lora, e);
     swap_average(t);
     return rc;
 }

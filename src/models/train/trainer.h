@@ -31,9 +31,9 @@ struct trainer_opts {
     uint64_t        seed;           /* of dropout; data.seed is apart */
     struct team    *team;           /* borrowed */
     uint32_t        isa_mask;
-    /* Which weights train; NULL: all that can. */
-    bool          (*trains)(void *ctx, const struct prog_weight *w);
-    void           *ctx;
+    /* The model was opened with this new adapter (model_opts.new_adapter): it alone trains, and
+     * is what is saved and exported. NULL: the whole model trains. */
+    const struct lora_spec *lora;
 };
 
 struct trainer_step {
@@ -83,7 +83,7 @@ int  trainer_save(struct trainer *t, const char *path, const double *curve, size
  * WATT_EFORMAT: damaged. Then nothing has changed. *curve is the caller's to mem_free. */
 int  trainer_load(struct trainer *t, const char *path, double **curve, size_t *n_points,
                   struct err *e) MUST_CHECK;
-/* The model alone, averaged weights where they are kept. */
+/* The model, or the adapter, alone; averaged weights where they are kept. */
 int  trainer_export(struct trainer *t, const char *path, bool f32, struct err *e) MUST_CHECK;
 
 #endif

@@ -1,0 +1,84 @@
+/* lora.h: low-rank adapters (Hu et al. 2021, arXiv 2106.09685): beside a product y = W x, a model
+ * with adapters records y + s B (A x), with A [rank, n_in], B [n_out, rank] and s = alpha / rank.
+ *
+ * Two ways to have them in a model (models/model.h):
+ *   adapters    files, to be served: any number in one model; every row of a step has the one its
+ *               sequence names (struct stream.adapter, 1 for the first; 0: none). The matrices of
+ *               all adapters of a product lie in one tensor, as experts do, ranks filled up with
+ *               zeros; rows without an adapter get zeros added, so their bits are the model's own,
+ *               and an adapter's bits are the same whatever stands beside it
+ *   a new one   to be trained: A random, B zero
+ *
+ * The file is GGUF as the widely used engine has it: general.type "adapter", adapter.type "lora",
+ * adapter.lora.alpha, general.architecture of the model, and for each adapted tensor NAME the
+ * tensors NAME.lora_a and NAME.lora_b. Types other than F32 are read into F32. Alpha 0 means a
+ * scale of 1. A file is hostile: everything is checked, and a tensor that finds no product in the
+ * model is an error that names it. */
+#ifndef MODELS_LORA_H
+#define MODELS_LORA_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "models/gguf.h"
+
+#define LORA_MAX_RANK     4096u
+#define LORA_MAX_ADAPTERS 256u
+
+struct lora;
+
+/* scale multiplies alpha / rank; usually 1. WATT_EFORMAT names file and field. An open adapter is
+ * immutable. */
+int  lora_open(struct lora **out, const char *path, float scale, struct err *e) MUST_CHECK;
+/* From an open file, which the adapter owns from then on (also when this fails). */
+int  lora_open_gguf(struct lora **out, struct gguf *g, float scale, struct err *e) MUST_CHECK;
+void lora_close(struct lora *l);        /* NULL is fine */
+const char *lora_path(const struct lora *l);
+size_t lora_n_targets(const struct lora *l);
+
+/* A new adapter. */
+struct lora_spec {
+    uint32_t rank;              /* 1..LORA_MAX_RANK */
+    float    alpha;             /* 0: a scale of 1 */
+    /* Ends of names without ".weight" or "_", such as "attn_q" or "ffn_down"; "all": every product
+     * of the layers; NULL: those of attention and feed-forward, which "all" is for most. */
+    const char *const *targets;
+    size_t      n_targets;
+    uint64_t    seed;
+};
+
+/* Is this the name of an adapter's tensor? */
+bool lora_is_name(const char *name);
+float lora_scale(float alpha, uint32_t rank);
+
+/* Writes base with the adapter added to its weights: those tensors become F32, or BF16 where they
+ * were of 16 bits; all else is copied. WATT_EINVAL: does not fit the model. */
+int  lora_merge(const char *path, const struct gguf *base, const struct lora *l,
+                struct err *e) MUST_CHECK;
+
+/* ---- for models/build_tensors.c and model.c ---- */
+
+struct program;
+
+/* What a model being recorded adds to its products; zeroed: nothing. */
+struct lora_build {
+    const struct lora *const *adapters;
+    uint32_t n_adapters;
+    const struct lora_spec *fresh;
+    void   **blocks;            /* memory of tensors: the model's from then on */
+    size_t   n_blocks;
+    bool   **used;              /* [n_adapters][targets] */
+    uint32_t last_x, last_ids;  /* values: the same rows' ids serve several products */
+    uint64_t n_fresh;
+};
+
+/* The value that stands for y = W x from now on. failed programs pass through. */
+uint32_t lora_apply(struct lora_build *b, struct program *p, uint32_t x, uint32_t y,
+                    const char *weight);
+/* After the recording: every tensor of every adapter found its product. */
+int  lora_finish(struct lora_build *b, struct err *e) MUST_CHECK;
+void lora_build_deinit(struct lora_build *b, bool keep_blocks);
+
+#endif
