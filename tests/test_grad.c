@@ -641,7 +641,7 @@ static void serve(struct grad_case *c, enum dtype kv, float *out)
         void *pages = mem_aligned(layout.page_bytes, 64);
 
         for (uint32_t i = 0; i < lengths[s]; i++, row++) {
-            const struct stream stream = { 0, 1, i, &page, NULL };
+            const struct stream stream = { .n_rows = 1, .n_past = i, .pages = &page };
             const struct batch b = { .n_rows = 1, .n_streams = 1, .n_out = 1,
                                      .token = c->token + row, .row_stream = &zero,
                                      .streams = &stream, .out_row = &zero };
