@@ -9,6 +9,7 @@
 
 #include "op_rig.h"
 
+#include "base/fault.h"
 #include "chips/train.h"
 
 enum { ROWS = 23, STREAMS = 3 };
@@ -24,6 +25,8 @@ struct grad_case {
     struct train_batch b;
     float scale;
     bool drops;             /* the loss is that of the pass with dropout */
+    bool narrow;            /* kernels of this mask */
+    uint32_t mask;
 };
 
 static void open_trainer(struct grad_case *c, unsigned threads, const struct train_opts *more)
@@ -33,7 +36,7 @@ static void open_trainer(struct grad_case *c, unsigned threads, const struct tra
 
     assert_int_equal(team_open(&c->team, threads, &e), 0);
     o.team = c->team;
-    o.isa_mask = CPU_ALL;
+    o.isa_mask = c->narrow ? c->mask : CPU_ALL;
     o.max_rows = ROWS + 4;
     o.max_streams = STREAMS + 1;
     if (train_open(&c->t, c->g.p, &o, &e) < 0)
@@ -221,7 +224,7 @@ static wid vector(struct op_rig *g, uint32_t n, float mean, float deviation)
 
 static void test_linear(void **state)
 {
-    struct grad_case c;
+    struct grad_case c = { 0 };
     val x;
 
     (void)state;
@@ -235,7 +238,7 @@ static void test_linear(void **state)
 
 static void test_tied(void **state)
 {
-    struct grad_case c;
+    struct grad_case c = { 0 };
     val x;
     wid table;
 
@@ -257,7 +260,7 @@ static void test_norms(void **state)
     (void)state;
     for (int kind = NORM_RMS; kind <= NORM_L2; kind++)
         for (uint32_t group = 0; group <= 8; group += 8) {
-            struct grad_case c;
+            struct grad_case c = { 0 };
             val x;
 
             rig_open(&c.g, 24, 3 + (uint64_t)kind);
@@ -277,7 +280,7 @@ static void test_rope(void **state)
         const struct rope_args a = { .pairing = (enum rope_pairing)pairing, .n_heads = 2,
                                      .head_dim = 12, .n_rot = 8, .base = 100, .freq_scale = 1,
                                      .attn_factor = 1 };
-        struct grad_case c;
+        struct grad_case c = { 0 };
 
         rig_open(&c.g, 24, 9);
         check(&c, prog_rope(c.g.p, rig_input(&c.g), 0, &a));
@@ -291,7 +294,7 @@ static void test_units(void **state)
         const struct act_args a = { .act = (enum act)act,
                                     .param = act == ACT_SOFTCAP ? 2.0f : act == ACT_CLAMP ? 1.5f : 0 };
         const bool kinked = act == ACT_RELU || act == ACT_RELU2 || act == ACT_CLAMP;
-        struct grad_case c;
+        struct grad_case c = { 0 };
         val x;
 
         rig_open(&c.g, 24, 10);
@@ -307,7 +310,7 @@ static void test_units(void **state)
 static void test_gate_limits(void **state)
 {
     const struct act_args a = { .act = ACT_SILU, .limit = 1.5f, .alpha = 1.702f, .up_offset = 1 };
-    struct grad_case c;
+    struct grad_case c = { 0 };
     val x;
 
     (void)state;
@@ -320,7 +323,7 @@ static void test_gate_limits(void **state)
 /* Additions, products and windows that overlap, of one value used many times. */
 static void test_sums(void **state)
 {
-    struct grad_case c;
+    struct grad_case c = { 0 };
     struct program *p;
     val x, y, parts[3];
 
@@ -344,7 +347,7 @@ static void test_sums(void **state)
 
 static void test_reshape(void **state)
 {
-    struct grad_case c;
+    struct grad_case c = { 0 };
     val x;
 
     (void)state;
@@ -358,7 +361,7 @@ static void attention_case(const struct attn_args *a, bool sinks, uint64_t seed)
 {
     const uint32_t q = a->n_heads * a->k_dim, k = a->n_kv_heads * a->k_dim;
     const uint32_t v = a->n_kv_heads * a->v_dim;
-    struct grad_case c;
+    struct grad_case c = { 0 };
     val x;
 
     rig_open(&c.g, q + k + v, seed);
@@ -397,7 +400,7 @@ static void test_attention(void **state)
 static void experts_case(struct route_args r, float balance, bool spread)
 {
     const struct train_opts o = { .compute = DTYPE_F32, .balance = balance };
-    struct grad_case c;
+    struct grad_case c = { 0 };
     struct program *p;
     val x, ids, weights, y;
 
@@ -437,7 +440,7 @@ static void test_experts(void **state)
 
 static void test_conv(void **state)
 {
-    struct grad_case c;
+    struct grad_case c = { 0 };
 
     (void)state;
     rig_open(&c.g, 40, 40);
@@ -450,7 +453,7 @@ static void ssm_case(struct ssm_args a, bool per_state)
 {
     const uint32_t x = a.n_heads * a.head_dim, bc = a.n_groups * a.d_state;
     const uint32_t n_a = a.n_heads * (per_state ? a.d_state : 1);
-    struct grad_case c;
+    struct grad_case c = { 0 };
     struct program *p;
     val v;
     wid aw;
@@ -478,7 +481,7 @@ static void test_cells(void **state)
     (void)state;
     for (int kind = CELL_LSTM; kind <= CELL_GRU; kind++) {
         const uint32_t n = 12, gates = kind == CELL_LSTM ? 4 : 3;
-        struct grad_case c;
+        struct grad_case c = { 0 };
 
         rig_open(&c.g, gates * n, 50);
         check(&c, prog_cell(c.g.p, rig_input(&c.g), vector(&c.g, gates * n * n, 0, 0.4f),
@@ -493,7 +496,7 @@ static void test_no_backward(void **state)
     const struct wkv_args a = { 2, 4 };
     const struct train_opts o = { .compute = DTYPE_F32, .max_rows = 8, .max_streams = 1 };
     struct train_opts with = o;
-    struct grad_case c;
+    struct grad_case c = { 0 };
     struct train *t = NULL;
     struct err e = { 0 };
     val x;
@@ -556,7 +559,7 @@ static val model(struct grad_case *c, uint64_t seed)
 static void test_dropout(void **state)
 {
     const struct train_opts o = { .compute = DTYPE_F32, .dropout = 0.3f, .seed = 4 };
-    struct grad_case c;
+    struct grad_case c = { 0 };
 
     (void)state;
     check_with(&c, model(&c, 70), 2e-3f, 1e-2, &o);
@@ -566,7 +569,7 @@ static void test_dropout(void **state)
 static void test_bf16(void **state)
 {
     const struct train_opts half = { .compute = DTYPE_BF16, .kv = DTYPE_F16 };
-    struct grad_case c;
+    struct grad_case c = { 0 };
     struct train_loss l;
     float *want, *got;
     double near = 0, all = 0;
@@ -666,7 +669,7 @@ static void test_served(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         const struct train_opts o = { .compute = types[i][0], .kv = types[i][1] };
-        struct grad_case c;
+        struct grad_case c = { 0 };
         struct train_loss l;
         struct err e = { 0 };
         float *want, *got;
@@ -698,7 +701,7 @@ static void test_served(void **state)
 /* Two batches add up; a batch that is wrong says so and adds nothing. */
 static void test_batches(void **state)
 {
-    struct grad_case c;
+    struct grad_case c = { 0 };
     struct train_loss l;
     struct train_batch bad;
     struct train_memory planned, had;
@@ -759,7 +762,7 @@ static bool only_vectors(void *ctx, const struct prog_weight *w)
 static void test_frozen(void **state)
 {
     const struct train_opts o = { .compute = DTYPE_F32, .trains = only_vectors };
-    struct grad_case c;
+    struct grad_case c = { 0 };
     struct train_loss l;
     float *some;
     size_t n;
@@ -830,7 +833,7 @@ static void test_recompute(void **state)
                                     .balance = 0.1f };
             struct train_memory kept, again;
             struct train_loss a, b;
-            struct grad_case c;
+            struct grad_case c = { 0 };
             float *want, *got;
             size_t n;
 
@@ -858,6 +861,109 @@ static void test_recompute(void **state)
         }
 }
 
+static float *gradients_of(struct grad_case *c, const struct train_opts *o, size_t *n)
+{
+    struct train_loss l;
+    float *g;
+
+    open_trainer(c, 2, o);
+    forward_backward(c, &l);
+    g = gradients(c, n);
+    close_trainer(c);
+    return g;
+}
+
+/* Every instruction set's kernels give the gradients of the scalar ones, up to rounding. */
+static void test_instruction_sets(void **state)
+{
+    const uint32_t masks[] = { CPU_AVX2, CPU_AVX2 | CPU_AVX512, CPU_NEON, CPU_ALL };
+
+    (void)state;
+    for (int half = 0; half < 2; half++) {
+        const struct train_opts o = { .compute = half ? DTYPE_BF16 : DTYPE_F32,
+                                      .kv = half ? DTYPE_F16 : DTYPE_F32, .balance = 0.1f };
+        struct grad_case c = { .narrow = true };
+        float *want;
+        size_t n;
+
+        for (int kind = 0; kind < 2; kind++) {
+            rig_finish(&c.g, kind ? mixed_model(&c) : model(&c, 77));
+            fill_batch(&c);
+            c.mask = 0;
+            want = gradients_of(&c, &o, &n);
+            for (size_t m = 0; m < sizeof masks / sizeof *masks; m++) {
+                double off = 0, all = 0;
+                float *got;
+
+                c.mask = masks[m];
+                got = gradients_of(&c, &o, &n);
+                for (size_t i = 0; i < n; i++) {
+                    off += (double)(got[i] - want[i]) * (got[i] - want[i]);
+                    all += (double)want[i] * want[i];
+                }
+                if (!(sqrt(off / all) < (half ? 1e-2 : 1e-5)))
+                    fail_msg("mask %x: gradients %g apart", masks[m], sqrt(off / all));
+                mem_free(got);
+            }
+            mem_free(want);
+            rig_close(&c.g);
+        }
+    }
+}
+
+static bool none(void *ctx, const struct prog_weight *w)
+{
+    (void)ctx;
+    (void)w;
+    return false;
+}
+
+/* Options that can't be, and memory that is short at each allocation: errors, nothing else. */
+static void test_refused(void **state)
+{
+    struct train_opts o = { .compute = DTYPE_BF16, .isa_mask = CPU_ALL, .max_rows = ROWS,
+                            .max_streams = STREAMS, .recompute = true, .balance = 0.1f,
+                            .dropout = 0.1f };
+    const struct train_opts good = o;
+    struct train_memory m;
+    struct grad_case c = { 0 };
+    struct train *t = NULL;
+    struct err e = { 0 };
+
+    (void)state;
+    rig_finish(&c.g, mixed_model(&c));
+    o.compute = DTYPE_Q4_0;
+    assert_int_equal(train_plan(c.g.p, &o, 2, &m, &e), WATT_EINVAL);
+    o = good;
+    o.kv = DTYPE_Q8_0;
+    assert_int_equal(train_plan(c.g.p, &o, 2, &m, &e), WATT_EINVAL);
+    o = good;
+    o.dropout = 1;
+    assert_int_equal(train_plan(c.g.p, &o, 2, &m, &e), WATT_EINVAL);
+    o = good;
+    o.max_streams = ROWS + 1;
+    assert_int_equal(train_plan(c.g.p, &o, 2, &m, &e), WATT_EINVAL);
+    o = good;
+    o.trains = none;
+    assert_int_equal(train_plan(c.g.p, &o, 2, &m, &e), WATT_EINVAL);
+    assert_non_null(strstr(e.msg, "trains"));
+#ifdef WATT_FAULTS
+    o = good;
+    assert_int_equal(team_open(&o.team, 2, &e), 0);
+    for (unsigned long n = 1; !t; n++) {
+        (void)fault_arm(FAULT_ALLOC, n);
+        if (train_open(&t, c.g.p, &o, &e) < 0)
+            assert_int_equal(e.code, WATT_ENOMEM);
+        (void)fault_arm(FAULT_ALLOC, 0);
+        assert_true(n < 2000);
+    }
+    train_close(t);
+    team_close(o.team);
+#endif
+    (void)t;
+    rig_close(&c.g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -870,6 +976,7 @@ int main(void)
         cmocka_unit_test(test_dropout), cmocka_unit_test(test_bf16),
         cmocka_unit_test(test_served), cmocka_unit_test(test_batches),
         cmocka_unit_test(test_frozen), cmocka_unit_test(test_recompute),
+        cmocka_unit_test(test_refused), cmocka_unit_test(test_instruction_sets),
     };
 
     return cmocka_run_group_tests_name("grad", tests, NULL, NULL);

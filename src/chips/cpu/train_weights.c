@@ -137,6 +137,8 @@ int train_weights_open(struct train *t, struct err *e)
 
     if (rc < 0)
         return rc;
+    if (t->n_trained == 0)
+        return err_set(e, WATT_EINVAL, "training: no weight trains");
     if (t->dry)
         return clone_program(t, e);
     t->masters = mem_map((size_t)t->n_trained * sizeof(float));
