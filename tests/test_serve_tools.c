@@ -427,6 +427,23 @@ static void budgets_are_exact(void **state)
     }
 }
 
+static void reasoning_in_the_answer(void **state)
+{
+    const json_t *message;
+    json_t *j;
+
+    (void)state;
+    assert_int_equal(post("/v1/chat/completions", "{\"temperature\":0,\"max_tokens\":40,\"ignore_eos\":"
+                          "true," HI ",\"chat_template_kwargs\":{\"enable_thinking\":true},"
+                          "\"thinking_token_budget\":4,\"reasoning_format\":\"none\"}"), 200);
+    j = parsed();
+    message = json_object_get(first_choice(j), "message");
+    assert_null(json_object_get(message, "reasoning"));
+    assert_non_null(strstr(text_at(message, "content"), "</think>"));
+    json_decref(j);
+    assert_int_equal(post("/v1/chat/completions", "{" HI ",\"reasoning_format\":\"loud\"}"), 400);
+}
+
 static void anthropic_budget(void **state)
 {
     const json_t *content;
@@ -490,6 +507,7 @@ int main(void)
         cmocka_unit_test(refusals_name_what),
         cmocka_unit_test(structural_tags),
         cmocka_unit_test(budgets_are_exact),
+        cmocka_unit_test(reasoning_in_the_answer),
         cmocka_unit_test(anthropic_budget),
         cmocka_unit_test(thinking_then_calls),
     };

@@ -37,6 +37,8 @@ struct api_model {              /* one that is served; immutable while it is */
     struct api_energy_model *energy;    /* whose joules; NULL: nobody asks */
     const char          *name;          /* as clients call it */
     const char          *template_text; /* in place of the file's; NULL: the file's */
+    bool                 reasoning_in_text;     /* what is reasoned is part of the answer */
+    uint32_t             think_budget;  /* of requests that say none, or API_NO_BUDGET */
 };
 
 struct api_server {             /* immutable while it serves, but for what says otherwise */
@@ -151,6 +153,7 @@ struct api_options {
     struct sv salt;
     enum service_speculate speculate;
     uint32_t think_budget;              /* most tokens of reasoning, or API_NO_BUDGET */
+    bool     reasoning_in_text;         /* reasoning is part of the answer */
 };
 
 /* Reads the fields that all surfaces have in common, under any of their names. On a failure it
@@ -220,7 +223,7 @@ struct api_run {
     char        id[API_ID_BYTES];
     char        request_id[64];
     int64_t     created;
-    bool        stream, include_usage, logprobs, failed;
+    bool        stream, include_usage, logprobs, failed, reasoning_in_text;
     bool        begun;                  /* the stream */
     uint32_t    n, n_top, n_prompt;
     struct str  prompt;                 /* as text: echo, and whether it opens reasoning */

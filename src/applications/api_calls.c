@@ -37,6 +37,10 @@ static void reasoning(void *ctx, struct sv text)
 {
     struct api_choice *x = ctx;
 
+    if (x->run->reasoning_in_text) {
+        content(ctx, text);
+        return;
+    }
     str_append(&x->reasoning, text.data, text.len);
     if (streams(x))
         x->run->frame->delta(x->run, index_of(x), text, (struct sv){ "", 0 });

@@ -258,6 +258,25 @@ static int read_more(const struct json_place *at, struct api_options *o, struct 
     return rc;
 }
 
+/* reasoning_format: does what is reasoned come apart from the answer? */
+static int read_format(const struct json_place *at, const struct api_model *m,
+                       struct api_options *o, struct err *e)
+{
+    struct json_place p;
+    const char *how = "";
+    int rc = json_find(at, "reasoning_format", &p, e);
+
+    o->reasoning_in_text = m->reasoning_in_text;
+    if (rc < 0 || !p.value)
+        return rc;
+    rc = json_read_cstr(&p, &how, e);
+    if (rc == 0 && strcmp(how, "none") != 0 && strcmp(how, "auto") != 0 &&
+        strcmp(how, "deepseek") != 0)
+        rc = json_refuse(&p, e, WATT_EINVAL, "'%.40s' is none of auto, deepseek and none", how);
+    o->reasoning_in_text = strcmp(how, "none") == 0;
+    return rc;
+}
+
 /* The most tokens of reasoning; negative: no bound. */
 static int read_budget(const struct json_place *at, struct api_options *o, struct err *e)
 {
@@ -349,6 +368,9 @@ bool api_read_options(struct api_call *c, struct api_options *o)
         rc = read_bias(&c->at, c->m->tm->tok, o, &e);
     if (rc == 0)
         rc = read_logprobs(&c->at, o, &e);
+    if (rc == 0)
+        rc = read_format(&c->at, c->m, o, &e);
+    o->think_budget = c->m->think_budget;
     if (rc == 0)
         rc = read_budget(&c->at, o, &e);
     if (rc == 0)

@@ -107,6 +107,10 @@ static void split(struct api_choice *c, struct sv text, bool end)
     struct str *answer = c->parser ? &c->unparsed : &c->answer;
 
     str_reset(&c->unparsed);
+    if (c->run->reasoning_in_text) {
+        str_append(answer, text.data, text.len);
+        return;
+    }
     think_push(&c->think, text.data, text.len, &c->reasoning, answer);
     if (end)
         think_finish(&c->think, &c->reasoning, answer);
@@ -319,6 +323,7 @@ static struct api_run *run_open(struct api_call *c, const struct api_options *o,
     r->frame = frame;
     r->stream = o->stream;
     r->include_usage = o->include_usage;
+    r->reasoning_in_text = o->reasoning_in_text;
     r->logprobs = o->logprobs;
     r->n_top = o->n_top;
     r->echo = o->echo;

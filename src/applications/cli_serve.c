@@ -33,7 +33,8 @@ struct serve_opts {
     const char *ledger, *tariff;
     int64_t  ledger_days;
     double   power_cap;
-    int      kv, exec;
+    int      kv, exec, reasoning;
+    int64_t  reasoning_budget;
     bool     no_cache, access_log, quiet;
 };
 
@@ -60,6 +61,8 @@ static const struct cli_opt options[] = {
     { "cache-dir-bytes", 0, CLI_BYTES, AT(spill_bytes), "SIZE", "bound of that folder (default 4G)", 0, 0 },
     { "draft", 0, CLI_FILE, AT(draft), "MODEL", "a small model that proposes tokens; answers are the same, sooner", 0, 0 },
     { "template", 0, CLI_FILE, AT(template_file), "FILE", "chat template in place of the model's", 0, 0 },
+    { "reasoning-format", 0, CLI_CHOICE, AT(reasoning), "auto|deepseek|none", "what is reasoned comes apart from the answer, or (none) within it (default auto)", 0, 0 },
+    { "reasoning-budget", 0, CLI_INT, AT(reasoning_budget), "N", "most tokens of reasoning where a request sets no bound; 0: no reasoning, -1: no bound (default -1)", -1, 1e9 },
     { "max-body", 0, CLI_BYTES, AT(body_bytes), "SIZE", "largest request (default 32M)", 0, 0 },
     { "connections", 0, CLI_INT, AT(connections), "N", "most open connections (default 4096)", 1, 1e6 },
     { "idle", 0, CLI_INT, AT(idle_s), "SECONDS", "connections that say nothing so long, or dawdle over a request, are closed (default 60)", 1, 86400 },
@@ -81,7 +84,7 @@ static const struct cli_opt options[] = {
 };
 #undef AT
 
-static const struct serve_opts defaults = { .port = 8080, .drain_s = 30, .ping_s = 15, .store_bytes = (uint64_t)64 << 20 };
+static const struct serve_opts defaults = { .port = 8080, .reasoning_budget = -1, .drain_s = 30, .ping_s = 15, .store_bytes = (uint64_t)64 << 20 };
 
 struct serving {
     const struct cli        *c;
@@ -158,6 +161,9 @@ static int open_text_model(struct serving *v, struct err *e)
     if (rc < 0)
         return rc;
     v->s.model.template_text = v->template_text;
+    v->s.model.reasoning_in_text = v->o->reasoning == 2;
+    v->s.model.think_budget = v->o->reasoning_budget < 0 ? API_NO_BUDGET
+                                                         : (uint32_t)v->o->reasoning_budget;
     if (!v->s.model.tm->tok)
         return err_set(e, WATT_ENOTSUP, "%s", v->s.model.tm->tok_why);
     facts = model_facts(v->s.model.tm->model);

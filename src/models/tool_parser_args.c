@@ -259,9 +259,9 @@ bool parser_in_envelope(struct tool_parser *p)
         if (p->scan.depth == 0 && !literal_blank(c) && c != '{' && c != '[')
             return parser_no_call(p);
         if (!envelope_byte(p, c, &over)) {
-            parser_put_out(p);
             if (!p->begun)
                 return parser_no_call(p);
+            parser_put_out(p);
             parser_settle(p);
             parser_go(p, BROKEN);
             return true;

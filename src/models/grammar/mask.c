@@ -341,6 +341,38 @@ static void merge(const struct entry *x, size_t n_words, uint64_t *bits)
     }
 }
 
+/* How many plain bytes of any kind can follow a state, all alike, up to TRIE_MAX_PLAIN; 0: that can't
+ * be said. Where fewer can, nothing plain follows them, so that the plain tokens that fit are known
+ * by their lengths: what JSON strings are made of. */
+static uint32_t plain_run(const struct grammar *g, uint32_t state)
+{
+    for (uint32_t n = 0; n < TRIE_MAX_PLAIN; n++) {
+        const uint32_t next = grammar_next(g, state, ' ');
+
+        for (unsigned c = ' '; c < 0x7F; c++)
+            if (trie_plain_byte((unsigned char)c) && grammar_next(g, state, (unsigned char)c) != next)
+                return 0;
+        if (next == STATE_NONE)
+            return g->call_at[state] == g->call_at[state + 1] ? n : 0;
+        if (g->state_flags[next] & STATE_ACCEPT)
+            return 0;
+        state = next;
+    }
+    return TRIE_MAX_PLAIN;
+}
+
+/* Walks the tree for one state, but for what is known without. */
+static bool walk_state(struct grammar_masks *m, struct gss *s, uint32_t state)
+{
+    const uint32_t run = plain_run(m->g, state);
+    const size_t n_words = m->t->n_words;
+
+    if (run == 0)
+        return walk(m, s, 0, m->t->n_nodes);
+    memcpy(m->bits, m->t->plain + (run - 1) * n_words, n_words * sizeof *m->bits);
+    return walk(m, s, m->t->n_nodes, m->t->end_rest);
+}
+
 /* What a key adds to the key without its last state (whose entry is `up`): the tokens that go on
  * from up's exits after a return to that state. The first key walks the whole tree. */
 static struct entry *compute(struct grammar_masks *m, uint64_t hash, const uint32_t *key,
@@ -358,7 +390,7 @@ static struct entry *compute(struct grammar_masks *m, uint64_t hash, const uint3
     gss_add(s, key[n - 1], GSS_OPEN);
     if (n == 1) {
         m->frames[0] = (struct frame){ .state = key[0], .node = GSS_OPEN, .n_nodes = s->n_nodes };
-        ok = walk(m, s, 0, m->t->n_nodes);
+        ok = walk_state(m, s, key[0]);
     } else {
         struct frame f;
         bool through;

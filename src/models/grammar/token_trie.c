@@ -30,18 +30,13 @@ static void close_open(struct token_trie *t, uint32_t *path, size_t *depth, size
         t->nodes[path[--*depth]].skip = t->n_nodes;
 }
 
-static bool build(struct token_trie *t, const struct entry *list, uint32_t n)
+/* Appends the tree of a sorted list; there is room. */
+static void build(struct token_trie *t, const struct entry *list, uint32_t n)
 {
     uint32_t path[TRIE_MAX_DEPTH];
-    size_t depth = 0, total = 0, cap;
+    size_t depth = 0;
     const struct entry *last = NULL;
 
-    for (uint32_t i = 0; i < n; i++)
-        total += list[i].text.len;
-    cap = total ? total : 1;
-    t->nodes = mem_array(cap, sizeof *t->nodes);
-    if (!t->nodes)
-        return false;
     for (uint32_t i = 0; i < n; i++) {
         const struct sv s = list[i].text;
         size_t common = 0;
@@ -67,6 +62,48 @@ static bool build(struct token_trie *t, const struct entry *list, uint32_t n)
         last = &list[i];
     }
     close_open(t, path, &depth, 0);
+}
+
+static bool is_plain(struct sv s)
+{
+    if (s.len > TRIE_MAX_PLAIN)
+        return false;
+    for (size_t i = 0; i < s.len; i++)
+        if (!trie_plain_byte((unsigned char)s.data[i]))
+            return false;
+    return true;
+}
+
+/* The tree of all, and behind it that of the tokens that aren't plain; the others as sets. The list
+ * is spoilt. */
+static bool build_all(struct token_trie *t, struct entry *list, uint32_t n)
+{
+    const size_t n_words = t->n_words ? t->n_words : 1;
+    size_t total = 1;
+    uint32_t n_rest = 0;
+
+    for (uint32_t i = 0; i < n; i++)
+        total += list[i].text.len * (is_plain(list[i].text) ? 1 : 2);
+    t->nodes = mem_array(total, sizeof *t->nodes);
+    t->plain = mem_calloc(TRIE_MAX_PLAIN * n_words, sizeof *t->plain);
+    if (!t->nodes || !t->plain)
+        return false;
+    build(t, list, n);
+    t->end_rest = t->n_nodes;
+    for (uint32_t i = 0; i < n; i++) {
+        const int32_t id = list[i].id;
+
+        if (!is_plain(list[i].text))
+            list[n_rest++] = list[i];
+        else
+            t->plain[(list[i].text.len - 1) * t->n_words + (size_t)id / 64] |= (uint64_t)1 << id % 64;
+    }
+    for (size_t i = t->n_words; i < TRIE_MAX_PLAIN * t->n_words; i++)
+        t->plain[i] |= t->plain[i - t->n_words];
+    build(t, list, n_rest);
+    n = t->end_rest;
+    t->end_rest = t->n_nodes;
+    t->n_nodes = n;
     return true;
 }
 
@@ -96,7 +133,7 @@ static int finish(struct token_trie *t, struct err *e)
         list[n++] = (struct entry){ t->pieces[i], (int32_t)i };
     }
     qsort(list, n, sizeof *list, by_text);
-    ok = build(t, list, n);
+    ok = build_all(t, list, n);
     mem_free(list);
     return ok ? 0 : err_set(e, WATT_ENOMEM, "grammar: vocabulary");
 }
@@ -182,6 +219,7 @@ void token_trie_close(struct token_trie *t)
     mem_free(t->nodes);
     mem_free(t->same);
     mem_free(t->eog);
+    mem_free(t->plain);
     mem_free(t->pieces);
     mem_free(t->bytes);
     mem_free(t);
