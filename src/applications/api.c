@@ -131,6 +131,12 @@ bool api_model_is_ours(struct api_call *c)
     for (size_t i = 0; name && i < c->s->n_aliases; i++)
         if (same_name(name, c->s->aliases[i]))
             return may_use(c, c->m->name);
+    for (size_t i = 0; name && i < c->s->n_adapters; i++) {
+        if (same_name(name, c->s->adapters[i])) {
+            c->adapter = (uint32_t)i + 1;
+            return may_use(c, c->s->adapters[i]);
+        }
+    }
     if (!name)
         api_error(c, 400, "invalid_request_error", NULL, "model", "model must be a string");
     else

@@ -50,6 +50,8 @@ struct api_server {             /* immutable while it serves, but for what says 
     uint32_t            ping_ms;        /* silence after which a stream gets a comment; 0: never */
     const char *const  *aliases;        /* of the model */
     size_t              n_aliases;
+    const char *const  *adapters;       /* names of its adapters, in their order */
+    size_t              n_adapters;
     struct api_keys    *keys;           /* its own lock; empty: nobody is asked */
     const char         *cors;           /* allowed origin, NULL: none */
     int64_t             started;        /* seconds since 1970 */
@@ -61,6 +63,7 @@ struct api_server {             /* immutable while it serves, but for what says 
 struct api_call {
     struct api_server    *s;
     const struct api_model *m;          /* whose request it is */
+    uint32_t              adapter;      /* of the model, from 1; 0: none; api_model_is_ours */
     struct http_exchange *x;
     json_t               *body;         /* NULL without one */
     struct json_place     at;           /* of the body */
@@ -133,7 +136,7 @@ json_t *api_error_body(const struct http_exchange *x, int status, const char *ty
 void api_fail(struct api_call *c, const char *param, const struct err *e);
 /* "chatcmpl-" and so on. */
 void api_new_id(struct api_server *s, const char *prefix, char out[API_ID_BYTES]);
-/* Is this a name of the model? A missing one is. Answers 404 itself. */
+/* Is this a name of the model, or of one of its adapters (then c->adapter)? A missing one is. Answers 404 itself. */
 bool api_model_is_ours(struct api_call *c);
 
 /* ---- options of a generation ---- */

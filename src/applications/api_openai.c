@@ -7,16 +7,22 @@
 
 /* ---- models ---- */
 
-static json_t *model_object(const struct api_call *c)
+/* adapter: from 1; 0: the model itself. */
+static json_t *model_object(const struct api_call *c, size_t adapter)
 {
-    return json_pack("{s:s,s:s,s:I,s:s,s:i}", "id", c->m->name, "object", "model", "created",
+    return json_pack("{s:s,s:s,s:I,s:s,s:i}", "id",
+                     adapter ? c->s->adapters[adapter - 1] : c->m->name, "object", "model", "created",
                      (json_int_t)c->s->started, "owned_by", "watt", "max_model_len",
                      (int)service_n_ctx(c->m->svc));
 }
 
 static void list_models(struct api_call *c)
 {
-    api_json(c, 200, json_pack("{s:s,s:[o]}", "object", "list", "data", model_object(c)));
+    json_t *list = json_array();
+
+    for (size_t i = 0; i <= c->s->n_adapters; i++)
+        (void)json_array_append_new(list, model_object(c, i));
+    api_json(c, 200, json_pack("{s:s,s:o}", "object", "list", "data", list));
 }
 
 static void one_model(struct api_call *c)
@@ -27,7 +33,7 @@ static void one_model(struct api_call *c)
     if (!c->body)
         api_error(c, 400, "invalid_request_error", NULL, "model", "bad name");
     else if (api_model_is_ours(c))
-        api_json(c, 200, model_object(c));
+        api_json(c, 200, model_object(c, c->adapter));
 }
 
 /* ---- shared ---- */

@@ -430,6 +430,7 @@ void api_generate(struct api_call *c, struct api_options *o, const struct api_fr
     http_hold(c->x);            /* until the service's last event */
     q.tokens = ids->ids;
     q.n_tokens = (uint32_t)ids->n;
+    q.adapter = c->adapter;
     q.max_tokens = o->max_tokens;
     q.clip_max = true;
     q.min_tokens = o->min_tokens;

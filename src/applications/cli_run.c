@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "base/team.h"
+#include "models/lora.h"
 
 #define MAX_PROMPT_BYTES   ((size_t)64 << 20)
 #define MAX_TEMPLATE_BYTES ((size_t)1 << 20)
@@ -58,6 +59,7 @@ const struct cli_opt run_option_table[] = {
     { "think", 0, CLI_CHOICE, AT(think), "auto|on|off", "ask the template for reasoning or against it (default auto)", 0, 0 },
     { "hide-reasoning", 0, CLI_FLAG, AT(hide_reasoning), NULL, "do not show what the model thinks before it answers", 0, 0 },
     { "template", 0, CLI_FILE, AT(template_file), "FILE", "chat template in place of the model's", 0, 0 },
+    { "lora", 0, CLI_FILE, AT(lora), "FILE", "use this adapter (GGUF) with the model", 0, 0 },
     { "json", 0, CLI_FLAG, AT(json), NULL, "one JSON object a line: each token, then the sum with timings", 0, 0 },
     { "ctx", 'c', CLI_INT, AT(ctx), "N", "context in tokens (default: as trained, at most 4096)", 1, 4294967295.0 },
     MACHINE_OPTIONS(struct run_options, machine),
@@ -218,6 +220,7 @@ static int on_loading(void *progress, uint64_t done, uint64_t total)
 static int open_run(struct run *r, struct err *e)
 {
     struct text_model_opts to = { .model = { .warn = on_warning, .ctx = r } };
+    struct lora *adapter = NULL;
     struct progress loading;
     char *source = NULL;
     size_t size;
@@ -242,9 +245,18 @@ static int open_run(struct run *r, struct err *e)
         to.template_source = source;
         to.template_name = r->o.template_file;
     }
+    if (r->o.lora) {
+        rc = lora_open(&adapter, r->o.lora, 1, e);
+        to.model.adapters = (const struct lora *const *)&adapter;
+        to.model.n_adapters = 1;
+    }
     progress_init(&loading, "loading", "B");
-    rc = text_model_open(&r->model, r->path, &to, e);
+    if (rc == 0)
+        rc = text_model_open(&r->model, r->path, &to, e);
     progress_finish(&loading);
+    if (rc == 0 && adapter)
+        rc = session_set_adapter(r->model->session, 0, 1, e);
+    lora_close(adapter);
     mem_free(source);
     if (rc == 0 && !r->model->tok)
         rc = err_set(e, WATT_ENOTSUP, "%s; `watt logits` runs token ids", r->model->tok_why);

@@ -20,10 +20,11 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "models/lora.h"
 
 struct serve_opts {
     const char *host, *name, *key_file, *tls_cert, *tls_key, *cors, *template_file, *spill, *draft, *isa;
-    struct cli_list aliases, keys;
+    struct cli_list aliases, keys, loras;
     int64_t  ping_s, idle_s;
     uint64_t store_bytes;
     int64_t  port, ctx, parallel, max_rows, mixed_rows, queue, drain_s, http_threads, connections;
@@ -44,6 +45,7 @@ static const struct cli_opt options[] = {
     { "port", 'p', CLI_INT, AT(port), "N", "port; 0: any free one, which is printed (default 8080)", 0, 65535 },
     { "name", 0, CLI_TEXT, AT(name), "NAME", "the model's name for clients (default: the file's)", 0, 0 },
     { "alias", 0, CLI_LIST, AT(aliases), "NAME", "another name, may be given often", 0, 0 },
+    { "lora", 0, CLI_LIST, AT(loras), "NAME=FILE", "an adapter (GGUF), served beside the model to requests that name it as their model; may be given often", 0, 0 },
     { "api-key", 0, CLI_LIST, AT(keys), "KEY", "ask for this key, may be given often; WATT_API_KEY in the environment is one too", 0, 0 },
     { "api-keys", 0, CLI_FILE, AT(key_file), "FILE", "ask for one of these keys: a SHA-256 in hexadecimal on each line, then its limits; read again at SIGHUP", 0, 0 },
     { "tls-cert", 0, CLI_FILE, AT(tls_cert), "FILE", "certificate chain in PEM; with --tls-key the server speaks HTTPS only", 0, 0 },
@@ -91,6 +93,8 @@ struct serving {
     const struct serve_opts *o;
     struct api_server s;
     struct model     *draft;
+    struct lora      *loras[CLI_LIST_MAX];
+    char             *lora_names[CLI_LIST_MAX];
     char             *template_text, *cert, *key, *name;
     struct machine_args machine;
     struct progress   bar;
@@ -148,6 +152,39 @@ static int name_model(struct serving *v, struct err *e)
     return 0;
 }
 
+/* NAME=FILE; a name is clients' word for a model and so can't be one that there is already. */
+static int open_loras(struct serving *v, struct err *e)
+{
+    int rc = 0;
+
+    for (size_t i = 0; rc == 0 && i < v->o->loras.n; i++) {
+        const char *spec = v->o->loras.v[i], *equals = strchr(spec, '=');
+
+        if (!equals || equals == spec || !equals[1])
+            return err_set(e, WATT_EINVAL, "--lora %s: expected NAME=FILE", spec);
+        v->lora_names[i] = mem_strndup(spec, (size_t)(equals - spec));
+        if (!v->lora_names[i])
+            return err_set(e, WATT_ENOMEM, "name");
+        if (strcmp(v->lora_names[i], v->name) == 0)
+            return err_set(e, WATT_EINVAL, "--lora %s: is the model's own name", spec);
+        for (size_t k = 0; k < i; k++)
+            if (strcmp(v->lora_names[i], v->lora_names[k]) == 0)
+                return err_set(e, WATT_EINVAL, "--lora %s: the name is given twice", spec);
+        rc = lora_open(&v->loras[i], equals + 1, 1, e);
+    }
+    v->s.adapters = (const char *const *)v->lora_names;
+    v->s.n_adapters = v->o->loras.n;
+    return rc;
+}
+
+static void close_loras(struct serving *v)
+{
+    for (size_t i = 0; i < v->o->loras.n; i++) {
+        lora_close(v->loras[i]);
+        mem_free(v->lora_names[i]);
+    }
+}
+
 static int open_text_model(struct serving *v, struct err *e)
 {
     struct text_model_opts to = {
@@ -156,10 +193,15 @@ static int open_text_model(struct serving *v, struct err *e)
         .no_session = true,
     };
     const struct model_facts *facts;
-    int rc = text_model_open(&v->s.model.tm, v->c->args[0], &to, e);
+    int rc = open_loras(v, e);
 
+    to.model.adapters = (const struct lora *const *)v->loras;
+    to.model.n_adapters = (uint32_t)v->o->loras.n;
+    if (rc == 0)
+        rc = text_model_open(&v->s.model.tm, v->c->args[0], &to, e);
     if (rc < 0)
         return rc;
+    to.model.n_adapters = 0;        /* the model that drafts has none */
     v->s.model.template_text = v->template_text;
     v->s.model.reasoning_in_text = v->o->reasoning == 2;
     v->s.model.think_budget = v->o->reasoning_budget < 0 ? API_NO_BUDGET
@@ -376,6 +418,7 @@ static void close_all(struct serving *v)
     api_grammars_close(v->s.model.grammars);
     text_model_close(v->s.model.tm);
     model_close(v->draft);
+    close_loras(v);
     metrics_close(v->s.metrics);
     mem_free(v->template_text);
     mem_free(v->cert);

@@ -95,6 +95,19 @@ static int save(struct train_run *r, struct err *e)
     return rc;
 }
 
+/* Before anything is written there. */
+static int check_folder(const struct train_run *r, struct err *e)
+{
+    struct found *f = mem_alloc(sizeof *f);
+    int rc = f ? find_checkpoints(r, f, e) : err_set(e, WATT_ENOMEM, "out of memory");
+
+    if (rc == 0 && f->n > 0 && !r->o.resume)
+        rc = err_set(e, WATT_EINVAL, "%s holds checkpoints of a run: --resume goes on with it, or "
+                     "choose another folder", r->out);
+    mem_free(f);
+    return rc;
+}
+
 /* From the newest checkpoint that can be read; a damaged one is told and passed over. */
 static int resume(struct train_run *r, struct err *e)
 {
@@ -102,9 +115,6 @@ static int resume(struct train_run *r, struct err *e)
     char path[4096];
     int rc = f ? find_checkpoints(r, f, e) : err_set(e, WATT_ENOMEM, "out of memory");
 
-    if (rc == 0 && f->n > 0 && !r->o.resume)
-        rc = err_set(e, WATT_EINVAL, "%s holds checkpoints of a run: --resume goes on with it, or "
-                     "choose another folder", r->out);
     for (size_t i = 0; rc == 0 && i < f->n; i++) {
         rc = checkpoint_path(r, f->steps[i], path, e);
         if (rc == 0)
@@ -367,8 +377,10 @@ static int run(struct train_run *r)
     struct trainer_step s = { 0 };
     struct train_view v = { 0 };
     struct err e, why;
-    int rc = train_open_model(r, &e);
+    int rc = r->o.prepare_only ? 0 : check_folder(r, &e);
 
+    if (rc == 0)
+        rc = train_open_model(r, &e);
     if (rc == 0)
         rc = train_open_data(r, &e);
     if (rc == 0 && r->o.prepare_only)

@@ -28,7 +28,7 @@ struct run_options {
     int64_t n;
     bool    ignore_end, raw, json, quiet, verbose, hide_reasoning, history, color;
     int     think;              /* index in "auto|on|off" */
-    const char *system, *file, *template_file;
+    const char *system, *file, *template_file, *lora;
     /* the engine */
     int64_t ctx;
     struct machine_args machine;
