@@ -382,10 +382,32 @@ static int read_choice(const struct json_place *body, struct tool_wish *w, json_
     return rc;
 }
 
-/* Puts a structural tag of the tools in place of what was asked for. */
+/* What the grammar of tools is made of, as a key; and that grammar where it is kept. */
+static int find_kept(struct api_grammars *g, const struct tool_wish *w, struct str *key,
+                     struct grammar_masks **out, struct err *e)
+{
+    struct grammar_masks *found;
+    struct kept *place;
+    int rc = put_key(key, KIND_PARTS, w->tools, e);
+
+    str_printf(key, "|%d|%d|%s|", (int)w->demand, w->parallel, w->only ? w->only : "");
+    if (rc == 0)
+        rc = put_key(key, KIND_PARTS, w->text, e);
+    if (rc < 0)
+        return rc;
+    pthread_mutex_lock(&g->mu);
+    found = known(g, key, &place);
+    if (found)
+        *out = grammar_masks_ref(found);
+    pthread_mutex_unlock(&g->mu);
+    return 0;
+}
+
+/* Puts a structural tag of the tools in place of what was asked for, with its key; or finds the
+ * grammar. */
 static int with_tools(struct api_grammars *g, const struct json_place *body,
                       const struct json_place *at, enum kind *kind, const json_t **v,
-                      json_t **parsed, struct err *e)
+                      json_t **parsed, struct str *key, struct grammar_masks **out, struct err *e)
 {
     static const struct tool_format none;
     const struct tool_format *f = g->f ? g->f : &none;
@@ -402,7 +424,11 @@ static int with_tools(struct api_grammars *g, const struct json_place *body,
         rc = text_part(at, *kind, *v, &text, e);
     w.text = text;
     if (rc == 0)
+        rc = find_kept(g, &w, key, out, e);
+    if (rc == 0 && !*out)
         rc = tool_grammar(&structure, f, &w, e);
+    if (rc == 0 && !*out && !structure)
+        str_reset(key);
     if (rc == 0 && structure) {
         json_decref(*parsed);
         *parsed = structure;
@@ -425,6 +451,7 @@ int api_grammar_of(struct api_grammars *g, const struct json_place *body, bool t
     int rc = find(body, &at, &kind, &v, e);
 
     *out = NULL;
+    str_init(&key, 0);
     if (rc == 0 && v)
         rc = as_json(kind, &v, &parsed, e);
     if (rc == 0 && v && (kind == KIND_REGEX || kind == KIND_GBNF) && !json_is_string(v))
@@ -432,13 +459,14 @@ int api_grammar_of(struct api_grammars *g, const struct json_place *body, bool t
     if (rc == 0 && v && kind == KIND_CHOICE && !json_is_array(v))
         rc = json_refuse(&at, e, WATT_EFORMAT, "a list of strings was expected");
     if (rc == 0 && tools)
-        rc = with_tools(g, body, &at, &kind, &v, &parsed, e);
-    if (rc < 0 || !v) {
+        rc = with_tools(g, body, &at, &kind, &v, &parsed, &key, out, e);
+    if (rc < 0 || !v || *out) {
+        str_deinit(&key);
         json_decref(parsed);
         return rc;
     }
-    str_init(&key, 0);
-    rc = put_key(&key, kind, kind == KIND_OBJECT ? NULL : v, e);
+    if (key.len == 0)
+        rc = put_key(&key, kind, kind == KIND_OBJECT ? NULL : v, e);
     if (rc == 0)
         rc = make(g, kind, v, &key, out, e);
     str_deinit(&key);
