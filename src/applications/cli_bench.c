@@ -25,6 +25,7 @@ struct bench_opts {
     const char *prompt, *gen, *depth, *batch, *isa, *svg;
     int64_t runs, max_rows;
     struct machine_args machine;
+    struct meter_args meter;
     struct sweep_args sweep;
     int kv, exec, format;
     bool no_peaks, roofline, layers;
@@ -60,6 +61,7 @@ static const struct cli_opt options[] = {
       "write the roofline, or the sweep, as a picture", 0, 0 },
     { "no-peaks", 0, CLI_FLAG, offsetof(struct bench_opts, no_peaks), NULL,
       "do not measure the machine (0.4 s a run)", 0, 0 },
+    METER_OPTION(struct bench_opts, meter),
     SWEEP_OPTIONS(struct bench_opts, sweep),
     { NULL, 0, CLI_FLAG, 0, NULL, NULL, 0, 0 },
 };
@@ -69,6 +71,7 @@ struct test {
     uint32_t n, depth, batch;
     uint32_t n_runs;
     double   tok_s[MAX_RUNS];   /* all streams together */
+    double   j_tok[MAX_RUNS];   /* joules of the machine per token; NaN: not known */
     double   bandwidth[MAX_RUNS], compute[MAX_RUNS];    /* fractions of the peaks; NaN: unknown */
     struct roofline_table *tables;      /* [runs], of each run; NULL: not asked for */
 };
@@ -81,6 +84,7 @@ struct bench {
     struct session_opts so;
     struct machine_args machine;
     struct session_memory mem;
+    struct meter   *meter;
     struct test     tests[MAX_TESTS];
     uint32_t        n_tests;
     struct peaks    peaks[MAX_RUNS * 4];    /* ring of what was measured, for the report */
@@ -251,6 +255,7 @@ static int compare(struct bench *b, struct test *t, double seconds, struct err *
 
 static int run_test(struct bench *b, struct test *t, struct err *e)
 {
+    struct meter_reading from, to;
     uint64_t start;
     double seconds;
     int rc = fill(b, t, e);
@@ -264,12 +269,15 @@ static int run_test(struct bench *b, struct test *t, struct err *e)
         rc = session_profile(b->s, true, e);
     if (rc < 0)
         return rc;
+    meter_read(b->meter, &from);
     start = clock_mono_ns();
     rc = t->gen ? generate(b, t, e) : append(b, 0, t->n, true, e);
     seconds = clock_seconds(clock_mono_ns() - start);
+    meter_read(b->meter, &to);
     if (rc < 0)
         return rc;
     t->tok_s[t->n_runs] = (double)t->n * t->batch / seconds;
+    t->j_tok[t->n_runs] = meter_used(&from, &to) / ((double)t->n * t->batch);
     rc = compare(b, t, seconds, e);
     t->n_runs++;
     return rc;
@@ -374,6 +382,36 @@ static void print_machine(const struct bench *b)
                      peak_median(b, offsetof(struct peaks, bf16_ops_s)) / 1e9);
 }
 
+/* Median of the runs; NaN when one of them is not known. */
+static double joules_per_token(const struct test *t)
+{
+    for (uint32_t i = 0; i < t->n_runs; i++)
+        if (isnan(t->j_tok[i]))
+            return NAN;
+    return median(t->j_tok, t->n_runs);
+}
+
+static void print_energy(const struct bench *b)
+{
+    const char *why = meter_why(b->meter);
+    char name[64];
+
+    if (*why) {
+        (void)printf("\nenergy    %s: %.*s\n", meter_source(b->meter), (int)strcspn(why, ";"), why);
+        return;
+    }
+    (void)printf("\nenergy    %s, the whole machine\n", meter_source(b->meter));
+    for (uint32_t i = 0; i < b->n_tests; i++) {
+        const double j = joules_per_token(&b->tests[i]);
+
+        test_name(&b->tests[i], name, sizeof name);
+        if (isnan(j))
+            (void)printf("%-28s %12s\n", name, "-");
+        else
+            (void)printf("%-28s %12.4g J/token\n", name, j);
+    }
+}
+
 static void print_table(const struct bench *b)
 {
     const struct model_facts *f = model_facts(b->m);
@@ -397,6 +435,7 @@ static void print_table(const struct bench *b)
             (void)printf(" %10.1f %% %10.1f %%\n", 100 * median(t->bandwidth, t->n_runs),
                          100 * median(t->compute, t->n_runs));
     }
+    print_energy(b);
     for (uint32_t i = 0; b->o->roofline && i < b->n_tests; i++) {
         const struct test *t = &b->tests[i];
         const struct roofline_table *table = &t->tables[median_run(t)];
@@ -430,7 +469,7 @@ static void print_csv(const struct bench *b)
         return;
     }
     (void)printf("arch,type,test,tokens,depth,batch,threads,runs,tokens_per_s,tokens_per_s_min,"
-                 "tokens_per_s_max,bandwidth_share,compute_share\n");
+                 "tokens_per_s_max,bandwidth_share,compute_share,joules_per_token,energy_source\n");
     for (uint32_t i = 0; i < b->n_tests; i++) {
         const struct test *t = &b->tests[i];
 
@@ -439,10 +478,13 @@ static void print_csv(const struct bench *b)
                      t->batch, team_size(b->team), t->n_runs, median(t->tok_s, t->n_runs),
                      least(t->tok_s, t->n_runs), most(t->tok_s, t->n_runs));
         if (b->o->no_peaks)
-            (void)printf(",\n");
+            (void)printf(",,");
         else
-            (void)printf("%.4f,%.4f\n", median(t->bandwidth, t->n_runs),
+            (void)printf("%.4f,%.4f,", median(t->bandwidth, t->n_runs),
                          median(t->compute, t->n_runs));
+        if (!isnan(joules_per_token(t)))
+            (void)printf("%.6g", joules_per_token(t));
+        (void)printf(",%s\n", meter_source(b->meter));
     }
 }
 
@@ -462,7 +504,7 @@ static void print_json(const struct bench *b)
                      peak_median(b, offsetof(struct peaks, bf16_ops_s)));
     else
         (void)printf("\"peaks\": null, ");
-    (void)printf("\"tests\": [");
+    (void)printf("\"energy_source\": \"%s\", \"tests\": [", meter_source(b->meter));
     for (uint32_t i = 0; i < b->n_tests; i++) {
         const struct test *t = &b->tests[i];
 
@@ -476,6 +518,10 @@ static void print_json(const struct bench *b)
         else
             (void)printf("\"bandwidth_share\": %.4f, \"compute_share\": %.4f",
                          median(t->bandwidth, t->n_runs), median(t->compute, t->n_runs));
+        if (isnan(joules_per_token(t)))
+            (void)printf(", \"joules_per_token\": null");
+        else
+            (void)printf(", \"joules_per_token\": %.6g", joules_per_token(t));
         if (b->o->roofline) {
             (void)printf(",\n   \"roofline\": ");
             roofline_table_json(&t->tables[median_run(t)], stdout);
@@ -638,7 +684,9 @@ static int run(const struct cli *c, const void *options_struct)
         return cli_usage(c, "--roofline and --svg need the peaks that --no-peaks leaves out");
     }
     cli_catch_interrupt();
-    rc = open_bench(c, b, &e);
+    rc = meter_args_open(&b->meter, &o->meter, &e);
+    if (rc == 0)
+        rc = open_bench(c, b, &e);
     if (rc == 0)
         rc = run_all(b, &e);
     if (rc == 0 && b->o->svg)
@@ -654,6 +702,7 @@ static int run(const struct cli *c, const void *options_struct)
             roofline_table_deinit(&b->tests[i].tables[r]);
         mem_free(b->tests[i].tables);
     }
+    meter_close(b->meter);
     session_close(b->s);
     team_close(b->team);
     model_close(b->m);

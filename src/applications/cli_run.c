@@ -69,7 +69,8 @@ const struct cli_opt run_option_table[] = {
     { "no-history", 0, CLI_CLEAR, AT(history), NULL, "do not keep what is typed for the next time", 0, 0 },
     { "no-color", 0, CLI_CLEAR, AT(color), NULL, "plain text on terminals, too", 0, 0 },
     { "quiet", 'q', CLI_FLAG, AT(quiet), NULL, "no notes and no speed on standard error", 0, 0 },
-    { "verbose", 'v', CLI_FLAG, AT(verbose), NULL, "more of both: the model, the seed, speed after every answer", 0, 0 },
+    { "verbose", 'v', CLI_FLAG, AT(verbose), NULL, "more of both: the model, the seed, speed and joules after every answer", 0, 0 },
+    METER_OPTION(struct run_options, meter),
     { 0 }
 };
 
@@ -232,6 +233,8 @@ static int open_run(struct run *r, struct err *e)
     rc = session_opts_exec(&to.session, r->o.exec, r->o.isa, e);
     if (rc == 0)
         rc = session_opts_machine(&to.session, &r->o.machine, e);
+    if (rc == 0 && r->o.verbose)
+        rc = meter_args_open(&r->meter, &r->o.meter, e);
     if (rc < 0)
         return rc;
     to.session.progress = on_loading;
@@ -311,13 +314,18 @@ int run_answer(struct run *r, const char *raw_text, size_t raw_len)
                                     .on_prefill = on_prefill, .cancelled = interrupted, .ctx = &a };
     struct generate_result res = { 0 };
     struct err e = { 0 };
-    char text[256];
+    struct meter_reading from = { 0 }, to = { 0 };
+    char text[256], used[200];
     int rc;
 
+    if (r->meter)
+        meter_read(r->meter, &from);
     progress_init(&a.prefill, "reading", "tokens");
     r->view.split = !raw_text;
     rc = raw_text ? chat_complete(&r->chat, raw_text, raw_len, &view, &res, &e)
                   : chat_answer(&r->chat, &view, &res, &e);
+    if (r->meter)
+        meter_read(r->meter, &to);
     progress_finish(&a.prefill);
     if (rc < 0) {
         run_view_end(&r->view, true);
@@ -335,8 +343,10 @@ int run_answer(struct run *r, const char *raw_text, size_t raw_len)
         run_view_done(&r->view, r->path, r->seed, &res, &r->chat.last);
     explain_end(r, &res);
     if (r->o.verbose)
-        cli_note(r->cli, "%s; ended by: %s; seed %llu", run_stats_text(text, &r->chat.last),
-                 generate_reason_name(res.reason), (unsigned long long)r->seed);
+        cli_note(r->cli, "%s; %s; ended by: %s; seed %llu", run_stats_text(text, &r->chat.last),
+                 r->meter ? meter_used_text(used, r->meter, &from, &to, res.n_generated)
+                          : "joules were not asked for", generate_reason_name(res.reason),
+                 (unsigned long long)r->seed);
     return res.reason == GENERATE_CANCELLED && cli_interrupted() ? CLI_INTERRUPTED : CLI_OK;
 }
 
@@ -591,6 +601,7 @@ static int run_run(const struct cli *c, const void *options)
     }
     chat_close(&r.chat);
     text_model_close(r.model);
+    meter_close(r.meter);
     run_view_deinit(&r.view);
     str_deinit(&prompt);
     return code;

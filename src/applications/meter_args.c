@@ -1,6 +1,8 @@
 /* meter_args.c: a meter from the options of a verb; see meter_args.h. */
 #include "applications/meter_args.h"
 
+#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,4 +27,27 @@ int meter_args_open(struct meter **out, const struct meter_args *a, struct err *
     meter_close(*out);
     o.want = "estimate";
     return meter_open(out, &o, e);
+}
+
+double meter_used(const struct meter_reading *from, const struct meter_reading *to)
+{
+    return from->valid && to->valid && from->gaps == to->gaps ? (double)(to->uj - from->uj) * 1e-6
+                                                              : NAN;
+}
+
+const char *meter_used_text(char buf[200], struct meter *m, const struct meter_reading *from,
+                            const struct meter_reading *to, uint64_t n_tokens)
+{
+    const double joules = meter_used(from, to);
+    const char *why = meter_why(m);
+
+    if (isnan(joules))
+        (void)snprintf(buf, 200, "no joules: %.*s", (int)(strcspn(why, ";") < 180 ? strcspn(why, ";")
+                                                                                  : 180), why);
+    else if (n_tokens == 0)
+        (void)snprintf(buf, 200, "%.3f J by %.60s", joules, meter_source(m));
+    else
+        (void)snprintf(buf, 200, "%.3f J by %.60s, %.4g J/token", joules, meter_source(m),
+                       joules / (double)n_tokens);
+    return buf;
 }

@@ -4,6 +4,7 @@
 #ifndef APPLICATIONS_RUN_H
 #define APPLICATIONS_RUN_H
 
+#include "applications/meter_args.h"
 #include "applications/chat.h"
 #include "applications/cli.h"
 #include "applications/model_args.h"
@@ -34,6 +35,7 @@ struct run_options {
     struct machine_args machine;
     int     kv, exec;           /* indices in KV_CHOICES and EXEC_CHOICES */
     const char *isa;
+    struct meter_args meter;
 };
 
 extern const struct cli_opt run_option_table[];
@@ -49,6 +51,7 @@ struct run {
     uint64_t            seed;       /* that is in use */
     struct logit_bias   bias[CLI_LIST_MAX];
     bool                leave;      /* /exit was said */
+    struct meter       *meter;      /* NULL: nobody asks for joules */
 };
 
 /* r->o into settings; r->bias and r->o must outlive them. WATT_EINVAL. */
