@@ -426,8 +426,7 @@ static void finish_report(struct sim *m)
 
 static void sim_close(struct sim *m)
 {
-    if (m->reqs)
-        sched_close(m->sched);
+    sched_close(m->sched);
     prefix_close(m->prefix);
     kv_close(m->kv);
     mem_free(m->reqs);
