@@ -1,0 +1,351 @@
+"""Word problems of one to three steps, with worked steps ending in `#### n`.
+
+A problem has several correct ways to its answer (other orders, sums taken
+apart); the way is drawn at random, so that samples differ in their steps and a
+majority over them means something."""
+
+from words import CONTAINERS, MEN, NAMES, OBJECTS, coin, coin_name
+
+START = [
+    "{N} has {n} {o}.", "{N} had {n} {o}.", "There are {n} {o} in a {c}.", "There were {n} {o} in the {c}.",
+    "{N} starts with {n} {o}.", "{N} started with {n} {o}.", "In the morning {N} has {n} {o}.",
+    "A {c} holds {n} {o}.", "A {c} held {n} {o}.", "{N} owns {n} {o}.", "{N} owned {n} {o}.",
+    "{N} collects {o} and has {n} of them.", "{N} keeps {n} {o} in a {c}.", "{N} kept {n} {o} in a {c}.",
+    "{N} counts {n} {o}.", "On Monday {N} had {n} {o}.", "A shop has {n} {o}.", "A shop had {n} {o}.",
+    "{n} {o} lie in a {c}.", "{n} {o} were in a {c}.", "At home {N} has {n} {o}.", "{N} picked {n} {o}.",
+    "{N} sees {n} {o}.", "{N} saw {n} {o} in a {c}.", "{N} and {M} own {n} {o}.", "{n} {o} belong to {N}.",
+    "{N} got {n} {o} from {M}.", "There are {n} {o} at the house of {N}.", "The {c} of {N} holds {n} {o}.",
+    "{N} brings {n} {o} to school.", "{N} brought {n} {o}.", "{N} made {n} {o}.",
+]
+GAIN = [
+    "{P} buys {n} more.", "{P} bought {n} more.", "{P} finds {n} {o}.", "{P} found {n} more {o}.",
+    "{M} gives {P} {n} {o}.", "{M} gave {P} {n} more.", "Then {P} picks {n} more.", "Later {P} got {n} more {o}.",
+    "{P} gets {n} {o} from {M}.", "{P} got {n} {o} from {M}.", "{n} more {o} arrive.", "{n} more {o} came.",
+    "{M} adds {n} {o}.", "{M} added {n} more.", "{P} collects {n} more {o}.", "{P} collected another {n}.",
+    "Then {M} brings {n} {o}.", "Then {M} brought {n} more.", "{P} receives {n} more {o}.",
+    "{P} received another {n} {o}.", "The next day {P} makes {n} more.", "After lunch {P} bought {n} {o}.",
+    "{P} takes {n} more from {M}.", "{n} more {o} are brought by {M}.", "{n} {o} were given to {P} by {M}.",
+    "{P} puts {n} more {o} into the {c}.", "{M} puts {n} more there.", "There come {n} more {o}.", "{P} picks up {n} {o}.",
+    "{P} wins {n} {o}.", "{P} won {n} more.", "{n} {o} are added.", "{n} more were added.", "{M} sent {n} {o}.",
+]
+LOSS = [
+    "{P} gives {n} {o} to {M}.", "{P} gave {n} to {M}.", "{P} loses {n} of them.", "{P} lost {n} {o}.",
+    "{P} sells {n} {o}.", "{P} sold {n} of them.", "{M} takes {n} {o}.", "{M} took {n} of the {o}.",
+    "{n} of them go to {M}.", "{M} gets {n} of the {o}.", "{n} {o} were given to {M}.", "{n} of the {o} fall and break.",
+    "{P} takes {n} of them away.", "{M} buys {n} of them from {P}.", "{n} {o} are thrown away by {P}.", "{M} uses {n} {o}.",
+    "{n} {o} break.", "{n} of them were broken.", "{P} throws away {n}.", "{P} threw {n} {o} away.",
+    "{P} uses {n} of the {o}.", "{P} used {n}.", "{P} drops {n} of them.", "{P} dropped {n} {o}.",
+    "Then {n} {o} are taken away.", "Then {n} were taken away.", "{P} gives away {n} {o}.",
+    "{P} gave {n} of them away.", "{n} of the {o} are sold.", "{n} {o} were sold.", "{n} {o} get lost.",
+    "Later {P} lost {n}.", "{P} sends {n} {o} to {M}.", "{P} sent {n} of them to {M}.",
+]
+LEFT = [
+    "How many {o} does {N} have now?", "How many {o} are left?", "How many {o} are there now?",
+    "How many {o} does {N} have in the end?", "How many are there in the end?",
+    "How many {o} did {N} have then?", "How many {o} remain?", "What is the number of {o} now?",
+    "How many {o} are there in all?", "How many does {N} have now?", "How many {o} has {N} got?",
+    "Find the number of {o}.", "How many {o} are there at the end?", "How many {o} does this leave?",
+    "How many {o} is it now?", "Tell me how many {o} there are.", "So how many {o} are left?",
+]
+GROUPS = [
+    "There are {k} {cs} with {n} {o} in each.", "There were {k} {cs} with {n} {o} each.",
+    "{N} has {k} {cs} of {n} {o}.", "{N} had {k} {cs} of {n} {o} each.", "{N} fills {k} {cs} with {n} {o} each.",
+    "{N} filled {k} {cs} with {n} {o} each.", "Each {c} holds {n} {o} and there are {k} {cs}.",
+    "Each of {k} {cs} holds {n} {o}.", "{k} {cs} hold {n} {o} each.", "{N} buys {k} {cs} of {n} {o}.",
+    "{N} bought {k} {cs}, each with {n} {o}.", "A {c} holds {n} {o}. {N} has {k} {cs}.",
+    "{N} makes {n} {o} a day for {k} days.", "{N} made {n} {o} each day for {k} days.",
+    "Every day {N} picks {n} {o}, for {k} days.", "There are {k} rows of {n} {o}.",
+    "There were {k} rows with {n} {o} in each row.", "{N} sees {k} {cs}, and {n} {o} are in each of them.",
+    "{M} gives {N} {k} {cs} of {n} {o} each.", "In each of {k} {cs} there are {n} {o}.", "Each {c} has {n} {o}. {N} owns {k} {cs}.",
+    "{N} picks {n} {o} from each of {k} trees.", "{N} and {k1} friends have {n} {o} each.",
+]
+TOTAL = [
+    "How many {o} are there?", "How many {o} are there in all?", "How many {o} is that?", "How many {o} does {N} have?",
+    "What is the total number of {o}?", "How many {o} are there together?", "Find the number of {o}.",
+    "How many {o} did {N} have?",
+]
+SHARE = [
+    "{N} shares {n} {o} among {k} friends.", "{N} shared {n} {o} among {k} friends.",
+    "{n} {o} are put into {k} {cs}, the same number in each.", "{n} {o} were put into {k} {cs} evenly.",
+    "{N} puts {n} {o} into {k} equal groups.", "{N} divides {n} {o} evenly among {k} children.",
+    "{N} divided {n} {o} among {k} people.", "{k} children share {n} {o} equally.", "{k} friends shared {n} {o} evenly.",
+    "{n} {o} fill {k} {cs} evenly.", "{N} has {n} {o} and {k} friends, and gives each friend the same number.",
+    "{N} had {n} {o} and put them into {k} {cs} equally.", "{n} {o} are for {k} children, who all get the same number.",
+]
+EACH = [
+    "How many {o} does each get?", "How many {o} are in each?", "How many {o} did each one get?",
+    "How many are there in each?", "How many {o} is that for each?", "What does each one get?",
+]
+PRICE = [
+    "One of the {o} costs {n} coins. {N} buys {k}.", "The {o} cost {n} coins each. {N} buys {k} of them.",
+    "{N} buys {k} {o} for {n} coins each.", "{N} bought {k} {o} at {n} coins each.",
+    "{N} bought {k} {o}. Each cost {n} coins.", "In a shop {o} cost {n} coins each. {N} wants {k}.",
+    "{N} sells {k} {o} at {n} coins each.", "{N} sold {k} {o} for {n} coins each.",
+]
+COST = [
+    "How many coins is that?", "How many coins does {N} need?", "What is the price in coins?", "How much is that?",
+    "How many coins are that in all?", "What do they cost?",
+]
+PAY = ["{N} pays with {t} coins.", "{N} paid {t} coins.", "{N} had {t} coins.", "{N} has {t} coins.", "{N} gives the shop {t} coins."]
+CHANGE = ["How many coins are left?", "How many coins does {N} get back?", "How many coins did {N} have left?",
+          "How many coins remain?", "How much money is left?"]
+MORE = [
+    "{N} sees {n} {o}, {M} sees {k} more.", "{M} has {k} {o} more than {N}, who has {n} {o}.",
+    "{N} buys {n} {o}. {M} buys {k} more than {N} does.",
+    "{N} has {n} {o}. {M} has {k} more than {N}.", "{N} had {n} {o} and {M} had {k} more.",
+    "{N} picked {n} {o}. {M} picked {k} more than {N}.", "{N} made {n} {o} and {M} made {k} more than that.",
+]
+FEWER = [
+    "{N} sees {n} {o}, {M} sees {k} fewer.", "{M} has {k} {o} fewer than {N}, who has {n} {o}.",
+    "{N} buys {n} {o}. {M} buys {k} fewer than {N} does.",
+    "{N} has {n} {o}. {M} has {k} fewer than {N}.", "{N} had {n} {o} and {M} had {k} fewer.",
+    "{N} picked {n} {o}. {M} picked {k} fewer than {N}.", "{N} made {n} {o} and {M} made {k} fewer than that.",
+]
+TIMES = [
+    "{N} sees {n} {o}, {M} sees {w} as many.", "{M} has {w} as many {o} as {N}, who has {n}.",
+    "{N} buys {n} {o}. {M} buys {w} as many.",
+    "{N} has {n} {o}. {M} has {w} as many.", "{N} had {n} {o} and {M} had {w} as many.",
+    "{N} picked {n} {o}. {M} picked {w} as many as {N}.", "{N} made {n} {o} and {M} made {w} as many as that.",
+]
+OTHER = ["How many {o} does {M} have?", "How many does {M} have?", "How many {o} is that for {M}?", "How many {o} did {M} have?"]
+BOTH = ["How many {o} do they have together?", "How many do {N} and {M} have in all?", "How many {o} is that together?",
+        "How many {o} did they have in all?", "What is the total number of {o}?"]
+WALK = [
+    "{N} walks {n} km a day for {k} days.", "{N} drives {n} km an hour for {k} hours.", "A train goes {n} km an hour for {k} hours.",
+    "{N} rode {n} km each day for {k} days.", "A bus went {n} km an hour. It drove for {k} hours.",
+]
+FAR = ["How many km is that?", "How far is that in km?", "How many km did it make?", "How far did {N} go?", "What is the distance in km?"]
+BEFORE = ["Yesterday", "Today", "In the afternoon", "Then", "Later", "On Sunday", "In spring", "At noon", "Now", "Next",
+          "One day", "This week", "Last year", "In the market", "After school", "At night", "So"]
+AFTER = ["in the afternoon", "yesterday", "today", "at home", "on Friday", "in the park", "later", "at school", "on the way home",
+         "this week", "after lunch", "at the market", "in the kitchen", "last night"]
+TIMES_WORDS = {2: "twice", 3: "three times", 4: "four times", 5: "five times"}
+
+
+class Scene:
+    """Who, what and where of one problem."""
+
+    def __init__(self, r):
+        self.r = r
+        self.N = coin_name(r) if r.chance(0.2) else r.pick(NAMES)
+        self.M = self.N
+        while self.M == self.N:
+            self.M = coin_name(r) if r.chance(0.2) else r.pick(NAMES)
+        self.o = coin(r, False) + "s" if r.chance(0.15) else r.pick(OBJECTS)
+        self.c, self.cs = r.pick(CONTAINERS)
+
+    def say(self, frames, **kw):
+        f = self.r.pick(frames)
+        p = "He" if self.N in MEN else "She"
+        if self.r.chance(0.6) or not f.startswith("{P}"):
+            p = self.N
+        return f.format(N=self.N, M=self.M, P=p, o=self.o, c=self.c, cs=self.cs, **kw)
+
+    def tell(self, frames, **kw):
+        """As say, with a time or a place before or behind it now and then."""
+        s = self.say(frames, **kw)
+        if self.r.chance(0.2) and (s[0].isdigit() or s.startswith((self.N, self.M))):
+            return self.r.pick(BEFORE) + " " + s
+        if self.r.chance(0.12) and s.count(".") == 1:
+            return s[:-1] + " " + self.r.pick(AFTER) + "."
+        return s
+
+
+def walk(start, changes):
+    """Steps of start + c1 + c2 …, in the given order; None when it goes below zero."""
+    steps, at = [], start
+    for c in changes:
+        to = at + c
+        if to < 0:
+            return None
+        steps.append((at, "+" if c > 0 else "-", abs(c), to))
+        at = to
+    return steps
+
+
+def chain_ways(start, changes):
+    """All ways to do a chain: any order of the changes; first the changes among themselves."""
+    ways = [walk(start, changes)]
+    if len(changes) == 2:
+        a, b = changes
+        ways.append(walk(start, [b, a]))
+        if a > 0 and a + b >= 0:
+            ways.append(walk(a, [b]) + walk(start, [a + b]))
+        elif a < 0 and b < 0:
+            ways.append(walk(-a, [-b]) + walk(start, [a + b]))
+        elif a < 0 < b and a + b >= 0:
+            ways.append(walk(b, [a]) + walk(start, [a + b]))
+    if len(changes) == 3:
+        a, b, c = changes
+        ways += [walk(start, x) for x in ([a, c, b], [b, a, c], [c, a, b])]
+    return [w for w in ways if w]
+
+
+def spread(r, steps, p):
+    """Takes some of the steps apart: tens and ones, or a product through ten."""
+    out = []
+    for a, op, b, c in steps:
+        ones = b % 10
+        if op == "+" and r.chance(0.15):
+            a, b = b, a
+            ones = b % 10
+        if op in "+-" and b > 10 and ones and r.chance(p):
+            mid = a + (b - ones) if op == "+" else a - (b - ones)
+            out += [(a, op, b - ones, mid), (mid, op, ones, c)]
+        elif op == "*" and b > 10 and b % 10 and r.chance(p):
+            out += [(a, "*", b - ones, a * (b - ones)), (a, "*", ones, a * ones), (a * (b - ones), "+", a * ones, c)]
+        elif op == "*" and r.chance(0.3):
+            out.append((b, op, a, c))
+        else:
+            out.append((a, op, b, c))
+    return out
+
+
+def work(r, steps):
+    steps = spread(r, steps, r.pick([0.0, 0.0, 0.5, 1.0]))
+    lines = ["%d %s %d = %d" % s for s in steps]
+    lines.append("#### %d" % steps[-1][3])
+    return "\n".join(lines)
+
+
+def small(r):
+    return r.range(2, 12) if r.chance(0.3) else r.range(5, 49)
+
+
+def chain(r, s, n_changes):
+    start = r.range(4, 90)
+    at, changes, text = start, [], [s.tell(START, n=start)]
+    for _ in range(n_changes):
+        d = small(r)
+        if r.chance(0.5) and at - d >= 0:
+            text.append(s.tell(LOSS, n=d))
+            d = -d
+        else:
+            text.append(s.tell(GAIN, n=d))
+        changes.append(d)
+        at += d
+    text.append(s.say(LEFT))
+    return " ".join(text), r.pick(chain_ways(start, changes))
+
+
+def product(r):
+    return (r.range(2, 9), r.range(11, 19)) if r.chance(0.25) else (r.range(2, 10), r.range(2, 12))
+
+
+def groups(r, s, frames, question):
+    k, n = product(r)
+    return s.tell(frames, k=k, n=n, k1=k - 1) + " " + s.say(question), [(k, "*", n, k * n)]
+
+
+def groups_change(r, s):
+    k, n = product(r)
+    steps = [(k, "*", n, k * n)]
+    d = small(r)
+    if r.chance(0.5) and k * n - d >= 0:
+        text, d = s.tell(LOSS, n=d), -d
+    else:
+        text = s.tell(GAIN, n=d)
+    return " ".join([s.tell(GROUPS, k=k, n=n, k1=k - 1), text, s.say(LEFT)]), steps + walk(k * n, [d])
+
+
+def two_groups(r, s):
+    k, n = product(r)
+    k2, n2 = r.range(2, 6), r.range(2, 10)
+    text = "{N} has {k} {cs} with {n} {o} and {k2} {cs2} with {n2} {o}."
+    cs2 = r.pick(CONTAINERS)[1]
+    text = s.say([text, "There are {k} {cs} of {n} {o} and {k2} {cs2} of {n2} {o}.",
+                  "{N} filled {k} {cs} with {n} {o} each and {k2} {cs2} with {n2} {o} each."], k=k, n=n, k2=k2, n2=n2, cs2=cs2)
+    a, b = (k, "*", n, k * n), (k2, "*", n2, k2 * n2)
+    steps = [a, b, (k * n, "+", k2 * n2, k * n + k2 * n2)]
+    if r.chance(0.5):
+        steps = [b, a, (k2 * n2, "+", k * n, k * n + k2 * n2)]
+    return text + " " + s.say(TOTAL), steps
+
+
+def share(r, s):
+    k, n = r.range(2, 10), r.range(2, 12)
+    return s.say(SHARE, k=k, n=k * n) + " " + s.say(EACH), [(k * n, "/", k, n)]
+
+
+def chain_share(r, s):
+    """Something is added or lost, then the rest is shared."""
+    k, n = r.range(2, 9), r.range(2, 12)
+    d = small(r)
+    if r.chance(0.5) and d < k * n:
+        start, text, step = k * n - d, GAIN, d
+    else:
+        start, text, step = k * n + d, LOSS, -d
+    end = s.say(["{N} shares the {o} among {k} friends.", "The {o} are then put into {k} {cs}, the same number in each.",
+                 "{N} divides them evenly among {k} children.", "Then {k} friends share the {o} equally."], k=k)
+    return (" ".join([s.tell(START, n=start), s.tell(text, n=d), end, s.say(EACH)]),
+            walk(start, [step]) + [(k * n, "/", k, n)])
+
+
+def price_change(r, s):
+    k, n = product(r)
+    t = k * n + r.range(1, 40)
+    first, second = s.say(PAY, t=t), s.say(PRICE, k=k, n=n)
+    text = second + " " + first if r.chance(0.5) else first + " " + second
+    return text + " " + s.say(CHANGE), [(k, "*", n, k * n), (t, "-", k * n, t - k * n)]
+
+
+def compare(r, s, both):
+    kind = r.below(3)
+    n = r.range(5, 60)
+    if kind == 0:
+        k = small(r)
+        text, step = s.say(MORE, n=n, k=k), (n, "+", k, n + k)
+    elif kind == 1:
+        k = r.range(2, n - 1)
+        text, step = s.say(FEWER, n=n, k=k), (n, "-", k, n - k)
+    else:
+        n, k = r.range(2, 20), r.range(2, 5)
+        text, step = s.say(TIMES, n=n, w=TIMES_WORDS[k]), (n, "*", k, n * k)
+    if not both:
+        return text + " " + s.say(OTHER), [step]
+    last = (n, "+", step[3], n + step[3])
+    if r.chance(0.5):
+        last = (step[3], "+", n, n + step[3])
+    return text + " " + s.say(BOTH), [step, last]
+
+
+KINDS = [
+    (10, lambda r, s: chain(r, s, 1)),
+    (22, lambda r, s: chain(r, s, 2)),
+    (8, lambda r, s: chain(r, s, 3)),
+    (8, lambda r, s: groups(r, s, GROUPS, TOTAL)),
+    (3, lambda r, s: groups(r, s, WALK, FAR)),
+    (4, lambda r, s: groups(r, s, PRICE, COST)),
+    (12, groups_change),
+    (5, two_groups),
+    (5, share),
+    (7, chain_share),
+    (8, price_change),
+    (5, lambda r, s: compare(r, s, False)),
+    (8, lambda r, s: compare(r, s, True)),
+]
+
+
+def problem(r):
+    """(question, worked answer)"""
+    text, steps = r.weighted(KINDS)(r, Scene(r))
+    return text, work(r, steps)
+
+
+def drill(r):
+    """Bare sums: what the steps of a problem are made of."""
+    kind = r.below(8)
+    if kind < 3:
+        a, b = r.range(2, 130), small(r)
+        step = (a, "+", b, a + b)
+    elif kind < 6:
+        b = small(r)
+        a = b + r.range(0, 110)
+        step = (a, "-", b, a - b)
+    elif kind == 6:
+        k, n = product(r)
+        step = (k, "*", n, k * n)
+    else:
+        k, n = r.range(2, 10), r.range(2, 12)
+        step = (k * n, "/", k, n)
+    return step
