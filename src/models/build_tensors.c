@@ -220,8 +220,13 @@ val build_scale(struct build *b, val x, float scale)
 /* A product with what adapters add to it. */
 static val adapted(struct build *b, val x, val y, wid w)
 {
-    return b->lora && !prog_failed(b->p) ? lora_apply(b->lora, b->p, x, y,
-                                                      prog_weight_at(b->p, w)->name) : y;
+    char name[sizeof ((struct prog_weight *)0)->name];
+
+    if (!b->lora || prog_failed(b->p))
+        return y;
+    /* a copy: adding the adapter's weights moves the list that the name stands in */
+    (void)snprintf(name, sizeof name, "%s", prog_weight_at(b->p, w)->name);
+    return lora_apply(b->lora, b->p, x, y, name);
 }
 
 val build_linear_scaled(struct build *b, val x, const char *name, uint32_t n_out, float scale)
