@@ -64,13 +64,15 @@ static int warn(struct model *m, const struct model_opts *opts, const char *text
 static int warn_unused(struct model *m, const struct build *b, const struct model_opts *opts,
                        struct err *e)
 {
+    /* a checkpoint of a training run has the optimiser's tensors, too */
+    const bool checkpoint = gguf_find(m->g, "train.version") != NULL;
     char text[ERR_MSG_MAX];
     int rc = 0;
 
     for (size_t i = 0; rc == 0 && i < gguf_n_tensors(m->g); i++) {
         const struct sv name = gguf_tensor_at(m->g, i)->name;
 
-        if (b->used[i])
+        if (b->used[i] || (checkpoint && sv_starts(name, SV("opt."))))
             continue;
         (void)snprintf(text, sizeof text, "tensor %.*s is not used by architecture %s",
                        (int)name.len, name.data, b->arch);
