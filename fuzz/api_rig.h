@@ -36,6 +36,7 @@ const char *http_query(const struct http_exchange *x, const char *name)
     return strcmp(name, "fail_on_no_slot") == 0 ? x->values[0] : NULL;
 }
 const char *http_peer(const struct http_exchange *x) { (void)x; return "-"; }
+bool http_keep_head(struct http_exchange *x) { (void)x; return true; }
 bool http_gone(const struct http_exchange *x) { (void)x; return false; }
 uint64_t http_started_ns(const struct http_exchange *x) { (void)x; return 1; }
 void *http_user(const struct http_exchange *x) { return x->user; }
@@ -120,14 +121,46 @@ static void rig_must(int rc, const struct err *e)
     }
 }
 
+static int rig_plan(void *ctx, struct api_model *m, const char *path, enum api_use use, uint64_t *bytes,
+                    struct err *e)
+{
+    const struct text_model_opts to = { .no_session = true, .model.embed = use == API_USE_EMBED };
+    int rc = text_model_open(&m->tm, path, &to, e);
+
+    (void)ctx;
+    *bytes = 1;
+    return rc == 0 ? api_grammars_open(&m->grammars, m->tm->tok, m->tm->tools, e) : rc;
+}
+
+static int rig_load(void *ctx, struct api_model *m, const char *path, enum api_use use, struct err *e)
+{
+    const struct service_opts sv = { .max_seqs = 1, .session.n_threads = 1 };
+    const int rc = service_open(&m->svc, m->tm->model, m->tm->tok, &sv, e);
+
+    (void)ctx;
+    (void)path;
+    (void)use;
+    if (rc == 0)
+        (void)service_drain(m->svc, 0);         /* refuses what would run */
+    return rc;
+}
+
+static void rig_unload(void *ctx, struct api_model *m)
+{
+    (void)ctx;
+    service_close(m->svc);
+    api_grammars_close(m->grammars);
+    text_model_close(m->tm);
+}
+
 static void rig_open(void)
 {
     struct shape shape = { .name = "tiny", .pre = "gpt-2", .n_layers = 1, .n_embd = 32, .n_ff = 32,
                            .n_heads = 2, .n_kv_heads = 1, .head_dim = 16, .n_vocab = 320,
                            .n_ctx = 128, .norm_eps = 1e-5f, .rope_base = 10000 };
     const struct synth_opts so = { .seed = 3, .n_threads = 1 };
-    const struct text_model_opts to = { .no_session = true };
-    const struct service_opts sv = { .max_seqs = 1, .session.n_threads = 1 };
+    const struct api_models_opts mo = { .loader = { NULL, rig_plan, rig_load, rig_unload, api_resume },
+                                        .keep_ns = API_KEEP_FOREVER };
     const char *tmp = getenv("TMPDIR");
     char path[512];
     struct err e;
@@ -139,23 +172,21 @@ static void rig_open(void)
     (void)close(fd);
     rig_must(shape_set_arch(&shape, "llama", &e), &e);
     rig_must(synth_write(path, &shape, &so, &e), &e);
-    rig_must(text_model_open(&rig.model.tm, path, &to, &e), &e);
+    rig_must(api_models_open(&rig.models, &mo, &e), &e);
+    rig_must(api_models_add(rig.models, "tiny", path, NULL, 0, &e), &e);
+    rig_must(api_models_load(rig.models, "tiny", API_USE_ANSWER, &e), &e);
+    rig_must(api_models_load(rig.models, "tiny", API_USE_EMBED, &e), &e);
     (void)unlink(path);
     rig_must(metrics_open(&rig.metrics, &e), &e);
     rig_must(api_keys_open(&rig.keys, &e), &e);
     rig_must(api_store_open(&rig.responses, 1 << 20, &e), &e);
-    rig_must(api_grammars_open(&rig.model.grammars, rig.model.tm->tok, rig.model.tm->tools, &e),
-             &e);
-    rig_must(service_open(&rig.model.svc, rig.model.tm->model, rig.model.tm->tok, &sv, &e), &e);
-    (void)service_drain(rig.model.svc, 0);      /* refuses what would run */
-    rig.model.name = "tiny";
     rig.started = 1;
 }
 
 /* One request; every one has exactly one answer, which is no fault of ours. */
 static void rig_ask(struct http_exchange *x)
 {
-    if (!rig.model.svc)
+    if (!rig.models)
         rig_open();
     x->holds = 1;
     api_request(&rig, x);

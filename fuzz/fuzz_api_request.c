@@ -32,7 +32,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         }
         line = end ? end + 1 : NULL;
     }
-    if (!rig.model.svc)
+    if (!rig.models)
         rig_open();
     if (!keyed)
         rig_must(api_keys_add(rig.keys, "secret", &e), &e);

@@ -24,16 +24,13 @@ static struct server shared_server;
 static char answer[ANSWER_MAX];         /* body of the last answer */
 static char head[16384];                /* its status line and headers */
 
-static inline void start(struct server *s, const char *const *more)
+/* argv ends with NULL. */
+static inline void start_argv(struct server *s, const char *const *argv)
 {
-    const char *argv[32] = { "watt", "serve", tiny_path, "--port", "0", "--quiet", "--name", "tiny",
-                             "--threads", "2" };
     char line[128] = "";
-    size_t n = 10, len = 0;
+    size_t len = 0;
     int fds[2];
 
-    while (more && *more)
-        argv[n++] = *more++;
     assert_int_equal(pipe(fds), 0);
     s->pid = fork();
     assert_true(s->pid >= 0);
@@ -55,6 +52,17 @@ static inline void start(struct server *s, const char *const *more)
     (void)close(fds[0]);
     s->port = (uint16_t)strtol(strrchr(line, ':') + 1, NULL, 10);
     assert_true(s->port > 0);
+}
+
+static inline void start(struct server *s, const char *const *more)
+{
+    const char *argv[32] = { "watt", "serve", tiny_path, "--port", "0", "--quiet", "--name", "tiny",
+                             "--threads", "2" };
+    size_t n = 10;
+
+    while (more && *more)
+        argv[n++] = *more++;
+    start_argv(s, argv);
 }
 
 static inline int stop(struct server *s)

@@ -104,13 +104,7 @@ void api_fail(struct api_call *c, const char *param, const struct err *e)
     }
 }
 
-/* "name:latest" is the name, too. */
-static bool same_name(const char *given, const char *name)
-{
-    const size_t n = strlen(name);
-
-    return strncmp(given, name, n) == 0 && (given[n] == '\0' || strcmp(given + n, ":latest") == 0);
-}
+/* ---- the model ---- */
 
 static bool may_use(struct api_call *c, const char *name)
 {
@@ -121,28 +115,104 @@ static bool may_use(struct api_call *c, const char *name)
     return false;
 }
 
-bool api_model_is_ours(struct api_call *c)
+const char *api_model_named(struct api_call *c, const char *given)
 {
-    const json_t *v = json_object_get(c->body, "model");
-    const char *name = json_string_value(v);
+    const char *name = api_models_name(c->s->models, given);
 
-    if (!v || json_is_null(v) || (name && (*name == '\0' || same_name(name, c->m->name))))
-        return may_use(c, c->m->name);
-    for (size_t i = 0; name && i < c->s->n_aliases; i++)
-        if (same_name(name, c->s->aliases[i]))
-            return may_use(c, c->m->name);
-    for (size_t i = 0; name && i < c->s->n_adapters; i++) {
-        if (same_name(name, c->s->adapters[i])) {
-            c->adapter = (uint32_t)i + 1;
-            return may_use(c, c->s->adapters[i]);
-        }
-    }
-    if (!name)
-        api_error(c, 400, "invalid_request_error", NULL, "model", "model must be a string");
+    if (name)
+        return may_use(c, name) ? name : NULL;
+    if (given && *given)
+        api_error(c, 404, "invalid_request_error", "model_not_found", "model",
+                  "The model '%.100s' does not exist.", given);
     else
         api_error(c, 404, "invalid_request_error", "model_not_found", "model",
-                  "The model '%.100s' does not exist; this server has '%s'.", name, c->m->name);
-    return false;
+                  "This server has no model yet.");
+    return NULL;
+}
+
+void api_model_fail(struct api_call *c, const struct err *e)
+{
+    switch (e->code) {
+    case WATT_ELIMIT:
+        api_error(c, 400, "invalid_request_error", "model_too_large", "model", "%s", e->msg);
+        return;
+    case WATT_ENOTSUP:
+        api_error(c, 400, "invalid_request_error", "model_not_supported", "model", "%s", e->msg);
+        return;
+    case WATT_EBUSY:
+        http_add_header(c->x, "Retry-After", "5");
+        api_error(c, 429, "rate_limit_error", "models_busy", "model", "%s", e->msg);
+        return;
+    case WATT_ECANCEL:
+        http_add_header(c->x, "Retry-After", "5");
+        api_error(c, 503, "server_error", "shutting_down", NULL, "%s", e->msg);
+        return;
+    case WATT_ENOMEM:
+        api_error(c, 503, "server_error", "out_of_memory", NULL, "%s", e->msg);
+        return;
+    default:
+        api_error(c, 500, "server_error", "model_load_failed", "model", "%s", e->msg);
+    }
+}
+
+bool api_model_is_ours(struct api_call *c)
+{
+    if (!c->m)
+        api_error(c, 500, "server_error", NULL, NULL, "this path has no model");
+    return c->m != NULL;
+}
+
+bool api_model_if_loaded(struct api_call *c, const char *name)
+{
+    const char *own = api_models_name(c->s->models, name);
+
+    return own && (api_models_hold(c->s->models, own, API_USE_ANSWER, NULL, &c->m, NULL) == API_HELD ||
+                   api_models_hold(c->s->models, own, API_USE_EMBED, NULL, &c->m, NULL) == API_HELD);
+}
+
+static bool needs_model(const struct api_route *r)
+{
+    return r->wants_body && (r->scope == API_INFER || r->scope == API_EMBED);
+}
+
+/* An adapter's name stands for the first model with it. */
+static const char *name_of_call(struct api_call *c, const char *given)
+{
+    for (size_t i = 0; given && i < c->s->n_adapters; i++)
+        if (strcmp(given, c->s->adapters[i]) == 0) {
+            c->adapter = (uint32_t)i + 1;
+            return may_use(c, given) ? api_models_name(c->s->models, NULL) : NULL;
+        }
+    return api_model_named(c, given);
+}
+
+/* Puts the body's model into c->m. False: it has answered, or was parked. */
+static bool find_model(struct api_call *c)
+{
+    const enum api_use use = c->route->scope == API_EMBED ? API_USE_EMBED : API_USE_ANSWER;
+    const json_t *v = json_object_get(c->body, "model");
+    enum api_hold how;
+    struct err e = { 0 };
+    const char *name;
+
+    if (v && !json_is_null(v) && !json_is_string(v)) {
+        api_error(c, 400, "invalid_request_error", NULL, "model", "model must be a string");
+        return false;
+    }
+    name = name_of_call(c, json_string_value(v));
+    if (!name)
+        return false;
+    if (api_models_hold(c->s->models, name, use, NULL, &c->m, NULL) == API_HELD)
+        return true;
+    if (!http_keep_head(c->x)) {
+        api_error(c, 503, "server_error", "out_of_memory", NULL, "out of memory");
+        return false;
+    }
+    how = api_models_hold(c->s->models, name, use, c, &c->m, &e);
+    if (how == API_REFUSED)
+        api_model_fail(c, &e);
+    c->parked = how == API_PARKED;
+    return how == API_HELD;
 }
 
 /* ---- routing ---- */
@@ -218,16 +288,38 @@ static bool counts(const struct api_route *r)
     return (r->scope == API_INFER || r->scope == API_EMBED) && strcmp(r->method, "POST") == 0;
 }
 
+static void call_end(struct api_call *c)
+{
+    struct http_exchange *x = c->x;
+
+    if (c->drop_user)
+        c->drop_user(c->user);
+    api_model_release(c->m);
+    api_leave(c);
+    json_close(c->body);
+    http_release(x);
+}
+
+void api_resume(struct api_call *c, int rc, const struct err *e)
+{
+    if (rc < 0)
+        api_model_fail(c, e);
+    else if (!http_gone(c->x) && find_model(c))
+        c->route->fn(c);
+    if (!c->parked)
+        call_end(c);
+}
+
 void api_request(void *server, struct http_exchange *x)
 {
     struct api_server *s = server;
-    struct api_call c = { .s = s, .m = &s->model, .x = x };
+    struct api_call c = { .s = s, .x = x };
     const char *method = http_method(x);
     const struct api_route *r;
     bool other;
 
     common_headers(&c);
-    r = find_route(method, http_path(x), &other);
+    r = c.route = find_route(method, http_path(x), &other);
     if (strcmp(method, "OPTIONS") == 0 && (r || other))
         http_reply(x, 204, "text/plain", "", 0);
     else if (!r && other)
@@ -237,13 +329,11 @@ void api_request(void *server, struct http_exchange *x)
         api_error(&c, 404, "invalid_request_error", "not_found", NULL, "Unknown path %.200s.",
                   http_path(x));
     else if (api_may_enter(&c, r->scope) &&
-             (!counts(r) || api_take_seat(&c)) && (!r->wants_body || read_body(&c)))
+             (!counts(r) || api_take_seat(&c)) && (!r->wants_body || read_body(&c)) &&
+             (!needs_model(r) || find_model(&c)))
         r->fn(&c);
-    if (c.drop_user)
-        c.drop_user(c.user);
-    api_leave(&c);
-    json_close(c.body);
-    http_release(x);
+    if (!c.parked)
+        call_end(&c);
 }
 
 void api_refused(void *server, struct http_exchange *x, int status, const char *why)

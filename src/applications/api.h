@@ -13,6 +13,7 @@
 #include "applications/api_energy.h"
 #include "applications/api_grammar.h"
 #include "applications/api_keys.h"
+#include "applications/api_models.h"
 #include "applications/think.h"
 #include "base/err.h"
 #include "base/json.h"
@@ -30,11 +31,13 @@
 #define API_ID_BYTES    40u
 #define API_NO_BUDGET   TOKEN_SOURCE_NO_BUDGET
 
-struct api_model {              /* one that is served; immutable while it is */
+struct api_model {              /* one that is loaded; immutable while it is */
     struct text_model   *tm;
     struct service      *svc;
     struct api_grammars *grammars;      /* its own lock */
     struct api_energy_model *energy;    /* whose joules; NULL: nobody asks */
+    struct pair_style   *pairs;         /* how it reads a query and a document; NULL: it ranks none */
+    struct model        *draft;         /* of the service; NULL: none */
     const char          *name;          /* as clients call it */
     const char          *template_text; /* in place of the file's; NULL: the file's */
     bool                 reasoning_in_text;     /* what is reasoned is part of the answer */
@@ -42,28 +45,31 @@ struct api_model {              /* one that is served; immutable while it is */
 };
 
 struct api_server {             /* immutable while it serves, but for what says otherwise */
-    struct api_model    model;
+    struct api_models  *models;         /* its own lock */
     struct metrics     *metrics;
     struct api_energy  *energy;         /* its own locks; NULL: nobody asks */
     struct http_server *http;
     struct api_store   *responses;      /* kept for /v1/responses; its own lock */
     uint32_t            ping_ms;        /* silence after which a stream gets a comment; 0: never */
-    const char *const  *aliases;        /* of the model */
-    size_t              n_aliases;
-    const char *const  *adapters;       /* names of its adapters, in their order */
+    const char *const  *adapters;       /* names of the first model's, in their order */
     size_t              n_adapters;
     struct api_keys    *keys;           /* its own lock; empty: nobody is asked */
     const char         *cors;           /* allowed origin, NULL: none */
     int64_t             started;        /* seconds since 1970 */
     bool                access_log;
+    struct store       *store;          /* whose models are served, and fetched into; NULL: none */
+    const char         *hub;            /* that they come from; NULL: the usual one */
+    atomic_uint         n_pulls;        /* that run */
     atomic_bool         draining;
     atomic_ulong        next_id;
 };
 
 struct api_call {
     struct api_server    *s;
-    const struct api_model *m;          /* whose request it is */
-    uint32_t              adapter;      /* of the model, from 1; 0: none; api_model_is_ours */
+    const struct api_route *route;
+    const struct api_model *m;          /* whose request it is, held until the call ends; NULL: of none */
+    uint32_t              adapter;      /* of the model, from 1; 0: none */
+    bool                  parked;       /* taken over: it goes on when the model is there */
     struct http_exchange *x;
     json_t               *body;         /* NULL without one */
     struct json_place     at;           /* of the body */
@@ -76,6 +82,8 @@ struct api_call {
 
 typedef void api_fn(struct api_call *c);
 
+/* A route of the scopes infer and embed with a body needs the model that the body names: it is loaded
+ * and in c->m before fn is called. Others need none. */
 struct api_route {
     const char *method, *path;          /* a path ending in '/' takes everything below */
     api_fn     *fn;
@@ -84,9 +92,9 @@ struct api_route {
     const char *summary;                /* for the OpenAPI document */
 };
 extern const struct api_route *const api_routes[];      /* tables, each NULL-ended; then NULL */
-extern const struct api_route api_anthropic_routes[], api_llama_routes[], api_metrics_routes[],
-    api_ollama_routes[],
-    api_openai_routes[], api_openapi_routes[], api_ops_routes[], api_responses_routes[];
+extern const struct api_route api_anthropic_routes[], api_embed_routes[], api_llama_routes[],
+    api_manage_routes[], api_metrics_routes[], api_ollama_routes[], api_openai_routes[],
+    api_openapi_routes[], api_ops_routes[], api_responses_routes[];
 
 /* The body of an error; code and param may be NULL. */
 typedef json_t *api_error_fn(int status, const char *type, const char *code, const char *param,
@@ -134,10 +142,24 @@ json_t *api_error_body(const struct http_exchange *x, int status, const char *ty
                        const char *code, const char *param, const char *message);
 /* A failure of ours or of the request, by its code: 400, 404, 429, 500, 501, 503. */
 void api_fail(struct api_call *c, const char *param, const struct err *e);
+/* The service refused: 400, 429 with Retry-After, 503. */
+void api_refuse(struct api_call *c, const struct service_ticket *t, const struct err *e);
+/* keep_alive of Ollama's requests, onto c->m. */
+int  api_read_keep_alive(struct api_call *c, struct err *e) MUST_CHECK;
 /* "chatcmpl-" and so on. */
 void api_new_id(struct api_server *s, const char *prefix, char out[API_ID_BYTES]);
-/* Is this a name of the model, or of one of its adapters (then c->adapter)? A missing one is. Answers 404 itself. */
+/* Has the call its model (struct api_route)? Else it has answered. */
 bool api_model_is_ours(struct api_call *c);
+/* The name of the model that the body names, whether it is loaded or not; NULL: has answered 404, or
+ * 403 when the key may not use it. Lives as long as the server. */
+const char *api_model_named(struct api_call *c, const char *given);
+/* For a call of a route that needs no model: the one named (NULL: the first) if it is loaded, as c->m.
+ * False: it isn't. */
+bool api_model_if_loaded(struct api_call *c, const char *name);
+/* Why a model could not be had. */
+void api_model_fail(struct api_call *c, const struct err *e);
+/* api_loader.resume */
+void api_resume(struct api_call *c, int rc, const struct err *e);
 
 /* ---- options of a generation ---- */
 

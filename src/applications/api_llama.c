@@ -404,9 +404,20 @@ static void apply_template(struct api_call *c)
 
 static void props(struct api_call *c)
 {
-    const struct api_model *m = c->m;
+    const char *given = http_query(c->x, "model"), *name = api_model_named(c, given);
+    const struct api_model *m;
     struct service_stats st;
 
+    if (!name)
+        return;
+    if (!api_model_if_loaded(c, name)) {
+        api_json(c, 200, json_pack("{s:{},s:i,s:s,s:s,s:s,s:{s:b,s:b},s:b,s:s}",
+            "default_generation_settings", "total_slots", 0, "model_alias", name, "model_path", name,
+            "chat_template", "", "modalities", "vision", 0, "audio", 0, "is_sleeping", 1,
+            "build_info", watt_version()));
+        return;
+    }
+    m = c->m;
     service_stats(m->svc, &st);
     api_json(c, 200, json_pack("{s:{s:i},s:i,s:s,s:s,s:o,s:o,s:o,s:{s:b,s:b},s:b,s:s}",
         "default_generation_settings", "n_ctx", (int)service_n_ctx(m->svc),
@@ -443,8 +454,15 @@ static void slots(struct api_call *c)
     struct service_stats st;
     struct service_slot *list;
     uint32_t n, running = 0;
+    const char *name = api_model_named(c, http_query(c->x, "model"));
     json_t *out;
 
+    if (!name)
+        return;
+    if (!api_model_if_loaded(c, name)) {
+        api_json(c, 200, json_array());
+        return;
+    }
     service_stats(c->m->svc, &st);
     list = mem_array(st.max_seqs, sizeof *list);
     if (!list) {

@@ -1,5 +1,6 @@
 /* api_metrics.c: the registry in the text format of Prometheus 0.0.4, under our names and under those
  * that the dashboards, autoscalers and benchmarks of vLLM and llama-server look for. */
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -215,22 +216,48 @@ static void put_rates(struct writer *w)
 }
 
 /* What gateways compute the room of a cache from. */
-static void put_cache(struct writer *w, const struct api_model *m)
+static void put_cache(void *ctx, const struct api_model_info *i)
 {
+    struct writer *w = ctx;
     struct service_stats st;
     char pages[16], size[16];
 
-    service_stats(m->svc, &st);
+    if (!i->m || !i->m->svc)
+        return;
+    service_stats(i->m->svc, &st);
     (void)snprintf(pages, sizeof pages, "%u", st.n_pages);
     (void)snprintf(size, sizeof size, "%u", KV_PAGE_TOKENS);
-    put_header(w, "vllm:cache_config_info", "Pages of the cache and tokens of a page", "gauge");
     str_puts(&w->out, "vllm:cache_config_info{");
     put_label(&w->out, "block_size", size);
     str_putc(&w->out, ',');
-    put_label(&w->out, "model_name", m->name);
+    put_label(&w->out, "model_name", i->name);
     str_putc(&w->out, ',');
     put_label(&w->out, "num_gpu_blocks", pages);
     str_puts(&w->out, "} 1\n");
+}
+
+static void put_loaded(void *ctx, const struct api_model_info *i)
+{
+    struct writer *w = ctx;
+
+    str_puts(&w->out, "watt_model_bytes{");
+    put_label(&w->out, "model_name", i->name);
+    str_putc(&w->out, ',');
+    put_label(&w->out, "use", i->use == API_USE_EMBED ? "embed" : "answer");
+    str_printf(&w->out, "} %" PRIu64 "\n", i->bytes);
+}
+
+static void put_models(struct writer *w, struct api_models *ms)
+{
+    uint64_t used, bound;
+
+    put_header(w, "vllm:cache_config_info", "Pages of the cache and tokens of a page", "gauge");
+    api_models_each(ms, false, put_cache, w);
+    put_header(w, "watt_model_bytes", "Memory of a model, 0 while it is not loaded", "gauge");
+    api_models_each(ms, false, put_loaded, w);
+    api_models_memory(ms, &used, &bound);
+    put_header(w, "watt_models_limit_bytes", "Memory that all models may have", "gauge");
+    str_printf(&w->out, "watt_models_limit_bytes %" PRIu64 "\n", bound);
 }
 
 static void metrics(struct api_call *c)
@@ -244,7 +271,7 @@ static void metrics(struct api_call *c)
         metrics_walk(c->s->metrics, each_metric, &w);
     }
     put_rates(&w);
-    put_cache(&w, c->m);
+    put_models(&w, c->s->models);
     if (w.rated && str_ok(&w.out))
         http_reply(c->x, 200, "text/plain; version=0.0.4; charset=utf-8", w.out.data, w.out.len);
     else

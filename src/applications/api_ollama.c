@@ -1,20 +1,15 @@
-/* api_ollama.c: Ollama's API: conversations and texts as lines of JSON, and what its clients ask
- * about models.
- *
- * There is one model and it stays: keep_alive is taken and changes nothing. */
+/* api_ollama.c: Ollama's API: conversations and texts as lines of JSON. What its clients ask about
+ * models is in api_manage.c. */
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 
-#include "applications/api_keys.h"
 #include "applications/api_prompt.h"
 #include "base/clock.h"
 #include "base/mem.h"
-#include "chips/dtype.h"
 #include "watt.h"
 
 #define MAX_LIST   100000u
-#define FOREVER_S  ((int64_t)100 * 365 * 86400)
 #define TIME_BYTES 48
 
 json_t *api_ollama_error(int status, const char *type, const char *code, const char *param,
@@ -292,7 +287,28 @@ static int generate_prompt(struct api_call *c, struct str *text, struct tokens *
     return api_prompt(c, json_pack("{s:o}", "messages", list), text, ids, e);
 }
 
-/* A request that says nothing asks to load or unload; the model is there and stays. */
+/* "5m", "1h30m", "300", 300, 0, -1: how long the model stays once nobody uses it. */
+int api_read_keep_alive(struct api_call *c, struct err *e)
+{
+    struct json_place p;
+    uint64_t keep;
+    int rc = json_find(&c->at, "keep_alive", &p, e);
+
+    if (rc < 0 || !p.value)
+        return rc;
+    if (json_is_string(p.value) ? !api_keep_parse(json_string_value(p.value), &keep)
+                                : !json_is_number(p.value))
+        return json_refuse(&p, e, WATT_EFORMAT, "expected seconds, or a duration such as \"5m\"");
+    if (!json_is_string(p.value)) {
+        const double s = json_number_value(p.value);
+
+        keep = s < 0 || s > 1e9 ? API_KEEP_FOREVER : (uint64_t)(s * 1e9);
+    }
+    api_model_keep(c->m, keep);
+    return 0;
+}
+
+/* A request that says nothing asks to load or unload. */
 static bool only_loads(struct api_call *c, bool chat)
 {
     const json_t *v = json_object_get(c->body, chat ? "messages" : "prompt");
@@ -324,9 +340,13 @@ static void answer(struct api_call *c, bool chat)
     }
     ollama_defaults(o);
     str_init(&text, 0);
-    if (!api_model_is_ours(c) || only_loads(c, chat))
+    if (!api_model_is_ours(c))
         goto done;
-    rc = lift_options(c, &e);
+    rc = api_read_keep_alive(c, &e);
+    if (rc == 0)
+        rc = lift_options(c, &e);
+    if (rc == 0 && only_loads(c, chat))
+        goto done;
     if (rc == 0)
         rc = lift_think(c, &e);
     if (rc < 0) {
@@ -358,109 +378,7 @@ static void generate(struct api_call *c)
     answer(c, false);
 }
 
-/* ---- models ---- */
-
-static json_t *details(const struct model_facts *f)
-{
-    const double n = (double)f->n_params;
-    char size[32];
-
-    (void)snprintf(size, sizeof size, n >= 1e9 ? "%.1fB" : n >= 1e6 ? "%.1fM" : "%.0fK",
-                   n >= 1e9 ? n / 1e9 : n >= 1e6 ? n / 1e6 : n / 1e3);
-    return json_pack("{s:s,s:s,s:s,s:[s],s:s,s:s}", "parent_model", "", "format", "gguf", "family",
-                     f->arch, "families", f->arch, "parameter_size", size, "quantization_level",
-                     dtype_name(f->main_dtype));
-}
-
-/* The digest is that of the name: clients show its beginning. */
-static json_t *model_entry(const struct api_model *m)
-{
-    const struct model_facts *f = model_facts(m->tm->model);
-    char digest[API_KEY_HASH_BYTES];
-
-    api_key_hash(m->name, digest);
-    return json_pack("{s:s,s:s,s:I,s:s,s:o}", "name", m->name, "model", m->name, "size",
-                     (json_int_t)f->tensor_bytes, "digest", digest, "details", details(f));
-}
-
-static void tags(struct api_call *c)
-{
-    json_t *m = model_entry(c->m);
-    char time[TIME_BYTES];
-
-    time_text(c->s->started, 0, time);
-    (void)json_object_set_new(m, "modified_at", json_string(time));
-    api_json(c, 200, json_pack("{s:[o]}", "models", m));
-}
-
-static void ps(struct api_call *c)
-{
-    json_t *m = model_entry(c->m);
-    struct session_memory mem = { 0 };
-    char time[TIME_BYTES];
-
-    service_memory(c->m->svc, &mem);
-    time_text(c->s->started + FOREVER_S, 0, time);
-    (void)json_object_set_new(m, "size", json_integer((json_int_t)mem.total));
-    (void)json_object_set_new(m, "size_vram", json_integer(0));
-    (void)json_object_set_new(m, "expires_at", json_string(time));
-    (void)json_object_set_new(m, "context_length", json_integer(service_n_ctx(c->m->svc)));
-    api_json(c, 200, json_pack("{s:[o]}", "models", m));
-}
-
-/* "name" is an old name of "model". */
-static bool names_our_model(struct api_call *c)
-{
-    json_t *name = json_object_get(c->body, "name");
-
-    if (name && !json_object_get(c->body, "model"))
-        (void)json_object_set(c->body, "model", name);
-    return api_model_is_ours(c);
-}
-
-static json_t *capabilities(const struct api_model *m)
-{
-    json_t *list = json_pack("[s]", "completion");
-
-    if (m->tm->tmpl && template_mentions(m->tm->tmpl, "tools"))
-        (void)json_array_append_new(list, json_string("tools"));
-    if (m->tm->tmpl && (template_mentions(m->tm->tmpl, "enable_thinking") ||
-                        template_mentions(m->tm->tmpl, "reasoning_effort")))
-        (void)json_array_append_new(list, json_string("thinking"));
-    if (tokenizer_role(m->tm->tok, TOKEN_FIM_MID) >= 0)
-        (void)json_array_append_new(list, json_string("insert"));
-    return list;
-}
-
-static void show(struct api_call *c)
-{
-    const struct model_facts *f = model_facts(c->m->tm->model);
-    char time[TIME_BYTES];
-    json_t *info;
-    static const char *const keys[] = { "context_length", "embedding_length", "block_count" };
-    const uint32_t values[] = { f->n_ctx_train, f->n_embd, f->n_layers };
-
-    if (!names_our_model(c))
-        return;
-    time_text(c->s->started, 0, time);
-    info = json_pack("{s:s,s:I}", "general.architecture", f->arch, "general.parameter_count",
-                     (json_int_t)f->n_params);
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
-        char key[96];
-
-        (void)snprintf(key, sizeof key, "%s.%s", f->arch, keys[i]);
-        (void)json_object_set_new(info, key, json_integer(values[i]));
-    }
-    api_json(c, 200, json_pack("{s:s,s:s,s:s,s:o,s:o,s:o,s:s}", "modelfile", "", "parameters", "",
-                               "template", "", "details", details(f), "model_info", info,
-                               "capabilities", capabilities(c->m), "modified_at", time));
-}
-
-static void pull(struct api_call *c)
-{
-    if (names_our_model(c))
-        api_json(c, 200, json_pack("{s:s}", "status", "success"));
-}
+/* ---- the rest ---- */
 
 static void version(struct api_call *c)
 {
@@ -478,10 +396,6 @@ const struct api_route api_ollama_routes[] = {
     { "GET", "/", root, API_OPEN, false, "What Ollama's clients look for" },
     { "POST", "/api/chat", chat, API_INFER, true, "The answer to a conversation, Ollama's API" },
     { "POST", "/api/generate", generate, API_INFER, true, "The answer to a prompt, Ollama's API" },
-    { "GET", "/api/tags", tags, API_INFER, false, "Models that this server runs" },
-    { "GET", "/api/ps", ps, API_INFER, false, "Models in memory" },
-    { "POST", "/api/show", show, API_INFER, true, "What a model is" },
-    { "POST", "/api/pull", pull, API_INFER, true, "Success for the model that is served" },
     { "GET", "/api/version", version, API_OPEN, false, "Watt's version" },
     { 0 }
 };

@@ -1,40 +1,9 @@
-/* api_openai.c: the OpenAI API: models, chat completions, completions. */
+/* api_openai.c: the OpenAI API: chat completions, completions. */
 #include <stdio.h>
 #include <string.h>
 
 #include "applications/api_prompt.h"
 #include "base/mem.h"
-
-/* ---- models ---- */
-
-/* adapter: from 1; 0: the model itself. */
-static json_t *model_object(const struct api_call *c, size_t adapter)
-{
-    return json_pack("{s:s,s:s,s:I,s:s,s:i}", "id",
-                     adapter ? c->s->adapters[adapter - 1] : c->m->name, "object", "model", "created",
-                     (json_int_t)c->s->started, "owned_by", "watt", "max_model_len",
-                     (int)service_n_ctx(c->m->svc));
-}
-
-static void list_models(struct api_call *c)
-{
-    json_t *list = json_array();
-
-    for (size_t i = 0; i <= c->s->n_adapters; i++)
-        (void)json_array_append_new(list, model_object(c, i));
-    api_json(c, 200, json_pack("{s:s,s:o}", "object", "list", "data", list));
-}
-
-static void one_model(struct api_call *c)
-{
-    const char *name = http_path(c->x) + strlen("/v1/models/");
-
-    c->body = json_pack("{s:s}", "model", name);
-    if (!c->body)
-        api_error(c, 400, "invalid_request_error", NULL, "model", "bad name");
-    else if (api_model_is_ours(c))
-        api_json(c, 200, model_object(c, c->adapter));
-}
 
 /* ---- shared ---- */
 
@@ -455,9 +424,6 @@ done:
 }
 
 const struct api_route api_openai_routes[] = {
-    { "GET", "/v1/models", list_models, API_INFER, false, "Models that this server runs" },
-    { "GET", "/models", list_models, API_INFER, false, "The same" },
-    { "GET", "/v1/models/", one_model, API_INFER, false, "One model" },
     { "POST", "/v1/chat/completions", chat_completions, API_INFER, true, "The answer to a conversation" },
     { "POST", "/chat/completions", chat_completions, API_INFER, true, "The same" },
     { "POST", "/v1/chat/completions/input_tokens", chat_input_tokens, API_INFER, true,

@@ -34,13 +34,28 @@ static void version(struct api_call *c)
     api_json(c, 200, json_pack("{s:s}", "version", watt_version()));
 }
 
-static void load(struct api_call *c)
+struct load { uint64_t now, max; };
+
+static void add_load(void *ctx, const struct api_model_info *i)
 {
+    struct load *l = ctx;
     struct service_stats st;
 
-    service_stats(c->m->svc, &st);
-    api_json(c, 200, json_pack("{s:i,s:i}", "server_load", (int)(st.n_running + st.n_waiting),
-                               "max_load", (int)(st.max_seqs + st.max_queued)));
+    if (!i->m || !i->m->svc)
+        return;
+    service_stats(i->m->svc, &st);
+    l->now += st.n_running + st.n_waiting;
+    l->max += st.max_seqs + st.max_queued;
+}
+
+/* Of all models in memory. */
+static void load(struct api_call *c)
+{
+    struct load l = { 0 };
+
+    api_models_each(c->s->models, false, add_load, &l);
+    api_json(c, 200, json_pack("{s:I,s:I}", "server_load", (json_int_t)l.now, "max_load",
+                               (json_int_t)l.max));
 }
 
 const struct api_route api_ops_routes[] = {

@@ -3,8 +3,10 @@
 
 const struct api_route *const api_routes[] = {
     api_anthropic_routes,
+    api_embed_routes,
     api_llama_routes,
     api_metrics_routes,
+    api_manage_routes,
     api_ollama_routes,
     api_openai_routes,
     api_openapi_routes,

@@ -25,6 +25,7 @@ static void run_unref(struct api_run *r)
         r->drop_user(r->user);
     str_deinit(&r->prompt);
     json_decref(r->stops);
+    api_model_release(r->m);
     mem_free(r);
 }
 
@@ -278,7 +279,7 @@ static void on_event(void *ctx, const struct service_event *ev)
 
 /* ---- submission ---- */
 
-static void refused(struct api_call *c, const struct service_ticket *t, const struct err *e)
+void api_refuse(struct api_call *c, const struct service_ticket *t, const struct err *e)
 {
     char seconds[24];
 
@@ -319,6 +320,7 @@ static struct api_run *run_open(struct api_call *c, const struct api_options *o,
         return NULL;
     r->s = c->s;
     r->m = c->m;
+    api_model_hold(r->m);
     r->x = c->x;
     r->frame = frame;
     r->stream = o->stream;
@@ -470,7 +472,7 @@ void api_generate(struct api_call *c, struct api_options *o, const struct api_fr
         api_energy_end(c->m->energy, &r->energy, &(struct api_energy_report){ .id = 0 });
         if (r->key)
             api_leave_seat(r->key, 0);
-        refused(c, &t, &e);
+        api_refuse(c, &t, &e);
         http_release(c->x);
         run_unref(r);           /* the service's: no event will come */
     } else {

@@ -1,4 +1,4 @@
-/* cli_serve.c: `watt serve`: a model behind HTTP. */
+/* cli_serve.c: `watt serve`: models behind HTTP. */
 #include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -20,11 +21,16 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "chips/kv_layout.h"
+#include "models/embed.h"
+#include "models/embed_pair.h"
 #include "models/lora.h"
 
 struct serve_opts {
     const char *host, *name, *key_file, *tls_cert, *tls_key, *cors, *template_file, *spill, *draft, *isa;
-    struct cli_list aliases, keys, loras;
+    const char *keep, *idle, *store, *hub;
+    struct cli_list aliases, keys, models, loras;
+    uint64_t memory;
     int64_t  ping_s, idle_s;
     uint64_t store_bytes;
     int64_t  port, ctx, parallel, max_rows, mixed_rows, queue, drain_s, http_threads, connections;
@@ -36,15 +42,22 @@ struct serve_opts {
     double   power_cap;
     int      kv, exec, reasoning;
     int64_t  reasoning_budget;
-    bool     no_cache, access_log, quiet;
+    bool     no_cache, access_log, quiet, stored;
 };
 
 #define AT(f) offsetof(struct serve_opts, f)
 static const struct cli_opt options[] = {
     { "host", 0, CLI_TEXT, AT(host), "ADDRESS", "address to listen on; 0.0.0.0 for all (default 127.0.0.1)", 0, 0 },
     { "port", 'p', CLI_INT, AT(port), "N", "port; 0: any free one, which is printed (default 8080)", 0, 65535 },
-    { "name", 0, CLI_TEXT, AT(name), "NAME", "the model's name for clients (default: the file's)", 0, 0 },
-    { "alias", 0, CLI_LIST, AT(aliases), "NAME", "another name, may be given often", 0, 0 },
+    { "name", 0, CLI_TEXT, AT(name), "NAME", "the first model's name for clients (default: the file's)", 0, 0 },
+    { "alias", 0, CLI_LIST, AT(aliases), "NAME", "another name for the first model, or NAME=MODEL for the one of that name; may be given often", 0, 0 },
+    { "model", 0, CLI_LIST, AT(models), "NAME=MODEL", "one more model under this name, loaded when it is asked for; may be given often", 0, 0 },
+    { "stored", 0, CLI_FLAG, AT(stored), NULL, "the fetched models too, see watt pull (default: when no model is named)", 0, 0 },
+    { "store", 0, CLI_FILE, AT(store), "DIR", "where those are (default $WATT_STORE, or watt/models under $XDG_DATA_HOME)", 0, 0 },
+    { "hub", 0, CLI_TEXT, AT(hub), "URL", "where clients' pulls fetch from (default as watt pull)", 0, 0 },
+    { "memory", 0, CLI_BYTES, AT(memory), "SIZE", "of all models that are loaded; idle ones make room (default: nine tenths of this machine's)", 0, 0 },
+    { "keep-alive", 0, CLI_TEXT, AT(keep), "TIME", "how long an idle model stays: 90s, 5m, 1h, 0, -1 for ever (default 5m; with a single model for ever)", 0, 0 },
+    { "sleep-idle-seconds", 0, CLI_TEXT, AT(idle), "SECONDS", "the same", 0, 0 },
     { "lora", 0, CLI_LIST, AT(loras), "NAME=FILE", "an adapter (GGUF), served beside the model to requests that name it as their model; may be given often", 0, 0 },
     { "api-key", 0, CLI_LIST, AT(keys), "KEY", "ask for this key, may be given often; WATT_API_KEY in the environment is one too", 0, 0 },
     { "api-keys", 0, CLI_FILE, AT(key_file), "FILE", "ask for one of these keys: a SHA-256 in hexadecimal on each line, then its limits; read again at SIGHUP", 0, 0 },
@@ -92,10 +105,12 @@ struct serving {
     const struct cli        *c;
     const struct serve_opts *o;
     struct api_server s;
-    struct model     *draft;
+    struct store     *store;
     struct lora      *loras[CLI_LIST_MAX];
     char             *lora_names[CLI_LIST_MAX];
-    char             *template_text, *cert, *key, *name;
+    char             *template_text, *cert, *key;
+    const char       *first;            /* path of the model that --draft, --lora and --template belong to */
+    size_t            n_models;
     struct machine_args machine;
     struct progress   bar;
     bool              ledger_fails;
@@ -134,104 +149,23 @@ static int on_loading(void *bar, uint64_t done, uint64_t total)
     return cli_interrupted();
 }
 
-static int name_model(struct serving *v, struct err *e)
+/* ---- loading one model; on the thread of api_models ---- */
+
+static bool is_first(const struct serving *v, const char *path)
 {
-    const char *path = v->c->args[0], *base = strrchr(path, '/');
-    size_t n;
-
-    base = base && base[1] ? base + 1 : path;
-    v->name = mem_strdup(v->o->name ? v->o->name : base);
-    if (!v->name)
-        return err_set(e, WATT_ENOMEM, "name");
-    n = strlen(v->name);
-    if (!v->o->name && n > 5 && strcmp(v->name + n - 5, ".gguf") == 0)
-        v->name[n - 5] = '\0';
-    v->s.model.name = v->name;
-    v->s.aliases = v->o->aliases.v;
-    v->s.n_aliases = v->o->aliases.n;
-    return 0;
-}
-
-/* NAME=FILE; a name is clients' word for a model and so can't be one that there is already. */
-static int open_loras(struct serving *v, struct err *e)
-{
-    int rc = 0;
-
-    for (size_t i = 0; rc == 0 && i < v->o->loras.n; i++) {
-        const char *spec = v->o->loras.v[i], *equals = strchr(spec, '=');
-
-        if (!equals || equals == spec || !equals[1])
-            return err_set(e, WATT_EINVAL, "--lora %s: expected NAME=FILE", spec);
-        v->lora_names[i] = mem_strndup(spec, (size_t)(equals - spec));
-        if (!v->lora_names[i])
-            return err_set(e, WATT_ENOMEM, "name");
-        if (strcmp(v->lora_names[i], v->name) == 0)
-            return err_set(e, WATT_EINVAL, "--lora %s: is the model's own name", spec);
-        for (size_t k = 0; k < i; k++)
-            if (strcmp(v->lora_names[i], v->lora_names[k]) == 0)
-                return err_set(e, WATT_EINVAL, "--lora %s: the name is given twice", spec);
-        rc = lora_open(&v->loras[i], equals + 1, 1, e);
-    }
-    v->s.adapters = (const char *const *)v->lora_names;
-    v->s.n_adapters = v->o->loras.n;
-    return rc;
-}
-
-static void close_loras(struct serving *v)
-{
-    for (size_t i = 0; i < v->o->loras.n; i++) {
-        lora_close(v->loras[i]);
-        mem_free(v->lora_names[i]);
-    }
-}
-
-static int open_text_model(struct serving *v, struct err *e)
-{
-    struct text_model_opts to = {
-        .model = { .warn = on_warning, .ctx = v, .n_ctx = (uint32_t)v->o->ctx },
-        .template_source = v->template_text, .template_name = v->o->template_file,
-        .no_session = true,
-    };
-    const struct model_facts *facts;
-    int rc = open_loras(v, e);
-
-    to.model.adapters = (const struct lora *const *)v->loras;
-    to.model.n_adapters = (uint32_t)v->o->loras.n;
-    if (rc == 0)
-        rc = text_model_open(&v->s.model.tm, v->c->args[0], &to, e);
-    if (rc < 0)
-        return rc;
-    to.model.n_adapters = 0;        /* the model that drafts has none */
-    v->s.model.template_text = v->template_text;
-    v->s.model.reasoning_in_text = v->o->reasoning == 2;
-    v->s.model.think_budget = v->o->reasoning_budget < 0 ? API_NO_BUDGET
-                                                         : (uint32_t)v->o->reasoning_budget;
-    if (!v->s.model.tm->tok)
-        return err_set(e, WATT_ENOTSUP, "%s", v->s.model.tm->tok_why);
-    facts = model_facts(v->s.model.tm->model);
-    if (facts->embeds)
-        return err_set(e, WATT_ENOTSUP, "%s: %s gives embeddings, which the server does not; see "
-                       "watt embed", v->c->args[0], facts->arch);
-    if (facts->whole_inputs || !facts->causal)
-        return err_set(e, WATT_ENOTSUP, "%s: %s writes by diffusion, which the server does not; "
-                       "see watt run", v->c->args[0], facts->arch);
-    if (!v->s.model.tm->tmpl && v->s.model.tm->tmpl_why[0])
-        on_warning(v, v->s.model.tm->tmpl_why);
-    if (v->o->draft)
-        rc = model_open(&v->draft, v->o->draft, &to.model, e);
-    return rc;
+    return v->first && strcmp(path, v->first) == 0;
 }
 
 /* A model without a chat template gets ChatML, and its operator is told. */
-static int default_template(struct serving *v, struct err *e)
+static int default_template(struct serving *v, struct api_model *m, struct err *e)
 {
     const char *source = template_default();
 
-    if (v->s.model.tm->tmpl)
+    if (m->tm->tmpl)
         return 0;
     on_warning(v, "no chat template: conversations are written as ChatML; see --template");
-    v->s.model.template_text = source;
-    return template_open(&v->s.model.tm->tmpl, source, strlen(source), "ChatML", e);
+    m->template_text = source;
+    return template_open(&m->tm->tmpl, source, strlen(source), "ChatML", e);
 }
 
 /* A budget that nothing can count would be none. */
@@ -308,32 +242,358 @@ static int open_energy(struct serving *v, struct err *e)
     return api_energy_open(&v->s.energy, &eo, e);
 }
 
-static int open_service(struct serving *v, struct err *e)
+static int open_answering(struct serving *v, struct api_model *m, const char *path, struct err *e)
+{
+    const bool first = is_first(v, path);
+    struct text_model_opts to = {
+        .model = { .warn = on_warning, .ctx = v, .n_ctx = (uint32_t)v->o->ctx },
+        .template_source = first ? v->template_text : NULL,
+        .template_name = v->o->template_file, .no_session = true,
+    };
+    const struct model_facts *facts;
+    int rc;
+
+    if (first) {
+        to.model.adapters = (const struct lora *const *)v->loras;
+        to.model.n_adapters = (uint32_t)v->o->loras.n;
+    }
+    rc = text_model_open(&m->tm, path, &to, e);
+    to.model.n_adapters = 0;            /* the model that drafts has none */
+
+    if (rc < 0)
+        return rc;
+    m->template_text = first ? v->template_text : NULL;
+    m->reasoning_in_text = v->o->reasoning == 2;
+    m->think_budget = v->o->reasoning_budget < 0 ? API_NO_BUDGET : (uint32_t)v->o->reasoning_budget;
+    if (!m->tm->tok)
+        return err_set(e, WATT_ENOTSUP, "%s", m->tm->tok_why);
+    facts = model_facts(m->tm->model);
+    if (facts->embeds || facts->n_out != facts->n_vocab)
+        return err_set(e, WATT_ENOTSUP, "%s: %s gives embeddings or scores, no text; see "
+                       "/v1/embeddings and /v1/rerank", m->name, facts->arch);
+    if (facts->whole_inputs || !facts->causal)
+        return err_set(e, WATT_ENOTSUP, "%s: %s writes by diffusion, which the server does not; "
+                       "see watt run", m->name, facts->arch);
+    if (!m->tm->tmpl && m->tm->tmpl_why[0])
+        on_warning(v, m->tm->tmpl_why);
+    rc = default_template(v, m, e);
+    if (rc == 0 && v->o->draft && first)
+        rc = model_open(&m->draft, v->o->draft, &to.model, e);
+    return rc;
+}
+
+static uint32_t embedding_ctx(const struct serving *v, const struct model_facts *f)
+{
+    uint32_t n = v->o->ctx ? (uint32_t)v->o->ctx : EMBED_MAX_TOKENS;
+
+    return f->n_ctx_train && f->n_ctx_train < n ? f->n_ctx_train : n;
+}
+
+static int open_embedding(struct serving *v, struct api_model *m, const char *path, struct err *e)
+{
+    const struct text_model_opts to = {
+        .model = { .warn = on_warning, .ctx = v, .n_ctx = (uint32_t)v->o->ctx, .embed = true },
+        .no_session = true,
+    };
+    const struct model_facts *facts;
+    int rc = text_model_open(&m->tm, path, &to, e);
+
+    if (rc < 0)
+        return rc;
+    if (!m->tm->tok)
+        return err_set(e, WATT_ENOTSUP, "%s", m->tm->tok_why);
+    facts = model_facts(m->tm->model);
+    if (facts->pooling == POOLING_NONE && !facts->ranks)
+        return err_set(e, WATT_ENOTSUP, "%s: the file asks for a vector per token, which these "
+                       "interfaces have no place for; see watt embed --pooling", m->name);
+    if (!facts->ranks)
+        return 0;
+    m->pairs = mem_calloc(1, sizeof *m->pairs);
+    return m->pairs ? pair_style_read(m->pairs, m->tm->model, m->tm->tok, e)
+                    : err_set(e, WATT_ENOMEM, "%s", m->name);
+}
+
+/* Texts don't stay in the cache, so it need not hold as many contexts as run together. */
+static int small_cache(struct service_opts *so, const struct model *m, struct err *e)
+{
+    struct session_memory mem;
+    const uint64_t seqs = so->max_seqs ? so->max_seqs : 16;
+    const uint64_t pages = ((uint64_t)so->n_ctx / KV_PAGE_TOKENS + 1) * 2 + seqs;
+    const int rc = so->kv_bytes ? 0 : service_plan(m, so, &mem, e);
+
+    if (rc == 0 && !so->kv_bytes && mem.kv_token > 0)
+        so->kv_bytes = mem.kv_token * KV_PAGE_TOKENS * pages;
+    return rc;
+}
+
+/* Requests' own buffers, as many as may wait: samplers have a number or two per token of the
+ * vocabulary. Bounded, for it is reserved like everything else; more get 429. */
+static uint64_t queue_bytes(const struct serving *v, const struct model_facts *f)
+{
+    const uint64_t most = (uint64_t)(v->n_models > 1 || v->store ? 256 : 1024) << 20;
+    const uint64_t n = (uint64_t)(v->o->parallel ? v->o->parallel : 16) +
+                       (uint64_t)(v->o->queue ? v->o->queue : 1024);
+    const uint64_t each = (uint64_t)f->n_vocab * 18 + (v->o->ctx ? (uint64_t)v->o->ctx : 4096) * 8 +
+                          65536;
+
+    return each < most / n ? each * n : most;
+}
+
+static int service_options(struct serving *v, const struct api_model *m, const char *path,
+                           enum api_use use, struct service_opts *so, struct err *e)
 {
     const struct serve_opts *o = v->o;
-    struct service_opts so = {
+    int rc;
+
+    *so = (struct service_opts){
         .n_ctx = (uint32_t)o->ctx, .max_seqs = (uint32_t)o->parallel,
         .max_rows = (uint32_t)o->max_rows, .mixed_rows = (uint32_t)o->mixed_rows,
         .max_queued = (uint32_t)o->queue, .kv_bytes = o->kv_bytes,
-        .no_prefix_cache = o->no_cache, .spill_dir = o->spill, .spill_bytes = o->spill_bytes,
-        .draft = v->draft, .metrics = v->s.metrics, .name = v->s.model.name,
+        .queue_bytes = queue_bytes(v, model_facts(m->tm->model)),
+        .no_prefix_cache = o->no_cache, .spill_dir = is_first(v, path) ? o->spill : NULL,
+        .spill_bytes = o->spill_bytes, .draft = m->draft, .metrics = v->s.metrics, .name = m->name,
     };
-    int rc = session_opts_exec(&so.session, o->exec, o->isa, e);
-
+    rc = session_opts_exec(&so->session, o->exec, o->isa, e);
     v->machine = o->machine;
     if (rc == 0)
-        rc = session_opts_machine(&so.session, &v->machine, e);
+        rc = session_opts_machine(&so->session, &v->machine, e);
     if (rc < 0)
         return rc;
-    session_opts_kv(&so.session, o->kv);
+    session_opts_kv(&so->session, o->kv);
+    if (use == API_USE_ANSWER)
+        return 0;
+    so->n_ctx = embedding_ctx(v, model_facts(m->tm->model));
+    so->max_rows = 0;
+    so->spill_dir = NULL;
+    if (!so->session.kv_set) {          /* as watt embed has it */
+        so->session.kv_set = true;
+        so->session.k_dtype = so->session.v_dtype = DTYPE_F32;
+    }
+    return small_cache(so, m->tm->model, e);
+}
+
+static int plan_model(void *ctx, struct api_model *m, const char *path, enum api_use use,
+                      uint64_t *bytes, struct err *e)
+{
+    struct serving *v = ctx;
+    struct session_memory mem = { 0 };
+    struct service_opts so;
+    int rc = (use == API_USE_EMBED ? open_embedding : open_answering)(v, m, path, e);
+
+    if (rc == 0)
+        rc = api_grammars_open(&m->grammars, m->tm->tok, m->tm->tools, e);
+    if (rc == 0)
+        rc = service_options(v, m, path, use, &so, e);
+    if (rc == 0)
+        rc = service_plan(m->tm->model, &so, &mem, e);
+    *bytes = mem.total;
+    return rc;
+}
+
+static int open_model_service(void *ctx, struct api_model *m, const char *path, enum api_use use,
+                              struct err *e)
+{
+    struct serving *v = ctx;
+    struct service_opts so;
+    int rc = service_options(v, m, path, use, &so, e);
+
+    if (rc < 0)
+        return rc;
     so.session.progress = on_loading;
     so.session.ctx = &v->bar;
-    rc = api_energy_attach(v->s.energy, v->s.model.tm->model, &so, &v->s.model.energy, e);
+    rc = api_energy_attach(v->s.energy, m->tm->model, &so, &m->energy, e);
     if (rc < 0)
         return rc;
     progress_init(&v->bar, "loading", "B");
-    rc = service_open(&v->s.model.svc, v->s.model.tm->model, v->s.model.tm->tok, &so, e);
+    rc = service_open(&m->svc, m->tm->model, m->tm->tok, &so, e);
     progress_finish(&v->bar);
+    return rc;
+}
+
+static void close_model(void *ctx, struct api_model *m)
+{
+    (void)ctx;
+    service_close(m->svc);
+    api_energy_detach(m->energy);
+    api_grammars_close(m->grammars);
+    text_model_close(m->tm);
+    model_close(m->draft);
+    mem_free(m->pairs);
+    m->svc = NULL;
+    m->energy = NULL;
+    m->grammars = NULL;
+    m->tm = NULL;
+    m->draft = NULL;
+    m->pairs = NULL;
+    m->template_text = NULL;
+}
+
+/* ---- which models ---- */
+
+/* What clients call a file: its name without folder and ".gguf"; a fetched one's name is its own. */
+static char *name_of(const char *path)
+{
+    size_t end = strlen(path), from;
+    struct stat st;
+
+    if (stat(path, &st) < 0)
+        return mem_strdup(path);
+    while (end > 1 && path[end - 1] == '/')
+        end--;
+    for (from = end; from > 0 && path[from - 1] != '/';)
+        from--;
+    if (end - from > 5 && strncmp(path + end - 5, ".gguf", 5) == 0)
+        end -= 5;
+    return mem_strndup(path + from, end - from);
+}
+
+/* Aliases of a model: those without '=' are the first one's. */
+static size_t aliases_of(const struct serving *v, const char *name, bool first,
+                         const char *out[CLI_LIST_MAX], char *copies[CLI_LIST_MAX])
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < v->o->aliases.n; i++) {
+        const char *a = v->o->aliases.v[i], *eq = strchr(a, '=');
+
+        if (eq ? strcmp(eq + 1, name) != 0 : !first)
+            continue;
+        copies[n] = eq ? mem_strndup(a, (size_t)(eq - a)) : mem_strdup(a);
+        out[n] = copies[n];
+        n += copies[n] != NULL;
+    }
+    return n;
+}
+
+static int add_model(struct serving *v, const char *name, const char *path, struct err *e)
+{
+    const char *aliases[CLI_LIST_MAX] = { NULL };
+    char *copies[CLI_LIST_MAX] = { NULL };
+    const bool first = v->n_models == 0;
+    const size_t n = aliases_of(v, name, first, aliases, copies);
+    const int rc = api_models_add(v->s.models, name, path, aliases, n, e);
+
+    for (size_t i = 0; i < n; i++)
+        mem_free(copies[i]);
+    if (first)
+        v->first = path;
+    v->n_models++;
+    return rc;
+}
+
+static int add_models(struct serving *v, struct err *e)
+{
+    int rc = 0;
+
+    for (size_t i = 0; rc == 0 && i < v->c->n_args; i++) {
+        char *name = i == 0 && v->o->name ? mem_strdup(v->o->name) : name_of(v->c->args[i]);
+
+        rc = name ? add_model(v, name, v->c->args[i], e) : err_set(e, WATT_ENOMEM, "name");
+        mem_free(name);
+    }
+    for (size_t i = 0; rc == 0 && i < v->o->models.n; i++) {
+        const char *given = v->o->models.v[i], *eq = strchr(given, '=');
+        char *name = eq && eq > given ? mem_strndup(given, (size_t)(eq - given)) : NULL;
+
+        rc = name ? add_model(v, name, eq + 1, e)
+                  : err_set(e, WATT_EINVAL, "--model %s: expected NAME=MODEL", given);
+        mem_free(name);
+    }
+    return rc;
+}
+
+/* Physical memory, or what the control group leaves of it. */
+static uint64_t machine_memory(void)
+{
+    static const char *const limits[] = { "/sys/fs/cgroup/memory.max",
+                                          "/sys/fs/cgroup/memory/memory.limit_in_bytes" };
+    const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    uint64_t bytes = pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : 0;
+
+    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
+        char *text;
+        size_t n;
+
+        if (file_read(limits[i], 64, &text, &n, NULL) < 0)
+            continue;
+        if (*text >= '0' && *text <= '9' && strtoull(text, NULL, 10) < bytes)
+            bytes = strtoull(text, NULL, 10);
+        mem_free(text);
+    }
+    return bytes;
+}
+
+/* NAME=FILE; a name is clients' word for a model and so can't be one that there is already. */
+static int open_loras(struct serving *v, struct err *e)
+{
+    int rc = 0;
+
+    for (size_t i = 0; rc == 0 && i < v->o->loras.n; i++) {
+        const char *spec = v->o->loras.v[i], *equals = strchr(spec, '=');
+
+        if (!equals || equals == spec || !equals[1])
+            return err_set(e, WATT_EINVAL, "--lora %s: expected NAME=FILE", spec);
+        v->lora_names[i] = mem_strndup(spec, (size_t)(equals - spec));
+        if (!v->lora_names[i])
+            return err_set(e, WATT_ENOMEM, "name");
+        if (api_models_name(v->s.models, v->lora_names[i]))
+            return err_set(e, WATT_EINVAL, "--lora %s: is a model's own name", spec);
+        for (size_t k = 0; k < i; k++)
+            if (strcmp(v->lora_names[i], v->lora_names[k]) == 0)
+                return err_set(e, WATT_EINVAL, "--lora %s: the name is given twice", spec);
+        rc = lora_open(&v->loras[i], equals + 1, 1, e);
+    }
+    v->s.adapters = (const char *const *)v->lora_names;
+    v->s.n_adapters = v->o->loras.n;
+    return rc;
+}
+
+static void close_loras(struct serving *v)
+{
+    for (size_t i = 0; i < v->o->loras.n; i++) {
+        lora_close(v->loras[i]);
+        mem_free(v->lora_names[i]);
+    }
+}
+
+static int open_models(struct serving *v, struct err *e)
+{
+    const struct serve_opts *o = v->o;
+    const char *keep = o->keep ? o->keep : o->idle;
+    const size_t n = v->c->n_args + o->models.n;
+    const bool stored = o->stored || n == 0;
+    struct api_models_opts mo = {
+        .loader = { v, plan_model, open_model_service, close_model, api_resume },
+        .memory_bytes = o->memory ? o->memory : machine_memory() / 10 * 9,
+        .keep_ns = n == 1 && !stored ? API_KEEP_FOREVER : UINT64_C(300000000000),
+    };
+    int rc = 0;
+
+    if (keep && !api_keep_parse(keep, &mo.keep_ns))
+        return err_set(e, WATT_EINVAL, "--keep-alive: '%.40s' is no time, such as 90s, 5m or -1", keep);
+    if (stored)
+        rc = store_open(&v->store, o->store, e);
+    mo.store = v->s.store = v->store;
+    v->s.hub = o->hub;
+    if (rc == 0)
+        rc = api_models_open(&v->s.models, &mo, e);
+    if (rc == 0)
+        rc = add_models(v, e);
+    return rc < 0 ? rc : open_loras(v, e);
+}
+
+/* The first model is there before anybody is let in. */
+static int load_first(struct serving *v, struct err *e)
+{
+    const char *name = v->n_models ? api_models_name(v->s.models, NULL) : NULL;
+    int rc = name ? api_models_load(v->s.models, name, API_USE_ANSWER, e) : 0;
+
+    if (rc == WATT_ENOTSUP) {           /* it may be one that embeds */
+        struct err why = { 0 };
+
+        if (api_models_load(v->s.models, name, API_USE_EMBED, &why) == 0)
+            rc = 0;
+    }
     return rc;
 }
 
@@ -385,8 +645,6 @@ static int open_all(struct serving *v, struct err *e)
     if (rc == 0)
         rc = api_store_open(&v->s.responses, v->o->store_bytes, e);
     if (rc == 0)
-        rc = name_model(v, e);
-    if (rc == 0)
         rc = metrics_open(&v->s.metrics, e);
     if (rc == 0)
         rc = open_energy(v, e);
@@ -396,14 +654,9 @@ static int open_all(struct serving *v, struct err *e)
         rc = power_cap_open(&v->cap, v->o->power_cap, api_energy_meter(v->s.energy), v->s.metrics,
                             e);
     if (rc == 0)
-        rc = open_text_model(v, e);
+        rc = open_models(v, e);
     if (rc == 0)
-        rc = default_template(v, e);
-    if (rc == 0)
-        rc = api_grammars_open(&v->s.model.grammars, v->s.model.tm->tok,
-                               v->s.model.tm->tools, e);
-    if (rc == 0)
-        rc = open_service(v, e);
+        rc = load_first(v, e);
     if (rc == 0)
         rc = open_http(v, e);
     return rc;
@@ -411,19 +664,18 @@ static int open_all(struct serving *v, struct err *e)
 
 static void close_all(struct serving *v)
 {
-    service_close(v->s.model.svc);            /* last events answer what was still open */
+    api_models_stop(v->s.models);       /* last events answer what was still open */
+    while (atomic_load(&v->s.n_pulls) > 0)
+        (void)poll(NULL, 0, 20);        /* they were told by `draining` */
     http_close(v->s.http);
-    api_energy_detach(v->s.model.energy);
+    api_models_close(v->s.models);
     api_energy_close(v->s.energy);
-    api_grammars_close(v->s.model.grammars);
-    text_model_close(v->s.model.tm);
-    model_close(v->draft);
+    store_close(v->store);
     close_loras(v);
     metrics_close(v->s.metrics);
     mem_free(v->template_text);
     mem_free(v->cert);
     mem_free(v->key);
-    mem_free(v->name);
     api_keys_close(v->s.keys);
     api_store_close(v->s.responses);
 }
@@ -487,11 +739,16 @@ static void watch_ledger(struct serving *v)
         cli_note(v->c, "the ledger is written again");
 }
 
+static void tick(void *cap, struct service *const *list, size_t n)
+{
+    power_cap_tick(cap, list, n);
+}
+
 static void hold_power(struct serving *v)
 {
     struct power_cap *p = &v->cap;
 
-    power_cap_tick(p, &v->s.model.svc, 1);
+    api_models_services(v->s.models, tick, p);
     if (p->cap.out_of_reach && !p->out_of_reach)
         cli_note(v->c, "%g W can't be held: the machine uses more at the least work there is",
                  p->cap.watts);
@@ -528,7 +785,7 @@ static void drain(struct serving *v)
     if (!v->o->quiet)
         cli_note(v->c, "finishing what runs; again to leave at once");
     for (int64_t i = 0; i < v->o->drain_s * 10 && !cli_interrupted(); i++)
-        if (service_drain(v->s.model.svc, UINT64_C(100000000)))
+        if (api_models_drain(v->s.models, UINT64_C(100000000)))
             break;
     for (int i = 0; i < 20 && http_n_exchanges(v->s.http) > 0; i++)
         (void)poll(NULL, 0, 50);            /* the last bytes */
@@ -574,26 +831,30 @@ static int serve(const struct cli *c, const void *options_)
 
 const struct cli_verb verb_serve = {
     .name = "serve",
-    .summary = "serve a model over HTTP to the clients of the usual APIs",
-    .usage = "MODEL",
+    .summary = "serve models over HTTP to the clients of the usual APIs",
+    .usage = "[MODEL …]",
     .about = "Answers requests of many clients at once: /v1/chat/completions, /v1/responses,\n"
-             "/v1/completions, /v1/models, with streams, tools in the prompt, grammars\n"
-             "(response_format, structured_outputs), log probabilities; Anthropic's\n"
+             "/v1/completions, /v1/embeddings, /v1/rerank, /v1/models, with streams, tools\n"
+             "in the prompt, grammars (response_format, structured_outputs); Anthropic's\n"
              "/v1/messages; Ollama's /api/chat, /api/generate; llama-server's /completion,\n"
              "/infill; /health, /metrics, /openapi.json.\n"
              "\n"
              "Prompts that begin alike are computed once. Answers are the same bits alone and\n"
              "under load. What can't fit is refused: 400 if never, 429 if not now.\n"
              "\n"
+             "The first MODEL is loaded at the start, others when they are asked for, all within\n"
+             "--memory; idle ones leave. Without MODEL the fetched ones are served, see watt pull.\n"
+             "\n"
              "The address is printed once requests are taken. SIGTERM and Ctrl-C let running\n"
              "answers finish.",
     .examples = "watt serve model.gguf\n"
+                "watt serve --model small=a.gguf --model big=b.gguf --keep-alive 10m\n"
                 "watt serve model.gguf --host 0.0.0.0 --api-key secret --parallel 32\n"
                 "watt serve model.gguf --port 8443 --tls-cert cert.pem --tls-key key.pem",
     .options = options,
     .defaults = &defaults,
     .options_size = sizeof(struct serve_opts),
-    .min_args = 1,
-    .max_args = 1,
+    .min_args = 0,
+    .max_args = CLI_LIST_MAX,
     .run = serve,
 };

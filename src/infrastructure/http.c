@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -54,11 +55,15 @@ struct http_server {
 
 enum answer { ANSWER_NONE, ANSWER_WHOLE, ANSWER_STREAM };
 
+struct kept { struct kept *next; bool query; char *name, *value; };
+
 struct http_exchange {
     struct http_server    *s;
     struct MHD_Connection *conn;
     atomic_uint refs;           /* the connection's and the handler's */
     char    *path, *method;
+    struct kept *kept;          /* headers and query */
+    bool     has_kept, kept_failed;
     char     peer[64];
     struct str body;
     uint64_t started;
@@ -100,6 +105,12 @@ static void unref(struct http_exchange *x)
     for (unsigned i = 0; i < x->n_headers; i++) {
         mem_free(x->names[i]);
         mem_free(x->values[i]);
+    }
+    for (struct kept *k = x->kept, *next; k; k = next) {
+        next = k->next;
+        mem_free(k->name);
+        mem_free(k->value);
+        mem_free(k);
     }
     if (x->drop_user)
         x->drop_user(x->user);
@@ -946,14 +957,51 @@ const char *http_path(const struct http_exchange *x)
     return x->path;
 }
 
+static const char *kept_value(const struct http_exchange *x, const char *name, bool query)
+{
+    for (const struct kept *k = x->kept; k; k = k->next)
+        if (k->name && k->query == query && (query ? strcmp(k->name, name) : strcasecmp(k->name, name)) == 0)
+            return k->value;
+    return NULL;
+}
+
+static enum MHD_Result keep_one(void *cls, enum MHD_ValueKind kind, const char *name,
+                                const char *value)
+{
+    struct http_exchange *x = cls;
+    struct kept *k = mem_calloc(1, sizeof *k);
+
+    if (k) {
+        k->query = kind == MHD_GET_ARGUMENT_KIND;
+        k->name = mem_strdup(name);
+        k->value = mem_strdup(value ? value : "");
+        k->next = x->kept;
+        x->kept = k;
+    }
+    x->kept_failed |= !k || !k->name || !k->value;
+    return x->kept_failed ? MHD_NO : MHD_YES;
+}
+
+bool http_keep_head(struct http_exchange *x)
+{
+    if (!x->has_kept) {
+        (void)MHD_get_connection_values(x->conn, MHD_HEADER_KIND, keep_one, x);
+        (void)MHD_get_connection_values(x->conn, MHD_GET_ARGUMENT_KIND, keep_one, x);
+        x->has_kept = !x->kept_failed;
+    }
+    return x->has_kept;
+}
+
 const char *http_header(const struct http_exchange *x, const char *name)
 {
-    return MHD_lookup_connection_value(x->conn, MHD_HEADER_KIND, name);
+    return x->has_kept ? kept_value(x, name, false)
+                       : MHD_lookup_connection_value(x->conn, MHD_HEADER_KIND, name);
 }
 
 const char *http_query(const struct http_exchange *x, const char *name)
 {
-    return MHD_lookup_connection_value(x->conn, MHD_GET_ARGUMENT_KIND, name);
+    return x->has_kept ? kept_value(x, name, true)
+                       : MHD_lookup_connection_value(x->conn, MHD_GET_ARGUMENT_KIND, name);
 }
 
 struct sv http_body(const struct http_exchange *x)

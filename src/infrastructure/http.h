@@ -71,10 +71,13 @@ void http_close(struct http_server *s);
 
 const char *http_method(const struct http_exchange *x);
 const char *http_path(const struct http_exchange *x);           /* decoded, without the query */
-/* Only during on_request; NULL: absent. */
+/* Only during on_request, or after http_keep_head; NULL: absent. */
 const char *http_header(const struct http_exchange *x, const char *name);
 const char *http_query(const struct http_exchange *x, const char *name);
 struct sv   http_body(const struct http_exchange *x);
+/* Copies headers and query, for whoever answers later and still asks for them. During on_request;
+ * false: no memory. */
+bool        http_keep_head(struct http_exchange *x);
 const char *http_peer(const struct http_exchange *x);           /* address in text */
 bool        http_gone(const struct http_exchange *x);           /* nobody will read an answer */
 uint64_t    http_started_ns(const struct http_exchange *x);     /* clock_mono_ns */

@@ -79,13 +79,14 @@ static int allocate(struct sched *s, struct err *e)
     s->planned = mem_array(n, sizeof *s->planned);
     s->drawing = mem_array(n, sizeof *s->drawing);
     s->token = mem_array(p->max_rows, sizeof *s->token);
+    s->type = mem_array(p->max_rows, sizeof *s->type);
     s->row_stream = mem_array(p->max_rows, sizeof *s->row_stream);
     s->out_row = mem_array(p->max_out, sizeof *s->out_row);
     s->streams = mem_array(n, sizeof *s->streams);
     s->out = mem_array(p->max_out, p->width * sizeof *s->out);
     if (!s->reqs || !s->accounts || !s->running || !s->free_seats || !s->tables || !s->marks ||
         !s->drafts || !s->drawn || !s->proposals || !s->shares || !s->planned || !s->drawing ||
-        !s->token || !s->row_stream || !s->out_row || !s->streams || !s->out)
+        !s->token || !s->type || !s->row_stream || !s->out_row || !s->streams || !s->out)
         return err_set(e, WATT_ENOMEM, "scheduler: %u seats, %u requests, %u results of %u", n,
                        p->max_reqs, p->max_out, p->width);
     return 0;
@@ -139,6 +140,7 @@ void sched_close(struct sched *s)
     mem_free(s->planned);
     mem_free(s->drawing);
     mem_free(s->token);
+    mem_free(s->type);
     mem_free(s->row_stream);
     mem_free(s->out_row);
     mem_free(s->streams);

@@ -139,6 +139,7 @@ struct sched_request {
                                  * Without answer and want_rows the last row goes there, */
     bool     want_first;        /* or the first */
     bool     no_cache;          /* neither read nor filled */
+    uint32_t second_from;       /* tokens from here on are of type 1 (segments); 0: all of type 0 */
     uint32_t max_draft;         /* 0: no speculation */
     int32_t  priority;          /* higher first */
     uint64_t account;

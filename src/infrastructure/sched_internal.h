@@ -83,7 +83,7 @@ struct sched {
     uint32_t *planned;          /* [n_seats] requests in the batch */
     uint32_t *drawing;          /* [n_seats] those that draw, followers included */
     uint32_t  n_planned, n_drawing;
-    int32_t  *token;
+    int32_t  *token, *type;
     uint32_t *row_stream, *out_row;
     struct stream *streams;
     struct batch   batch;

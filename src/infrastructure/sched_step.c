@@ -291,6 +291,7 @@ static void add_rows(struct sched *s, struct req *r, uint32_t n)
         const bool show = r->n_show > 0 && from + i >= r->n_shown && from + i < r->n_shown + r->n_show;
 
         s->row_stream[b->n_rows] = b->n_streams;
+        s->type[b->n_rows] = r->o.second_from > 0 && from + i >= r->o.second_from;
         if (!s->spec.pooled && (show || (wants_last && i + 1 >= n) || wants_first(r, from + i)))
             add_out(s, r, b->n_rows);
         b->n_rows++;
@@ -333,7 +334,7 @@ static void plan(struct sched *s)
 {
     struct budget b = step_budget(s);
 
-    s->batch = (struct batch){ .token = s->token, .row_stream = s->row_stream,
+    s->batch = (struct batch){ .token = s->token, .type = s->type, .row_stream = s->row_stream,
                                .streams = s->streams, .out_row = s->out_row };
     s->n_planned = 0;
     for (uint32_t i = 0; i < s->n_running; i++)     /* n_running may shrink on the way */

@@ -210,6 +210,7 @@ static void submit_answer(struct service *s, struct job *j, struct answer *a, ui
     const struct sched_request q = {
         .tokens = j->tokens, .n_tokens = r->n_tokens, .max_new = r->max_tokens,
         .want_rows = r->prompt_logprobs && a->choice == 0, .no_cache = r->no_cache,
+        .second_from = r->second_from,
         .want_first = f->embeds && !f->pooled && f->pooling == POOLING_CLS,
         .max_draft = r->speculate == SERVICE_SPEC_OFF ? 0
                    : r->max_draft && r->max_draft < s->opts.max_draft ? r->max_draft

@@ -175,6 +175,7 @@ struct service_request {        /* copied; service_request_init first */
     bool     clip_max;          /* max_tokens that pass the end of the context are cut to it
                                  * in place of being refused */
     bool     prompt_only;       /* no answer: embeddings, or the log probabilities of the prompt */
+    uint32_t second_from;       /* of a pair: tokens from here on are of segment 1; 0: no pair */
     uint32_t min_tokens;        /* no end, stop string or stop id before so many */
     uint32_t n_choices;
     /* Choice i draws with sampling.seed + i. */
