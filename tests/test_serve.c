@@ -271,6 +271,10 @@ static void echoes_with_logprobs(void **state)
     x = json_object_get(json_array_get(json_object_get(j, "choices"), 0), "logprobs");
     assert_int_equal(json_array_size(json_object_get(x, "tokens")), 4);
     json_decref(j);
+    assert_int_equal(post("/v1/completions", "{\"prompt\":[200,201],\"max_tokens\":1,"
+                          "\"echo\":true}"), 200);      /* halves of characters */
+    assert_int_equal(post("/completion", "{\"prompt\":[200,201],\"n_predict\":1}"), 200);
+    assert_non_null(strstr(answer, "\"timings\""));
     assert_int_equal(post("/v1/completions", "{\"prompt\":\"x\",\"max_tokens\":0}"), 200);
     assert_non_null(strstr(answer, "\"completion_tokens\":0"));
 }

@@ -285,6 +285,6 @@ struct service_usage api_usage(const struct api_run *r);        /* of all choice
 json_t *api_openai_usage(const struct api_run *r);
 /* {"token", "id", "logprob", "bytes", "top_logprobs"}. */
 json_t *api_openai_logprob(struct api_run *r, const struct service_event *ev);
-json_t *api_text(struct sv s);
+json_t *api_text(struct sv s);          /* bytes that are no UTF-8 become U+FFFD */
 
 #endif

@@ -215,7 +215,7 @@ static json_t *token_pieces(const struct tokenizer *t, const struct tokens *ids)
 
     for (size_t i = 0; i < ids->n; i++) {
         const struct sv s = tokenizer_piece(t, ids->ids[i]);
-        json_t *text = api_text(s);
+        json_t *text = json_stringn(s.len ? s.data : "", s.len);
 
         if (!text) {                    /* half of a character: its bytes */
             text = json_array();

@@ -62,7 +62,17 @@ void api_event(struct api_run *r, json_t *j)
 
 json_t *api_text(struct sv s)
 {
-    return json_stringn(s.len ? s.data : "", s.len);
+    json_t *j = json_stringn(s.len ? s.data : "", s.len);
+    struct str quoted;
+
+    if (j || s.len == 0)
+        return j;
+    str_init(&quoted, 0);               /* a prompt of token ids may end within a character */
+    json_put_str(&quoted, s);
+    if (str_ok(&quoted))
+        j = json_loadb(quoted.data, quoted.len, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
+    str_deinit(&quoted);
+    return j;
 }
 
 struct service_usage api_usage(const struct api_run *r)
