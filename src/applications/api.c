@@ -186,11 +186,11 @@ static const char *name_of_call(struct api_call *c, const char *given)
     return api_model_named(c, given);
 }
 
-/* Puts the body's model into c->m. False: it has answered, or was parked. */
-static bool find_model(struct api_call *c)
+bool api_find_model(struct api_call *c)
 {
     const enum api_use use = c->route->scope == API_EMBED ? API_USE_EMBED : API_USE_ANSWER;
     const json_t *v = json_object_get(c->body, "model");
+    const char *given = json_string_value(v);
     enum api_hold how;
     struct err e = { 0 };
     const char *name;
@@ -199,7 +199,7 @@ static bool find_model(struct api_call *c)
         api_error(c, 400, "invalid_request_error", NULL, "model", "model must be a string");
         return false;
     }
-    name = name_of_call(c, json_string_value(v));
+    name = name_of_call(c, given ? given : http_query(c->x, "model"));
     if (!name)
         return false;
     if (api_models_hold(c->s->models, name, use, NULL, &c->m, NULL) == API_HELD)
@@ -304,7 +304,7 @@ void api_resume(struct api_call *c, int rc, const struct err *e)
 {
     if (rc < 0)
         api_model_fail(c, e);
-    else if (!http_gone(c->x) && find_model(c))
+    else if (!http_gone(c->x) && api_find_model(c))
         c->route->fn(c);
     if (!c->parked)
         call_end(c);
@@ -330,7 +330,7 @@ void api_request(void *server, struct http_exchange *x)
                   http_path(x));
     else if (api_may_enter(&c, r->scope) &&
              (!counts(r) || api_take_seat(&c)) && (!r->wants_body || read_body(&c)) &&
-             (!needs_model(r) || find_model(&c)))
+             (!needs_model(r) || api_find_model(&c)))
         r->fn(&c);
     if (!c.parked)
         call_end(&c);

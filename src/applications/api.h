@@ -153,6 +153,9 @@ bool api_model_is_ours(struct api_call *c);
 /* The name of the model that the body names, whether it is loaded or not; NULL: has answered 404, or
  * 403 when the key may not use it. Lives as long as the server. */
 const char *api_model_named(struct api_call *c, const char *given);
+/* Puts the model that the body, else the query, names (none: the first) into c->m. False: it has
+ * answered, or the call was parked until the model is loaded; its route's function then runs again. */
+bool api_find_model(struct api_call *c);
 /* For a call of a route that needs no model: the one named (NULL: the first) if it is loaded, as c->m.
  * False: it isn't. */
 bool api_model_if_loaded(struct api_call *c, const char *name);

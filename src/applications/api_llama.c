@@ -369,8 +369,11 @@ static json_t *template_text(const struct api_model *m)
 /* vLLM's: what clients that count tokens themselves want to know. */
 static void tokenizer_info(struct api_call *c)
 {
-    const struct text_model *tm = c->m->tm;
+    const struct text_model *tm;
 
+    if (!c->m && !api_find_model(c))
+        return;
+    tm = c->m->tm;
     api_json(c, 200, json_pack("{s:s,s:o,s:o,s:o,s:i}", "tokenizer_class", "watt", "bos_token",
                                api_text(text_model_role_text(tm, TOKEN_BOS)), "eos_token",
                                api_text(text_model_role_text(tm, TOKEN_EOS)), "chat_template",

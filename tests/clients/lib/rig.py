@@ -15,7 +15,7 @@ import urllib.error
 import urllib.request
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-TOOLS_TEMPLATE = os.path.join(HERE, "tools.jinja")   # a chat template with functions and thinking
+TOOLS_TEMPLATE = os.path.join(HERE, "tools.jinja")   # a chat template with functions
 WATT = os.environ.get("WATT") or os.path.join(HERE, "../../../build/watt")
 
 
