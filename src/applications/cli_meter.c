@@ -8,13 +8,14 @@
 #include <time.h>
 
 #include "applications/meter_args.h"
+#include "applications/meter_calibrate.h"
 #include "base/clock.h"
 #include "base/json.h"
 
 struct look_opts {
     struct meter_args meter;
     double seconds;
-    bool   watch, json;
+    bool   watch, json, calibrate;
 };
 
 static const struct cli_opt options[] = {
@@ -23,6 +24,9 @@ static const struct cli_opt options[] = {
       "how long to look (default 1)", 0.05, 1e6 },
     { "watch", 'w', CLI_FLAG, offsetof(struct look_opts, watch), NULL,
       "a line every so many seconds until Ctrl-C", 0, 0 },
+    { "calibrate", 0, CLI_FLAG, offsetof(struct look_opts, calibrate), NULL,
+      "measure idle, multiplying and reading memory, so many seconds each after as many that "
+      "don't count, and print the coefficients for --estimate", 0, 0 },
     { "json", 0, CLI_FLAG, offsetof(struct look_opts, json), NULL, "print JSON", 0, 0 },
     { 0 }
 };
@@ -188,6 +192,30 @@ static int watch(struct meter *m, const struct look_opts *o)
     return CLI_OK;
 }
 
+static int calibrate(const struct cli *c, struct meter *m, const struct look_opts *o)
+{
+    struct calibration k;
+    struct err e = { 0 };
+
+    if (meter_calibrate(m, o->seconds, o->seconds, 0, cli_interrupted, &k, &e) < 0)
+        return cli_fail(c, &e);
+    if (o->json) {
+        (void)printf("{\"source\":\"%s\",\"idle_w\":%.4g,\"ops\":\"%s\",\"ops_w\":%.4g,\"ops_s\":%.4g,"
+                     "\"bytes_w\":%.4g,\"bytes_s\":%.4g,\"pj_per_op\":%.4g,\"pj_per_byte\":%.4g}\n",
+                     meter_source(m), k.idle.watts, k.kind, k.ops.watts, k.ops.rate, k.bytes.watts,
+                     k.bytes.rate, k.k.pj_per_op, k.k.pj_per_byte);
+        return CLI_OK;
+    }
+    (void)printf("idle         %8.2f W\n%-12s %8.2f W at %.3g operations a second\nmemory       %8.2f W at "
+                 "%.3g bytes a second\n\nby %s, %.3g s each:\n--estimate idle=%.4g,op=%.4g,byte=%.4g\n",
+                 k.idle.watts, k.kind, k.ops.watts, k.ops.rate, k.bytes.watts, k.bytes.rate,
+                 meter_source(m), o->seconds, k.k.idle_w, k.k.pj_per_op, k.k.pj_per_byte);
+    if (k.k.pj_per_op <= 0 || k.k.pj_per_byte <= 0)
+        cli_note(c, "a load drew no more than the idle machine: measure longer (--seconds), or the meter "
+                 "does not see the processor");
+    return CLI_OK;
+}
+
 static int run(const struct cli *c, const void *options_)
 {
     const struct look_opts *o = options_;
@@ -199,7 +227,9 @@ static int run(const struct cli *c, const void *options_)
     if (meter_args_open(&m, &o->meter, &e) < 0)
         return cli_fail(c, &e);
     cli_catch_interrupt();
-    if (o->watch) {
+    if (o->calibrate) {
+        rc = calibrate(c, m, o);
+    } else if (o->watch) {
         rc = watch(m, o);
     } else {
         look(m, o->seconds, &x);
@@ -226,6 +256,7 @@ const struct cli_verb verb_meter = {
     .examples = "watt meter\n"
                 "watt meter --watch --seconds 5\n"
                 "watt meter --meter 'http://plug.local/rpc/Switch.GetStatus?id=0#/apower'\n"
+                "watt meter --calibrate --seconds 30 --meter 'http://plug.local/status#/power'\n"
                 "watt meter --meter 'cmd:ipmitool dcmi power reading | awk \"/Instant/{print \\$4}\"'",
     .options = options,
     .defaults = &defaults,

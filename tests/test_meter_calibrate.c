@@ -1,0 +1,96 @@
+/* test_meter_calibrate.c: coefficients of an estimate: the fit against numbers by hand, and a whole
+ * calibration on a meter that charges 10 W, and 5 J for each second of processor time. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "applications/meter_calibrate.h"
+#include "spawn.h"
+
+static struct err e;
+static struct spawned r;
+
+static void test_the_fit(void **state)
+{
+    struct calibration c = { .idle = { 1, 40, 0 }, .ops = { 1, 100, 5e12 }, .bytes = { 1, 70, 6e11 } };
+
+    (void)state;
+    calibration_fit(&c);
+    assert_true(c.k.idle_w == 40);
+    assert_true(fabs(c.k.pj_per_op - 12) < 1e-9);       /* 60 W over 5 T/s */
+    assert_true(fabs(c.k.pj_per_byte - 50) < 1e-9);     /* 30 W over 0.6 TB/s */
+    c.ops.watts = 39;
+    calibration_fit(&c);
+    assert_true(c.k.pj_per_op == 0);
+}
+
+static double now(clockid_t id)
+{
+    struct timespec t;
+
+    (void)clock_gettime(id, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static int counter(void *ctx, double *uj, struct err *why)
+{
+    (void)ctx;
+    (void)why;
+    *uj = 1e6 * (10 * now(CLOCK_MONOTONIC) + 5 * now(CLOCK_PROCESS_CPUTIME_ID));
+    return 0;
+}
+
+static bool stopped(void)
+{
+    return true;
+}
+
+static void test_a_calibration(void **state)
+{
+    const struct meter_opts mo = { .want = "counter", .counter = counter, .no_thread = true };
+    struct calibration c;
+    struct meter *m;
+
+    (void)state;
+    assert_int_equal(meter_open(&m, &mo, &e), 0);
+    assert_int_equal(meter_calibrate(m, 0.4, 0.1, 1, NULL, &c, &e), 0);
+    assert_true(c.idle.watts >= 9.9 && c.idle.watts < 12);
+    assert_true(c.ops.rate > 1e8 && c.bytes.rate > 1e7);
+    /* one thread took at most all of the time, and took some */
+    assert_true(c.k.pj_per_op * c.ops.rate * 1e-12 < 5.5 && c.k.pj_per_op > 0);
+    assert_true(c.k.pj_per_byte * c.bytes.rate * 1e-12 < 5.5 && c.k.pj_per_byte > 0);
+    assert_int_equal(meter_calibrate(m, 0.1, 0, 1, stopped, &c, &e), WATT_ECANCEL);
+    meter_close(m);
+}
+
+static void test_what_does_not_measure_is_refused(void **state)
+{
+    (void)state;
+    spawn(&r, NULL, "meter", "--calibrate", "--meter", "none", "--seconds", "0.05");
+    assert_int_equal(r.code, 1);
+    assert_non_null(strstr(r.err, "needs a meter that measures"));
+    spawn(&r, NULL, "meter", "--calibrate", "--meter", "estimate", "--estimate", "idle=1,op=1,byte=1",
+          "--seconds", "0.05");
+    assert_int_equal(r.code, 1);
+    assert_non_null(strstr(r.err, "estimate"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_the_fit),
+        cmocka_unit_test(test_a_calibration),
+        cmocka_unit_test(test_what_does_not_measure_is_refused),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
