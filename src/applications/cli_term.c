@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -13,7 +14,8 @@
 
 #define PATIENCE 3      /* signals until one ends the process whatever it does */
 
-static volatile sig_atomic_t interrupted, terminated;
+/* Set by a handler, read by any thread: lock-free atomics may be used in both. */
+static atomic_int interrupted, terminated;
 static int wake[2] = { -1, -1 };
 static bool no_color;
 
