@@ -365,12 +365,40 @@ static void reading_fails_cleanly(void **state)
 }
 #endif
 
+static void writes_in_one(void **state)
+{
+    const char *path = in_folder("whole");
+    struct err e;
+    char *data;
+    size_t n;
+
+    (void)state;
+    assert_int_equal(file_write(path, "first", 5, &e), 0);
+    assert_int_equal(file_write(path, "second", 6, &e), 0);
+    assert_int_equal(file_read(path, 100, &data, &n, &e), 0);
+    assert_int_equal(n, 6);
+    assert_memory_equal(data, "second", 6);
+    mem_free(data);
+    assert_true(file_write(in_folder("none/whole"), "x", 1, &e) < 0);
+    assert_non_null(strstr(e.msg, "none/whole"));
+#ifdef WATT_FAULTS
+    (void)fault_arm(FAULT_WRITE, 1);
+    assert_true(file_write(path, "third", 5, &e) < 0);
+    (void)fault_arm(FAULT_WRITE, 0);
+    assert_int_equal(file_read(path, 100, &data, &n, &e), 0);
+    assert_memory_equal(data, "second", 6);
+    mem_free(data);
+#endif
+    assert_int_equal(remove(path), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reads_whole_files),
         cmocka_unit_test(refuses_what_is_no_file),
         cmocka_unit_test(maps),
+        cmocka_unit_test(writes_in_one),
         cmocka_unit_test(replaces_at_once),
         cmocka_unit_test(killed_writer_leaves_nothing),
         cmocka_unit_test(writes_into_devices),

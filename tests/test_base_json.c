@@ -231,6 +231,19 @@ static void escapes_what_json_needs(void **state)
     str_init(&s, 0);
     json_put_str(&s, SV("a\"\\\n\x01\x7f\xff/é𝔸"));
     assert_string_equal(str_cstr(&s), "\"a\\\"\\\\\\n\\u0001\\u007f\xef\xbf\xbd/é𝔸\"");
+    {
+        FILE *f = tmpfile();
+        char same[64];
+        size_t n;
+
+        assert_non_null(f);
+        json_print_str(f, SV("a\"\\\n\x01\x7f\xff/é𝔸"));
+        rewind(f);
+        n = fread(same, 1, sizeof same, f);
+        assert_int_equal(n, s.len);
+        assert_memory_equal(same, s.data, n);
+        (void)fclose(f);
+    }
     str_reset(&s);
     for (unsigned cp = 1; cp < 0x3000; cp++) {
         char one[4];

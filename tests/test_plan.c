@@ -376,6 +376,20 @@ static void test_pareto(void **state)
     assert_memory_equal(keep, want, sizeof want);
 }
 
+static void test_quantiles(void **state)
+{
+    double v[100];
+    struct quantiles q = quantiles_of(v, 0);
+
+    (void)state;
+    assert_true(q.p50 == 0 && q.max == 0);
+    for (int i = 0; i < 100; i++)
+        v[i] = 100 - i;                     /* 100 .. 1 */
+    q = quantiles_of(v, 100);
+    assert_true(q.p50 == 50 && q.p90 == 90 && q.p99 == 99 && q.max == 100);
+    assert_true(fabs(q.mean - 50.5) < 1e-9);
+}
+
 /* ---- the fleet ---- */
 
 static void test_a_fleet_replays(void **state)
@@ -539,6 +553,7 @@ int main(void)
         cmocka_unit_test(test_money),
         cmocka_unit_test(test_the_best_point_is_fast_enough),
         cmocka_unit_test(test_pareto),
+        cmocka_unit_test(test_quantiles),
         cmocka_unit_test(test_a_fleet_replays),
 #ifdef WATT_FAULTS
         cmocka_unit_test(test_memory_that_runs_out),

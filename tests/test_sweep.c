@@ -17,7 +17,7 @@
 #include "applications/sweep_report.h"
 #include "applications/sweep_targets.h"
 #include "base/mem.h"
-#include "spawn.h"
+#include "serve_rig.h"
 
 static struct err e;
 static struct spawned r;
@@ -293,6 +293,38 @@ static void test_in_this_process(void **state)
     assert_null(strstr(r.out, "\"watts\": null"));
 }
 
+static void test_against_a_server(void **state)
+{
+    const char *const argv[] = { "watt", "serve", model, "--port", "0", "--quiet", "--threads", "1", NULL };
+    static struct server s;
+    char url[64];
+
+    (void)state;
+    start_argv(&s, argv);
+    (void)snprintf(url, sizeof url, "http://127.0.0.1:%u/v1/", s.port);
+    spawn(&r, NULL, "bench", "--url", url, "-p", "20", "-n", "6", "--sweep", "1,3", "--format", "json",
+          "--meter", "none");
+    assert_int_equal(r.code, 0);
+    assert_non_null(strstr(r.out, "{\"clients\": 1, \"requests\": 16, \"failed\": 0, \"refused\": 0"));
+    assert_non_null(strstr(r.out, "{\"clients\": 3, \"requests\": 16, \"failed\": 0, \"refused\": 0"));
+    assert_null(strstr(r.out, "\"output_tokens_per_s\": 0,"));
+    spawn(&r, NULL, "bench", "--url", url, "--endpoint", "chat", "-p", "20", "-n", "6", "--sweep", "2",
+          "--format", "csv", "--meter", "none");
+    assert_int_equal(r.code, 0);
+    assert_non_null(strstr(r.out, "\n2,16,0,0,"));
+    spawn(&r, NULL, "bench", "--url", url, "--model-name", "nobody", "--sweep", "1", "--format", "csv",
+          "--meter", "none");
+    assert_int_equal(r.code, 1);
+    assert_non_null(strstr(r.out, "\n1,16,16,0,"));
+    assert_non_null(strstr(r.err, "no request was answered"));
+    assert_non_null(strstr(r.err, "nobody"));
+    spawn(&r, NULL, "bench", "--url", url, "-p", "20", "-n", "6", "--sweep", "1", "--estimate",
+          "idle=1,op=1,byte=1");
+    assert_int_equal(r.code, 1);
+    assert_non_null(strstr(r.err, "--estimate"));
+    assert_int_equal(stop(&s), 0);
+}
+
 static void test_the_command_refuses(void **state)
 {
     (void)state;
@@ -321,6 +353,7 @@ int main(void)
         cmocka_unit_test(test_joules),
         cmocka_unit_test(test_a_picture),
         cmocka_unit_test(test_in_this_process),
+        cmocka_unit_test(test_against_a_server),
         cmocka_unit_test(test_the_command_refuses),
     };
 

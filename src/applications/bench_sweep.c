@@ -147,23 +147,25 @@ static int measure(struct run *x, struct err *e)
 
 static int write_svg(const struct sweep_report *report, const struct run *x, struct err *e)
 {
-    struct file_new file;
     struct str svg;
     int rc;
 
     str_init(&svg, 0);
     rc = sweep_draw(report, x->a->by_watt, NULL, &svg, e);
     if (rc == 0)
-        rc = file_new_open(&file, x->r->svg, e);
-    if (rc == 0) {
-        rc = file_new_write(&file, svg.data, svg.len, e);
-        if (rc == 0)
-            rc = file_new_commit(&file, e);
-        else
-            file_new_abort(&file);
-    }
+        rc = file_write(x->r->svg, svg.data, svg.len, e);
     str_deinit(&svg);
     return rc;
+}
+
+/* A script must see that nothing was measured. */
+static int check_answered(const struct run *x, struct err *e)
+{
+    for (size_t i = 0; i < x->n_points; i++)
+        if (x->points[i].out_tok_s > 0)
+            return 0;
+    return err_set(e, WATT_EIO, "no request was answered: %s",
+                   x->points[0].failure[0] ? x->points[0].failure : "none brought a token");
 }
 
 static int report(struct run *x, struct err *e)
@@ -173,7 +175,7 @@ static int report(struct run *x, struct err *e)
         .source = meter_source(x->meter), .why = meter_why(x->meter), .points = x->points,
         .n = x->n_points,
     };
-    int rc = 0;
+    int rc;
 
     if (x->r->format == 1)
         sweep_print_csv(&r, stdout);
@@ -181,7 +183,8 @@ static int report(struct run *x, struct err *e)
         sweep_print_json(&r, stdout);
     else
         sweep_print_table(&r, stdout);
-    if (x->a->chart && x->r->format == 0) {
+    rc = check_answered(x, e);
+    if (rc == 0 && x->a->chart && x->r->format == 0) {
         const struct chart_terminal t = chart_terminal_here();
         struct str text;
 

@@ -341,7 +341,6 @@ static int append(const char *bytes, size_t n, void *text)
 int chat_save(const struct chat *c, const char *path, struct err *e)
 {
     json_t *root = json_pack("{s:O}", "messages", c->messages);
-    struct file_new f;
     struct str text;
     int rc = 0;
 
@@ -351,14 +350,7 @@ int chat_save(const struct chat *c, const char *path, struct err *e)
     json_decref(root);
     str_putc(&text, '\n');
     if (rc == 0)
-        rc = file_new_open(&f, path, e);
-    if (rc == 0) {
-        rc = file_new_write(&f, str_cstr(&text), text.len, e);
-        if (rc == 0)
-            rc = file_new_commit(&f, e);
-        else
-            file_new_abort(&f);
-    }
+        rc = file_write(path, str_cstr(&text), text.len, e);
     str_deinit(&text);
     return rc;
 }

@@ -539,7 +539,6 @@ static int write_svg(const struct bench *b, struct err *e)
     struct roofline_plot plots[MAX_PLOTS];
     char names[MAX_PLOTS][64], title[256], subtitle[256];
     struct peaks k = { 0 };
-    struct file_new file;
     struct str svg;
     uint32_t n = 0;
     int rc;
@@ -560,14 +559,7 @@ static int write_svg(const struct bench *b, struct err *e)
     str_init(&svg, 0);
     rc = roofline_chart(plots, n, &k, title, subtitle, &svg, e);
     if (rc == 0)
-        rc = file_new_open(&file, b->o->svg, e);
-    if (rc == 0) {
-        rc = file_new_write(&file, svg.data, svg.len, e);
-        if (rc == 0)
-            rc = file_new_commit(&file, e);
-        else
-            file_new_abort(&file);
-    }
+        rc = file_write(b->o->svg, svg.data, svg.len, e);
     str_deinit(&svg);
     return rc;
 }

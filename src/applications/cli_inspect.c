@@ -10,6 +10,7 @@
 #include "applications/model_args.h"
 #include "applications/progress.h"
 #include "applications/roofline.h"
+#include "base/json.h"
 #include "base/mem.h"
 #include "chips/cpu/features.h"
 #include "chips/cpu/peaks.h"
@@ -340,16 +341,7 @@ static void print_tensors(const struct model *m)
 
 static void json_text(const char *s)
 {
-    (void)putchar('"');
-    for (; *s; s++) {
-        if (*s == '"' || *s == '\\')
-            (void)printf("\\%c", *s);
-        else if ((unsigned char)*s < 0x20)
-            (void)printf("\\u%04x", (unsigned)*s);
-        else
-            (void)putchar(*s);
-    }
-    (void)putchar('"');
+    json_print_str(stdout, sv_cstr(s));
 }
 
 static void json_layer(uint32_t first, uint32_t last, const char *text)

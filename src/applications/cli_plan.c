@@ -346,21 +346,13 @@ static int vary_model(struct plan *p, struct err *e)
 
 static int write_svg(const struct plan_report *r, const char *path, struct err *e)
 {
-    struct file_new file;
     struct str svg;
     int rc;
 
     str_init(&svg, 0);
     rc = plan_draw(r, NULL, &svg, e);
     if (rc == 0)
-        rc = file_new_open(&file, path, e);
-    if (rc == 0) {
-        rc = file_new_write(&file, svg.data, svg.len, e);
-        if (rc == 0)
-            rc = file_new_commit(&file, e);
-        else
-            file_new_abort(&file);
-    }
+        rc = file_write(path, svg.data, svg.len, e);
     str_deinit(&svg);
     return rc;
 }

@@ -3,6 +3,7 @@
 #include <stddef.h>
 
 #include "applications/cli.h"
+#include "applications/report.h"
 #include "base/clock.h"
 #include "infrastructure/simulate.h"
 
@@ -81,12 +82,6 @@ static double percent(uint64_t part, uint64_t whole)
     return whole ? 100 * (double)part / (double)whole : 0;
 }
 
-static void print_quantiles(const char *name, const struct sim_quantiles *q)
-{
-    (void)printf("%-22s %9.3f %9.3f %9.3f %9.3f %9.3f\n", name, q->p50, q->p90, q->p99, q->mean,
-                 q->max);
-}
-
 static void print_table(const struct sim_report *r, double wall_s)
 {
     (void)printf("requests  %" PRIu64 ": %" PRIu64 " answered, %" PRIu64 " refused for now, %" PRIu64
@@ -105,16 +100,10 @@ static void print_table(const struct sim_report *r, double wall_s)
         (void)printf("; %.1f %% of proposals right", percent(r->n_accepted, r->n_drafted));
     (void)printf("\ngoodput   %" PRIu64 " requests within both goals (%.1f %%), %.3f a second\n\n",
                  r->n_good, percent(r->n_good, r->n_requests), r->goodput_per_s);
-    (void)printf("%-22s %9s %9s %9s %9s %9s\n", "seconds", "p50", "p90", "p99", "mean", "max");
-    print_quantiles("queue", &r->queue_s);
-    print_quantiles("first token", &r->ttft_s);
-    print_quantiles("between tokens", &r->itl_s);
-}
-
-static void json_quantiles(const char *name, const struct sim_quantiles *q)
-{
-    (void)printf(", \"%s\": {\"p50\": %.6g, \"p90\": %.6g, \"p99\": %.6g, \"mean\": %.6g, "
-                 "\"max\": %.6g}", name, q->p50, q->p90, q->p99, q->mean, q->max);
+    report_quantiles_heading(stdout);
+    report_quantiles(stdout, "queue", &r->queue_s);
+    report_quantiles(stdout, "first token", &r->ttft_s);
+    report_quantiles(stdout, "between tokens", &r->itl_s);
 }
 
 static void print_json(const struct sim_report *r, double wall_s)
@@ -131,9 +120,9 @@ static void print_json(const struct sim_report *r, double wall_s)
                  ", \"digest\": \"%016" PRIx64 "\"", r->n_prompt_tokens, r->n_cached_tokens,
                  r->n_answer_tokens, r->n_drafted, r->n_accepted, r->n_steps, r->mean_rows,
                  r->n_preempted, r->digest);
-    json_quantiles("queue_s", &r->queue_s);
-    json_quantiles("ttft_s", &r->ttft_s);
-    json_quantiles("itl_s", &r->itl_s);
+    report_json_quantiles(stdout, "queue_s", &r->queue_s);
+    report_json_quantiles(stdout, "ttft_s", &r->ttft_s);
+    report_json_quantiles(stdout, "itl_s", &r->itl_s);
     (void)printf("}\n");
 }
 

@@ -143,20 +143,10 @@ static int read_now(struct job *j, const char *iso, struct err *e)
 
 static int write_out(const struct str *s, const char *path, struct err *e)
 {
-    struct file_new f = { 0 };
-    int rc;
-
-    if (!path) {
-        (void)fwrite(str_cstr(s), 1, s->len, stdout);   /* main() reports a failed write */
-        return 0;
-    }
-    rc = file_new_open(&f, path, e);
-    if (rc == 0)
-        rc = file_new_write(&f, str_cstr(s), s->len, e);
-    if (rc == 0)
-        return file_new_commit(&f, e);
-    file_new_abort(&f);
-    return rc;
+    if (path)
+        return file_write(path, str_cstr(s), s->len, e);
+    (void)fwrite(str_cstr(s), 1, s->len, stdout);   /* main() reports a failed write */
+    return 0;
 }
 
 static int work(struct job *j, const char *path, const struct template_opts *o, struct err *e)

@@ -261,12 +261,7 @@ static void csv_row(void *ctx, const struct metric_row *r)
 
 static void json_text(const char *z)
 {
-    struct str s;
-
-    str_init(&s, 0);
-    json_put_str(&s, sv_cstr(z));
-    (void)fputs(str_cstr(&s), stdout);
-    str_deinit(&s);
+    json_print_str(stdout, sv_cstr(z));
 }
 
 static void json_row(void *ctx, const struct metric_row *r)

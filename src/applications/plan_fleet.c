@@ -3,7 +3,6 @@
 #include "applications/plan_fleet.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -163,29 +162,6 @@ static int run_server(struct fleet *f, uint32_t s, bool (*cancelled)(void), stru
 
 /* ---- the report ---- */
 
-static int by_value(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-
-    return (x > y) - (x < y);
-}
-
-static struct sim_quantiles quantiles(double *v, size_t n)
-{
-    struct sim_quantiles q = { 0 };
-
-    if (n == 0)
-        return q;
-    qsort(v, n, sizeof *v, by_value);
-    for (size_t i = 0; i < n; i++)
-        q.mean += v[i] / (double)n;
-    q.p50 = v[(n - 1) / 2];
-    q.p90 = v[(size_t)(0.9 * (double)(n - 1))];
-    q.p99 = v[(size_t)(0.99 * (double)(n - 1))];
-    q.max = v[n - 1];
-    return q;
-}
-
 static void add_money(const struct fleet *f, double busy_s, struct fleet_report *r)
 {
     const struct plan_spec *p = f->spec->plan;
@@ -259,9 +235,9 @@ int fleet_run(const struct trace *t, const struct fleet_spec *spec, bool (*cance
     if (rc == 0)
         rc = run_all(&f, cancelled, r, e);
     if (rc == 0) {
-        r->ttft_s = quantiles(f.ttft, f.n_ttft);
-        r->itl_s = quantiles(f.itl, f.n_itl);
-        r->queue_s = quantiles(f.queue, f.n_queue);
+        r->ttft_s = quantiles_of(f.ttft, f.n_ttft);
+        r->itl_s = quantiles_of(f.itl, f.n_itl);
+        r->queue_s = quantiles_of(f.queue, f.n_queue);
     }
     mem_free(f.part.v);
     mem_free(f.server_of);

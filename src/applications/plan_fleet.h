@@ -28,7 +28,7 @@ struct fleet_spec {
 
 struct fleet_report {
     uint64_t n_requests, n_refused, n_never, n_good;
-    struct sim_quantiles ttft_s, itl_s, queue_s;    /* itl_s: of each request's mean */
+    struct quantiles ttft_s, itl_s, queue_s;    /* itl_s: of each request's mean */
     double   simulated_s;               /* of the server that ended last */
     double   busiest, idlest, busy;     /* shares of that time in steps */
     uint64_t n_prompt_tokens, n_cached_tokens, n_answer_tokens;

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/json.h"
+#include "applications/report.h"
 #include "base/mem.h"
 
 #define MAX_SPLITS 16
@@ -213,41 +213,25 @@ static void json_point(const struct plan_point *p, bool best, FILE *f)
     (void)fprintf(f, "}");
 }
 
-static void json_text(FILE *f, const char *key, const char *value)
-{
-    struct str s;
-
-    str_init(&s, 0);
-    json_put_str(&s, sv_cstr(value));
-    (void)fprintf(f, "\"%s\": %s", key, str_ok(&s) ? str_cstr(&s) : "null");
-    str_deinit(&s);
-}
-
 static void json_inputs(const struct plan_report *r, FILE *f)
 {
     const struct plan_spec *s = r->spec;
     const struct plan_chip *c = s->chip;
 
     (void)fprintf(f, "{");
-    json_text(f, "model", model_facts(s->model)->name);
+    report_json_text(f, "model", model_facts(s->model)->name);
     (void)fprintf(f, ", ");
-    json_text(f, "types", model_facts(s->model)->quant);
+    report_json_text(f, "types", model_facts(s->model)->quant);
     (void)fprintf(f, ", \"weight_bytes\": %" PRIu64 ", \"kv_bytes_token\": %.6g,\n ",
                   model_facts(s->model)->tensor_bytes, plan_kv_bytes(s));
-    json_text(f, "chip", c->name);
+    report_json_text(f, "chip", c->name);
     (void)fprintf(f, ", ");
-    json_text(f, "chip_source", c->source);
+    report_json_text(f, "chip_source", c->source);
     (void)fprintf(f, ", \"chips\": %u, \"read_share\": %g,\n \"prompt_tokens\": %g, "
                   "\"cached_share\": %g, \"answer_tokens\": %g, \"utilisation\": %g, "
                   "\"wanted_tokens_per_s_user\": %g", s->n_chips, c->read_share,
                   s->load.prompt, s->load.cached, s->load.answer, s->load.utilisation,
                   r->want_user_tok_s);
-}
-
-static void json_quantiles(const char *name, const struct sim_quantiles *q, FILE *f)
-{
-    (void)fprintf(f, ", \"%s\": {\"p50\": %.6g, \"p90\": %.6g, \"p99\": %.6g, \"mean\": %.6g, "
-                  "\"max\": %.6g}", name, q->p50, q->p90, q->p99, q->mean, q->max);
 }
 
 static void json_or_null(const char *name, double v, FILE *f)
@@ -268,9 +252,9 @@ static void json_fleet(const struct fleet_spec *s, const struct fleet_report *r,
                   "\"", s->n_servers, r->n_requests, r->n_refused, r->n_never, r->n_good,
                   r->simulated_s, r->busy, r->busiest, r->idlest, r->n_prompt_tokens,
                   r->n_cached_tokens, r->n_answer_tokens, r->out_tok_s, r->goodput_per_s, r->digest);
-    json_quantiles("ttft_s", &r->ttft_s, f);
-    json_quantiles("itl_s", &r->itl_s, f);
-    json_quantiles("queue_s", &r->queue_s, f);
+    report_json_quantiles(f, "ttft_s", &r->ttft_s);
+    report_json_quantiles(f, "itl_s", &r->itl_s);
+    report_json_quantiles(f, "queue_s", &r->queue_s);
     json_or_null("joules", r->joules, f);
     json_or_null("joules_all_in", r->all_in_joules, f);
     json_or_null("usd", r->usd, f);
@@ -296,7 +280,7 @@ void plan_print_json(const struct plan_report *r, const struct plan_variant *v, 
         (void)fprintf(f, ",\n \"sensitivity\": [");
     for (size_t i = 0; i < n_variants; i++) {
         (void)fprintf(f, "%s\n  {", i ? "," : "");
-        json_text(f, "change", v[i].name);
+        report_json_text(f, "change", v[i].name);
         (void)fprintf(f, ", \"best\": ");
         if (v[i].fits)
             json_point(&v[i].point, true, f);
@@ -334,12 +318,6 @@ void plan_print_variants(const struct plan_variant *v, size_t n, FILE *f)
     }
 }
 
-static void print_quantiles(const char *name, const struct sim_quantiles *q, FILE *f)
-{
-    (void)fprintf(f, "%-22s %9.3f %9.3f %9.3f %9.3f %9.3f\n", name, q->p50, q->p90, q->p99, q->mean,
-                  q->max);
-}
-
 void plan_print_fleet(const struct fleet_spec *s, const struct fleet_report *r, FILE *f)
 {
     const double hits = r->n_prompt_tokens ? 100 * (double)r->n_cached_tokens /
@@ -360,10 +338,11 @@ void plan_print_fleet(const struct fleet_spec *s, const struct fleet_report *r, 
     if (r->usd >= 0 && r->n_answer_tokens)
         (void)fprintf(f, "%s%s USD for a million of them", r->all_in_joules >= 0 ? "; " : "         ",
                       figure(b, 1e6 * r->usd / (double)r->n_answer_tokens, true));
-    (void)fprintf(f, "\n\n%-22s %9s %9s %9s %9s %9s\n", "seconds", "p50", "p90", "p99", "mean", "max");
-    print_quantiles("queue", &r->queue_s, f);
-    print_quantiles("first token", &r->ttft_s, f);
-    print_quantiles("between tokens", &r->itl_s, f);
+    (void)fprintf(f, "\n\n");
+    report_quantiles_heading(f);
+    report_quantiles(f, "queue", &r->queue_s);
+    report_quantiles(f, "first token", &r->ttft_s);
+    report_quantiles(f, "between tokens", &r->itl_s);
 }
 
 /* ---- the picture ---- */

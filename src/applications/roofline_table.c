@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/json.h"
 #include "base/mem.h"
 
 /* "blk.7.attn_q.weight" as "attn_q": the layer and the ending say nothing in a table. */
@@ -292,21 +293,6 @@ void roofline_table_csv(const struct roofline_table *t, const char *test, FILE *
                   t->outside_s, ratio(t->outside_s, t->seconds));
 }
 
-/* Names of tensors in a program are checked at load, but may hold any printable character. */
-static void json_text(const char *s, FILE *f)
-{
-    (void)fputc('"', f);
-    for (; *s; s++) {
-        if (*s == '"' || *s == '\\')
-            (void)fputc('\\', f);
-        if ((unsigned char)*s < 0x20)
-            (void)fprintf(f, "\\u%04x", *s);
-        else
-            (void)fputc(*s, f);
-    }
-    (void)fputc('"', f);
-}
-
 void roofline_table_json(const struct roofline_table *t, FILE *f)
 {
     (void)fprintf(f, "{\"steps\": %u, \"step_s\": %.6g, \"outside_s\": %.6g, \"rows\": [",
@@ -315,7 +301,7 @@ void roofline_table_json(const struct roofline_table *t, FILE *f)
         const struct roofline_row *r = &t->rows[i];
 
         (void)fprintf(f, "%s\n    {\"what\": ", i ? "," : "");
-        json_text(r->name, f);
+        json_print_str(f, sv_cstr(r->name));
         (void)fprintf(f, ", \"kind\": \"%s\", \"layer\": ", r->kind);
         if (r->layer != UINT32_MAX)
             (void)fprintf(f, "%u", r->layer);

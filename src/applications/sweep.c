@@ -3,8 +3,8 @@
 
 #include <math.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "applications/pareto.h"
@@ -35,8 +35,9 @@ struct sweep {
     struct sweep_target *target;
     pthread_mutex_t mu;
     pthread_cond_t  cond;
-    struct sweep_slot *slots;   /* [n_slots] */
-    uint32_t n_slots, n_busy;
+    struct sweep_slot *slots;   /* [n_slots], of which the first n_used were ever taken */
+    uint32_t n_slots, n_used, n_busy;
+    atomic_uint n_over;         /* of those under way */
     uint64_t n_started, n_total;
     uint64_t salt;              /* of the point: no prompt comes twice */
     /* of the point at hand */
@@ -96,6 +97,7 @@ void sweep_done(struct sweep_slot *s, uint32_t n_prompt, uint32_t n_cached, uint
     s->failed = failure != NULL;
     (void)snprintf(s->failure, sizeof s->failure, "%s", failure ? failure : "");
     s->over = true;
+    atomic_fetch_add(&w->n_over, 1);
     (void)pthread_cond_signal(&w->cond);
     (void)pthread_mutex_unlock(&w->mu);
 }
@@ -115,29 +117,6 @@ static int keep(struct samples *s, double v, struct err *e)
     }
     s->v[s->n++] = v;
     return 0;
-}
-
-static int by_value(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-
-    return (x > y) - (x < y);
-}
-
-static struct sweep_quantiles quantiles(struct samples *s)
-{
-    struct sweep_quantiles q = { 0 };
-
-    if (s->n == 0)
-        return q;
-    qsort(s->v, s->n, sizeof *s->v, by_value);
-    for (size_t i = 0; i < s->n; i++)
-        q.mean += s->v[i] / (double)s->n;
-    q.p50 = s->v[(s->n - 1) / 2];
-    q.p90 = s->v[(size_t)(0.90 * (double)(s->n - 1))];
-    q.p99 = s->v[(size_t)(0.99 * (double)(s->n - 1))];
-    q.max = s->v[s->n - 1];
-    return q;
 }
 
 /* ---- one request's beginning and end ---- */
@@ -169,6 +148,7 @@ static int start(struct sweep *w, struct sweep_slot *s, struct err *e)
     }
     s->n_tokens = 0;
     s->busy = true;
+    w->n_used = s - w->slots < w->n_used ? w->n_used : (uint32_t)(s - w->slots) + 1;
     s->over = s->refused = s->failed = false;
     w->n_busy++;
     s->start_ns = clock_mono_ns();
@@ -183,6 +163,7 @@ static int finish(struct sweep *w, struct sweep_slot *s, struct sweep_point *p, 
 
     s->busy = false;
     w->n_busy--;
+    atomic_fetch_sub(&w->n_over, 1);
     p->n_requests++;
     p->n_refused += s->refused;
     p->n_failed += s->failed && !s->refused;
@@ -269,7 +250,7 @@ static int take_finished(struct sweep *w, struct sweep_point *p, struct err *e)
 {
     int rc = 0;
 
-    for (uint32_t i = 0; rc == 0 && i < w->n_slots; i++)
+    for (uint32_t i = 0; rc == 0 && atomic_load(&w->n_over) > 0 && i < w->n_used; i++)
         if (is_over(w, &w->slots[i]))
             rc = finish(w, &w->slots[i], p, e);
     return rc;
@@ -278,12 +259,10 @@ static int take_finished(struct sweep *w, struct sweep_point *p, struct err *e)
 static void fill_point(struct sweep *w, const struct meter_reading *from,
                        const struct meter_reading *to, struct sweep_point *p)
 {
-    const struct samples *u = &w->user;
-
     p->seconds = w->end_ns > w->begin_ns ? (double)(w->end_ns - w->begin_ns) * 1e-9 : 0;
-    p->ttft_s = quantiles(&w->ttft);
-    p->itl_s = quantiles(&w->itl);
-    p->user_tok_s = u->n ? quantiles(&w->user).p50 : 0;
+    p->ttft_s = quantiles_of(w->ttft.v, w->ttft.n);
+    p->itl_s = quantiles_of(w->itl.v, w->itl.n);
+    p->user_tok_s = quantiles_of(w->user.v, w->user.n).p50;
     p->cached_share = w->n_in > 0 ? w->n_cached / w->n_in : 0;
     p->watts = p->joules_token = p->tok_s_watt = SWEEP_UNKNOWN;
     if (p->seconds <= 0)

@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/quantiles.h"
 #include "energy/meter.h"
 #include "infrastructure/trace_file.h"
 
@@ -71,8 +72,6 @@ struct sweep_spec {
     void    *progress_ctx;
 };
 
-struct sweep_quantiles { double p50, p90, p99, mean, max; };
-
 struct sweep_point {
     double   value;             /* clients, or the rate */
     uint32_t n_requests, n_failed, n_refused;
@@ -80,7 +79,7 @@ struct sweep_point {
     double   in_tok_s, out_tok_s, requests_s;
     double   cached_share;      /* of the prompts' tokens, where the answerer tells */
     double   user_tok_s;        /* median of the answers of at least two tokens */
-    struct sweep_quantiles ttft_s, itl_s;
+    struct quantiles ttft_s, itl_s;
     double   watts, joules_token, tok_s_watt;       /* SWEEP_UNKNOWN; of answered tokens */
     bool     front;             /* no other is better in user_tok_s and out_tok_s */
     char     failure[160];      /* the first one's text */

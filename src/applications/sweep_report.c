@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/json.h"
+#include "applications/report.h"
 
 /* ---- tables ---- */
 
@@ -102,27 +102,17 @@ void sweep_print_csv(const struct sweep_report *r, FILE *f)
     }
 }
 
-static void json_text(FILE *f, const char *key, const char *value)
-{
-    struct str s;
-
-    str_init(&s, 0);
-    json_put_str(&s, sv_cstr(value));
-    (void)fprintf(f, "\"%s\": %s", key, str_ok(&s) ? str_cstr(&s) : "null");
-    str_deinit(&s);
-}
-
 void sweep_print_json(const struct sweep_report *r, FILE *f)
 {
     (void)fprintf(f, "{");
-    json_text(f, "target", r->title);
+    report_json_text(f, "target", r->title);
     (void)fprintf(f, ", ");
-    json_text(f, "load", r->load);
+    report_json_text(f, "load", r->load);
     (void)fprintf(f, ", ");
-    json_text(f, "energy_source", r->source ? r->source : "none");
+    report_json_text(f, "energy_source", r->source ? r->source : "none");
     if (r->why && *r->why) {
         (void)fprintf(f, ", ");
-        json_text(f, "energy_reason", r->why);
+        report_json_text(f, "energy_reason", r->why);
     }
     (void)fprintf(f, ", \"points\": [");
     for (size_t k = 0; k < r->n; k++) {
@@ -139,7 +129,7 @@ void sweep_print_json(const struct sweep_report *r, FILE *f)
         }
         if (p->failure[0]) {
             (void)fprintf(f, ", ");
-            json_text(f, "first_failure", p->failure);
+            report_json_text(f, "first_failure", p->failure);
         }
         (void)fprintf(f, "}");
     }

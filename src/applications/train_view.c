@@ -159,7 +159,6 @@ static int draw_curve(const struct train_run *r, double *xs, struct str *out, st
 
 static int write_svg(const struct train_run *r, struct err *e)
 {
-    struct file_new f;
     struct str svg;
     char path[4096];
     double *xs = mem_array(4 * r->n_points, sizeof *xs);
@@ -170,14 +169,7 @@ static int write_svg(const struct train_run *r, struct err *e)
         rc = draw_curve(r, xs, &svg, e);
     mem_free(xs);
     if (rc == 0)
-        rc = file_new_open(&f, path, e);
-    if (rc == 0) {
-        rc = file_new_write(&f, svg.data, svg.len, e);
-        if (rc == 0)
-            rc = file_new_commit(&f, e);
-        else
-            file_new_abort(&f);
-    }
+        rc = file_write(path, svg.data, svg.len, e);
     str_deinit(&svg);
     return rc;
 }

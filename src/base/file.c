@@ -343,3 +343,17 @@ void file_new_abort(struct file_new *n)
     mem_free(n->path);
     *n = (struct file_new){ 0 };
 }
+
+int file_write(const char *path, const void *data, size_t size, struct err *e)
+{
+    struct file_new n;
+    int rc = file_new_open(&n, path, e);
+
+    if (rc < 0)
+        return rc;
+    rc = file_new_write(&n, data, size, e);
+    if (rc == 0)
+        return file_new_commit(&n, e);
+    file_new_abort(&n);
+    return rc;
+}

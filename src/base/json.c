@@ -465,3 +465,15 @@ void json_put_str(struct str *out, struct sv s)
     }
     str_putc(out, '"');
 }
+
+void json_print_str(FILE *f, struct sv s)
+{
+    (void)fputc('"', f);
+    for (size_t i = 0; i < s.len;) {
+        char one[8];
+        size_t n = escape_one(s, &i, one);
+
+        (void)fwrite(one, 1, n, f);
+    }
+    (void)fputc('"', f);
+}

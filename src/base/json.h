@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include <jansson.h>
 
@@ -91,6 +92,7 @@ int json_get_cstr(const struct json_place *at, const char *key, const char *othe
 
 /* Writing: a string in quotes, escaped; invalid UTF-8 becomes U+FFFD. */
 void   json_put_str(struct str *out, struct sv s);
+void   json_print_str(FILE *f, struct sv s);
 /* The same into out[cap] without the quotes; stops before a character that does
  * not fit. Returns the bytes written, and in *taken how many of s they stand
  * for; no NUL is added. */

@@ -169,9 +169,9 @@ static double quantile(const struct histogram *h, double q)
     return 0;
 }
 
-static struct sim_quantiles quantiles(const struct histogram *h)
+static struct quantiles quantiles(const struct histogram *h)
 {
-    return (struct sim_quantiles){ quantile(h, 0.5), quantile(h, 0.9), quantile(h, 0.99),
+    return (struct quantiles){ quantile(h, 0.5), quantile(h, 0.9), quantile(h, 0.99),
                                    h->n ? h->sum / (double)h->n : 0, h->max };
 }
 

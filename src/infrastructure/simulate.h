@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/quantiles.h"
 #include "infrastructure/sched.h"
 #include "infrastructure/trace_file.h"
 
@@ -51,13 +52,11 @@ struct sim_spec {               /* zero means the default everywhere */
     void    *ctx;
 };
 
-struct sim_quantiles { double p50, p90, p99, mean, max; };
-
 struct sim_report {
     uint64_t n_requests, n_refused, n_never;    /* refused: the queue was full; never: too long */
     uint64_t n_ended[SCHED_FAILED + 1];
     uint64_t n_good;            /* ended well, and both goals were met */
-    struct sim_quantiles ttft_s, itl_s, queue_s;
+    struct quantiles ttft_s, itl_s, queue_s;
     double   simulated_s, goodput_per_s;
     uint64_t n_prompt_tokens, n_cached_tokens, n_answer_tokens, n_drafted, n_accepted;
     uint64_t n_steps, n_preempted;
