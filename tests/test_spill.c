@@ -330,6 +330,31 @@ static void damaged_files_are_discarded(void **state)
     }
 }
 
+/* A page that comes back takes the place of the only one that had been found, whether or not its
+ * file is sound in the end. */
+static void pages_take_the_place_of_what_was_found(void **state)
+{
+    int32_t a[PAGE], b[PAGE];
+    struct rig g;
+
+    (void)state;
+    text(1, a, PAGE);
+    text(1, b, PAGE);
+    b[PAGE - 1]++;
+    for (int sound = 0; sound < 2; sound++) {
+        (void)count_files(true);
+        rig_open(&g, 1, 0, 1 << 20);
+        enter(&g, a, PAGE);
+        assert_true(prefix_make_room(g.tree, 1, 0));
+        spill_flush(g.spill);
+        if (!sound)
+            damage(200, false);
+        enter(&g, b, PAGE);
+        assert_int_equal(match(&g, &here, a, PAGE), sound ? PAGE : 0);
+        rig_close(&g);
+    }
+}
+
 static void folders_are_bounded(void **state)
 {
     int32_t t[PAGE];
@@ -390,6 +415,7 @@ int main(void)
         cmocka_unit_test(pages_come_back_plain),
         cmocka_unit_test(pages_come_back_with_states),
         cmocka_unit_test(damaged_files_are_discarded),
+        cmocka_unit_test(pages_take_the_place_of_what_was_found),
         cmocka_unit_test(folders_are_bounded),
     };
 

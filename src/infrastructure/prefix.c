@@ -494,19 +494,16 @@ static uint32_t bring_back(struct prefix *p, uint32_t parent, const struct prefi
     return i;
 }
 
-/* Brings back what follows the deepest known page; true when anything came. */
+/* Brings back what follows the deepest known page; true when the tree is another one now: what
+ * came may have taken the place of a page that had been found, or gone wrong after that. */
 static bool bring_back_all(struct prefix *p, const struct prefix_space *space,
                            const int32_t *tokens, uint32_t deepest, uint32_t n_max)
 {
-    bool any = false;
+    const uint64_t before = p->stats.n_returned + p->stats.n_evicted;
 
-    while (p->spill && n_max - p->nodes[deepest].end >= p->page_tokens) {
+    while (p->spill && deepest != NONE && n_max - p->nodes[deepest].end >= p->page_tokens)
         deepest = bring_back(p, deepest, space, tokens + p->nodes[deepest].end);
-        if (deepest == NONE)
-            break;
-        any = true;
-    }
-    return any;
+    return p->stats.n_returned + p->stats.n_evicted != before;
 }
 
 uint32_t prefix_extend(struct prefix *p, const struct prefix_space *space, const int32_t *tokens,
