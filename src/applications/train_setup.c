@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include <xxhash.h>
+
 #include "applications/progress.h"
 #include "applications/train.h"
 #include "base/file.h"
@@ -185,6 +187,36 @@ static int create(const struct train_run *r, const char *path, struct err *e)
     return rc;
 }
 
+/* Do options of a model from scratch describe the one that the run began with? Those left open
+ * are not asked: the file has them. */
+static int check_same_shape(const struct train_run *r, const char *start, struct err *e)
+{
+    const struct model_facts *f = model_facts(r->text->model);
+    const struct train_options *o = &r->o;
+    const int64_t given_ones[] = { o->layers, o->width, o->heads, o->kv_heads, o->head_dim, o->ff,
+                                   o->experts, o->experts_used, o->ssm_state };
+    bool any = o->shape || o->arch || o->untied;
+    struct shape s;
+    int rc;
+
+    for (size_t i = 0; i < sizeof given_ones / sizeof *given_ones; i++)
+        any = any || given_ones[i] != TRAIN_NOT_GIVEN;
+    if (!any)
+        return 0;
+    rc = shape_of(o, &s, e);
+    s.n_vocab = f->n_vocab;
+    if (rc == 0)
+        rc = shape_check(&s, e);
+    if (rc == 0 && (strcmp(s.arch, f->arch) != 0 || s.n_layers != f->n_layers ||
+                    s.n_embd != f->n_embd || (f->n_heads && s.n_heads != f->n_heads) ||
+                    shape_params(&s) != f->n_params))
+        rc = err_set(e, WATT_EINVAL, "%s: the run began with %s, %" PRIu32 " layers, %" PRIu64
+                     " parameters; these options make %s, %" PRIu32 " layers, %" PRIu64
+                     " parameters", start, f->arch, f->n_layers, f->n_params, s.arch, s.n_layers,
+                     shape_params(&s));
+    return rc;
+}
+
 int train_open_model(struct train_run *r, struct err *e)
 {
     struct text_model_opts o = { .no_session = true };
@@ -213,6 +245,8 @@ int train_open_model(struct train_run *r, struct err *e)
     rc = text_model_open(&r->text, path, &o, e);
     if (rc == 0 && !r->text->tok)
         rc = err_set(e, WATT_ENOTSUP, "%s", r->text->tok_why);
+    if (rc == 0 && !r->o.model && r->o.resume)
+        rc = check_same_shape(r, path, e);
     return rc;
 }
 
@@ -266,7 +300,20 @@ static int prepare(struct train_run *r, const char *source, const char *shard, s
     return 0;
 }
 
-/* OUT/data-NAME.SPLIT.shard for a file that is no shard. */
+/* What the tokens depend on beside the vocabulary: files of other folders have the same names, and
+ * records are written out by the template. */
+static uint32_t origin(const struct train_run *r, const char *path)
+{
+    struct sv template = { 0 };
+    uint64_t h = XXH3_64bits(path, strlen(path));
+
+    if (prepare_is_records(path) &&
+        gguf_get_str(model_gguf(r->text->model), "tokenizer.chat_template", &template, NULL) == 0)
+        h = XXH3_64bits_withSeed(template.data, template.len, h);
+    return (uint32_t)(h ^ h >> 32);
+}
+
+/* OUT/data-NAME.SPLIT-ORIGIN.shard for a file that is no shard. */
 static int shard_name(const struct train_run *r, const char *path, char buf[4096], struct err *e)
 {
     static const char *const splits[] = { "", ".lines", ".paragraphs" };
@@ -274,7 +321,8 @@ static int shard_name(const struct train_run *r, const char *path, char buf[4096
     char name[512];
 
     base = base ? base + 1 : path;
-    (void)snprintf(name, sizeof name, "data-%.400s%s.shard", base, splits[r->o.split]);
+    (void)snprintf(name, sizeof name, "data-%.400s%s-%08" PRIx32 ".shard", base,
+                   splits[r->o.split], origin(r, path));
     return train_path(r, buf, name, e);
 }
 
@@ -433,5 +481,6 @@ void train_close_run(struct train_run *r)
         shard_close(r->held[i]);
     text_model_close(r->text);
     team_close(r->team);
+    meter_close(r->meter);
     mem_free(r->curve);
 }
