@@ -17,7 +17,7 @@
 #include "spawn.h"
 
 static char dir[] = "test_train_cli.XXXXXX";
-static char text[64], conf[64], out[64], again[64];
+static char text[64], conf[64], out[64], again[64], joules[64];
 
 static void write_text(const char *to, const char *line, unsigned times)
 {
@@ -38,6 +38,7 @@ static int make_dir(void **state)
     (void)snprintf(conf, sizeof conf, "%s/c.conf", dir);
     (void)snprintf(out, sizeof out, "%s/out", dir);
     (void)snprintf(again, sizeof again, "%s/again", dir);
+    (void)snprintf(joules, sizeof joules, "%s/joules", dir);
     write_text(text, "the cat sat on the mat", 150);
     return 0;
 }
@@ -57,7 +58,8 @@ static int remove_dir(void **state)
     spawn(r, NULL, (char[]){ "train" }, (char[]){ "--data" }, text, (char[]){ "--layers" },    \
           (char[]){ "1" }, (char[]){ "--width" }, (char[]){ "32" }, (char[]){ "--ctx" },       \
           (char[]){ "32" }, (char[]){ "--batch" }, (char[]){ "2" }, (char[]){ "--steps" },     \
-          (char[]){ "20" }, (char[]){ "--threads" }, (char[]){ "1" }, folder, __VA_ARGS__)
+          (char[]){ "20" }, (char[]){ "--threads" }, (char[]){ "1" }, (char[]){ "--meter" },   \
+          (char[]){ "none" }, folder, __VA_ARGS__)
 
 static void same_file(const char *name)
 {
@@ -85,6 +87,7 @@ static void test_run_and_resume(void **state)
     if (r.code != 0)
         fail_msg("%s", r.err);
     assert_non_null(strstr(r.out, "validation"));
+    assert_non_null(strstr(r.out, "no joules: "));
     RUN(&r, again, (char[]){ "--quiet" });
     assert_int_equal(r.code, 0);
     RUN(&r, again, (char[]){ "--quiet" });                             /* a used folder, without --resume */
@@ -99,6 +102,28 @@ static void test_run_and_resume(void **state)
     same_file("model.gguf");
     same_file("curve.csv");
     same_file("checkpoint-00000020.gguf");
+}
+
+/* Joules in the curve and at the end, and an estimate is called one. */
+static void test_joules(void **state)
+{
+    static struct spawned r;
+    char *csv, path[128];
+    size_t n;
+    struct err e;
+
+    (void)state;
+    RUN(&r, joules, (char[]){ "--meter" }, (char[]){ "estimate" }, (char[]){ "--estimate" },
+        (char[]){ "idle=10,op=5,byte=5" });
+    if (r.code != 0)
+        fail_msg("%s", r.err);
+    assert_non_null(strstr(r.out, "J/token (estimate)"));
+    assert_non_null(strstr(r.out, "J by estimate, "));
+    (void)snprintf(path, sizeof path, "%s/curve.csv", joules);
+    assert_int_equal(file_read(path, 1 << 20, &csv, &n, &e), 0);
+    assert_non_null(strstr(csv, "joules_estimate,joules_per_token_estimate"));
+    assert_null(strstr(csv, ",\n"));    /* every point has them */
+    mem_free(csv);
 }
 
 static void test_refused(void **state)
@@ -125,6 +150,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_run_and_resume),
+        cmocka_unit_test(test_joules),
         cmocka_unit_test(test_refused),
     };
 

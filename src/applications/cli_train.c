@@ -121,6 +121,7 @@ static int resume(struct train_run *r, struct err *e)
             rc = trainer_load(r->trainer, path, &r->curve, &r->n_points, e);
         if (rc == 0) {
             r->cap_points = r->n_points;
+            r->joules = r->n_points ? r->curve[r->n_points * CHECKPOINT_CURVE - 1] : 0;
             if (!r->o.quiet)
                 (void)printf("going on from %s\n", path);
             break;
@@ -143,6 +144,9 @@ static int validate(struct train_run *r, double *loss, struct err *e)
 
     if (rc == 0)
         *loss = v.loss;
+    if (rc == 0)        /* forward alone: a third of a step's products */
+        meter_work(r->meter, trainer_step_ops(r->trainer) / 3 * (double)v.n_targets /
+                   (double)(r->o.ctx * r->o.batch * r->o.accum), 0);
     return rc;
 }
 
@@ -150,6 +154,7 @@ static void print_row(const struct train_run *r, const struct train_view *v,
                       const struct trainer_step *s, double held)
 {
     double tok_s, share;
+    char joules[64];
 
     if (r->o.quiet)
         return;
@@ -161,6 +166,8 @@ static void print_row(const struct train_run *r, const struct train_view *v,
                  trainer_epochs(r->trainer), tok_s);
     if (share > 0)
         (void)printf("  %.0f %% of peak", 100 * share);
+    if (*train_view_per_token(joules, v, r))
+        (void)printf("  %s", joules);
     (void)printf("\n");
     (void)fflush(stdout);
 }
@@ -182,7 +189,7 @@ static int after_step(struct train_run *r, struct train_view *v, const struct tr
     if (look)
         rc = validate(r, &held, e);
     if (rc == 0 && (look || last || s->step % every_point == 0 || s->step == 1))
-        rc = train_note_point(r, s, held, e);
+        rc = train_note_point(r, s, held, train_view_joules(v, r), e);
     if (rc == 0 && (look || (!trainer_validates(r->trainer) && due(s->step, r->o.eval_every)))) {
         train_view_wipe(v);
         print_row(r, v, s, held);
@@ -205,6 +212,7 @@ static int steps(struct train_run *r, struct train_view *v, struct trainer_step 
         if (cli_interrupted())
             return err_set(e, WATT_ECANCEL, "stopped");
         rc = trainer_step(r->trainer, s, e);
+        meter_work(r->meter, trainer_step_ops(r->trainer), trainer_step_bytes(r->trainer));
         if (rc == 0)
             rc = after_step(r, v, s, every, e);
         if (rc == 0)
@@ -312,11 +320,12 @@ static int finish(struct train_run *r, struct train_view *v, const struct traine
                   struct err *e)
 {
     const double seconds = clock_seconds(clock_mono_ns() - v->begin_ns);
-    char took[32];
+    char took[32], used[200];
     double held = NAN, tok_s, share;
     int rc = 0;
 
     train_view_speed(v, r, &tok_s, &share);
+    (void)train_view_used(used, v, r);
     if (trainer_validates(r->trainer))
         rc = validate(r, &held, e);
     if (rc == 0 && r->n_points > 0)
@@ -339,6 +348,8 @@ static int finish(struct train_run *r, struct train_view *v, const struct traine
         (void)printf("; loss %.4f", s->loss);
     if (isfinite(held))
         (void)printf("; validation %.4f", held);
+    if (s->step > 0)
+        (void)printf("\n%s", used);
     (void)printf("\n%s/%s is the model, curve.svg and curve.csv its history\n", r->out,
                  r->lora.rank ? "adapter.gguf is the adapter, model.gguf" : "model.gguf");
     return 0;
@@ -474,19 +485,17 @@ static int set_ctx(struct train_options *o, struct err *e)
     return 0;
 }
 
-static int open_all(struct train_run *r, char **text, struct err *e)
+static int open_all(struct train_run *r, struct err *e)
 {
-    int rc = 0;
+    int rc;
 
-    if (r->o.config)
-        rc = train_config(r->o.config, &r->o, text, e);
-    if (rc < 0)
-        return rc;
     set_early(&r->o);
     r->isa_mask = CPU_ALL;
     if (r->o.isa && !cpu_mask_parse(r->o.isa, &r->isa_mask))
         return err_set(e, WATT_EINVAL, "--isa %s: no such kernels", r->o.isa);
-    rc = set_ctx(&r->o, e);
+    rc = meter_args_open(&r->meter, &r->o.meter, e);
+    if (rc == 0)
+        rc = set_ctx(&r->o, e);
     if (rc < 0)
         return rc;
     if (mkdir(r->out, 0777) < 0 && errno != EEXIST)
@@ -507,14 +516,15 @@ static int train(const struct cli *c, const void *options)
     r->c = c;
     r->o = *(const struct train_options *)options;
     r->out = c->args[0];
-    if (open_all(r, &text, &e) < 0) {
+    if (r->o.config && train_config(r->o.config, &r->o, &text, &e) < 0)
         code = cli_fail(c, &e);
-    } else {
-        code = check(r);
-        if (code == CLI_OK) {
-            cli_catch_interrupt();
-            code = run(r);
-        }
+    else
+        code = check(r);        /* before anything is made */
+    if (code == CLI_OK && open_all(r, &e) < 0) {
+        code = cli_fail(c, &e);
+    } else if (code == CLI_OK) {
+        cli_catch_interrupt();
+        code = run(r);
     }
     train_close_run(r);
     mem_free(r);

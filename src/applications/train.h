@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "applications/cli.h"
+#include "applications/meter_args.h"
 #include "base/team.h"
 #include "models/shape.h"
 #include "models/lora.h"
@@ -50,6 +50,7 @@ struct train_options {
     bool     resume, quiet;
     int64_t  threads;
     const char *isa;
+    struct meter_args meter;
 };
 
 extern const struct cli_opt train_option_table[];
@@ -66,12 +67,14 @@ struct train_run {
     const char          *out;           /* folder */
     uint32_t             isa_mask;
     struct team         *team;
+    struct meter        *meter;
     struct text_model   *text;          /* the model trained; no session */
     struct lora_spec     lora;          /* rank 0: the whole model trains */
     struct shard        *shards[DATASET_MAX_SOURCES], *held[DATASET_MAX_SOURCES];
     struct dataset_source sources[DATASET_MAX_SOURCES], held_sources[DATASET_MAX_SOURCES];
     size_t               n_shards, n_held;
     struct trainer      *trainer;
+    double               joules;        /* of the run before this call; NAN: not known */
     double              *curve;         /* [n_points][CHECKPOINT_CURVE] */
     size_t               n_points, cap_points;
     double               peak_ops_s;    /* 0: not known */
@@ -91,9 +94,9 @@ void train_close_run(struct train_run *r);
  * since what is served is what was exported. */
 int train_sample(struct train_run *r, struct err *e) MUST_CHECK;
 
-/* One more point; held_loss NAN: none. */
+/* One more point; held NAN: no validation, joules since the begin. */
 int train_note_point(struct train_run *r, const struct trainer_step *s, double held,
-                     struct err *e) MUST_CHECK;
+                     double joules, struct err *e) MUST_CHECK;
 /* OUT/curve.csv and OUT/curve.svg. */
 int train_write_curve(const struct train_run *r, struct err *e) MUST_CHECK;
 
@@ -101,6 +104,7 @@ int train_write_curve(const struct train_run *r, struct err *e) MUST_CHECK;
 struct train_view {
     uint64_t begin_ns, drawn_ns, first_tokens, first_step;
     uint64_t n_steps;
+    struct meter_reading begin;
     bool     terminal, drawn;
 };
 void train_view_begin(struct train_view *v, const struct train_run *r, uint64_t n_steps);
@@ -109,5 +113,11 @@ void train_view_wipe(struct train_view *v);
 /* Tokens per second since the begin, and the share of the peak (0: not known). */
 void train_view_speed(const struct train_view *v, const struct train_run *r, double *tok_s,
                       double *share);
+/* Joules since the begin, NAN: not known; and ", 0.123 J/token" of that, or nothing. */
+double train_view_joules(const struct train_view *v, const struct train_run *r);
+const char *train_view_per_token(char buf[64], const struct train_view *v,
+                                 const struct train_run *r);
+/* As meter_used_text. */
+const char *train_view_used(char buf[200], const struct train_view *v, const struct train_run *r);
 
 #endif

@@ -62,7 +62,7 @@ const struct cli_opt train_option_table[] = {
     { "compute", 0, CLI_CHOICE, AT(compute), TRAIN_COMPUTE, "type of the products; master weights are f32 in any case (default f32)", 0, 0 },
     { "recompute", 0, CLI_FLAG, AT(recompute), NULL, "less memory for activations, a third more work, the same bits", 0, 0 },
     { "eval-every", 0, CLI_INT, AT(eval_every), "N", "steps between validations; 0: at the end only (default a tenth of the steps)", 0, 1e12 },
-    { "eval-batches", 0, CLI_INT, AT(eval_batches), "N", "batches of a validation; 0: all (default 50; the last one takes all)", 0, 1e12 },
+    { "eval-batches", 0, CLI_INT, AT(eval_batches), "N", "batches of a validation; 0: all (default 50)", 0, 1e12 },
     { "save-every", 0, CLI_INT, AT(save_every), "N", "steps between checkpoints; 0: at the end only (default as --eval-every)", 0, 1e12 },
     { "keep", 0, CLI_INT, AT(keep), "N", "checkpoints to keep; 0: all (default 2)", 0, 1e9 },
     { "sample-every", 0, CLI_INT, AT(sample_every), "N", "steps between samples of text; 0: none (default 0)", 0, 1e12 },
@@ -72,6 +72,7 @@ const struct cli_opt train_option_table[] = {
     { "resume", 'r', CLI_FLAG, AT(resume), NULL, "go on from the last good checkpoint in OUT", 0, 0 },
     { "threads", 't', CLI_INT, AT(threads), "N", "threads; the bits don't depend on it (default: one per core)", 1, TEAM_MAX_THREADS },
     { "isa", 0, CLI_TEXT, AT(isa), "NAME", "no faster kernels than these: ref, avx2, avx512, … (default all)", 0, 0 },
+    METER_OPTIONS(struct train_options, meter),
     { "quiet", 'q', CLI_FLAG, AT(quiet), NULL, "only errors and the end", 0, 0 },
     { NULL, 0, CLI_FLAG, 0, NULL, NULL, 0, 0 },
 };

@@ -23,6 +23,12 @@ void train_view_begin(struct train_view *v, const struct train_run *r, uint64_t 
                               .first_tokens = trainer_n_tokens(r->trainer),
                               .first_step = trainer_n_steps(r->trainer),
                               .terminal = isatty(STDERR_FILENO) && !r->o.quiet };
+    meter_read(r->meter, &v->begin);
+}
+
+static uint64_t tokens_since(const struct train_view *v, const struct train_run *r)
+{
+    return trainer_n_tokens(r->trainer) - v->first_tokens;
 }
 
 void train_view_speed(const struct train_view *v, const struct train_run *r, double *tok_s,
@@ -31,15 +37,44 @@ void train_view_speed(const struct train_view *v, const struct train_run *r, dou
     const double seconds = clock_seconds(clock_mono_ns() - v->begin_ns);
     const double steps = (double)(trainer_n_steps(r->trainer) - v->first_step);
 
-    *tok_s = seconds > 0 ? (double)(trainer_n_tokens(r->trainer) - v->first_tokens) / seconds : 0;
+    *tok_s = seconds > 0 ? (double)tokens_since(v, r) / seconds : 0;
     *share = seconds > 0 && r->peak_ops_s > 0
                  ? trainer_step_ops(r->trainer) * steps / seconds / r->peak_ops_s : 0;
+}
+
+double train_view_joules(const struct train_view *v, const struct train_run *r)
+{
+    struct meter_reading now;
+
+    meter_read(r->meter, &now);
+    return meter_used(&v->begin, &now);
+}
+
+const char *train_view_per_token(char buf[64], const struct train_view *v,
+                                 const struct train_run *r)
+{
+    const double joules = train_view_joules(v, r);
+    const bool estimate = strcmp(meter_source(r->meter), "estimate") == 0;
+
+    buf[0] = '\0';
+    if (isfinite(joules) && tokens_since(v, r) > 0)
+        (void)snprintf(buf, 64, "%.3g J/token%s", joules / (double)tokens_since(v, r),
+                       estimate ? " (estimate)" : "");
+    return buf;
+}
+
+const char *train_view_used(char buf[200], const struct train_view *v, const struct train_run *r)
+{
+    struct meter_reading now;
+
+    meter_read(r->meter, &now);
+    return meter_used_text(buf, r->meter, &v->begin, &now, tokens_since(v, r));
 }
 
 void train_view_step(struct train_view *v, const struct train_run *r, const struct trainer_step *s)
 {
     const uint64_t now = clock_mono_ns();
-    char left[32], peak[32] = "";
+    char left[32], peak[32] = "", joules[64];
     double tok_s, share, seconds;
 
     if (!v->terminal || now - v->drawn_ns < DRAW_EVERY_NS)
@@ -51,8 +86,10 @@ void train_view_step(struct train_view *v, const struct train_run *r, const stru
               (double)(s->step - v->first_step);
     if (share > 0)
         (void)snprintf(peak, sizeof peak, ", %.0f %% of peak", 100 * share);
-    (void)fprintf(stderr, "\r\033[Kstep %" PRIu64 "/%" PRIu64 "  loss %.4f  %.0f tokens/s%s  %s left",
-                  s->step, v->n_steps, s->loss, tok_s, peak, format_seconds(left, seconds));
+    (void)train_view_per_token(joules, v, r);
+    (void)fprintf(stderr, "\r\033[Kstep %" PRIu64 "/%" PRIu64 "  loss %.4f  %.0f tokens/s%s%s%s  %s left",
+                  s->step, v->n_steps, s->loss, tok_s, peak, *joules ? ", " : "", joules,
+                  format_seconds(left, seconds));
     (void)fflush(stderr);
 }
 
@@ -65,7 +102,8 @@ void train_view_wipe(struct train_view *v)
 
 /* ---- curves ---- */
 
-int train_note_point(struct train_run *r, const struct trainer_step *s, double held, struct err *e)
+int train_note_point(struct train_run *r, const struct trainer_step *s, double held,
+                     double joules, struct err *e)
 {
     double *p;
 
@@ -87,11 +125,13 @@ int train_note_point(struct train_run *r, const struct trainer_step *s, double h
     p[3] = held;
     p[4] = s->lr;
     p[5] = s->norm;
+    p[6] = r->joules + joules;
     return 0;
 }
 
 static int write_csv(const struct train_run *r, struct err *e)
 {
+    const char *kind = strcmp(meter_source(r->meter), "estimate") == 0 ? "_estimate" : "";
     struct file_new f;
     char path[4096];
     int rc = train_path(r, path, "curve.csv", e);
@@ -100,14 +140,19 @@ static int write_csv(const struct train_run *r, struct err *e)
         rc = file_new_open(&f, path, e);
     if (rc < 0)
         return rc;
-    (void)fprintf(f.f, "step,tokens,loss,validation_loss,learning_rate,gradient_norm\n");
+    (void)fprintf(f.f, "step,tokens,loss,validation_loss,learning_rate,gradient_norm,joules%s,"
+                  "joules_per_token%s\n", kind, kind);
     for (size_t i = 0; i < r->n_points; i++) {
         const double *p = r->curve + i * CHECKPOINT_CURVE;
 
         (void)fprintf(f.f, "%.0f,%.0f,%.9g,", p[0], p[1], p[2]);
         if (isfinite(p[3]))
             (void)fprintf(f.f, "%.9g", p[3]);
-        (void)fprintf(f.f, ",%.9g,%.9g\n", p[4], p[5]);
+        (void)fprintf(f.f, ",%.9g,%.9g,", p[4], p[5]);
+        if (isfinite(p[6]))
+            (void)fprintf(f.f, "%.9g,%.9g\n", p[6], p[6] / p[1]);
+        else
+            (void)fprintf(f.f, ",\n");
     }
     return file_new_commit(&f, e);
 }

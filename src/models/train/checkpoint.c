@@ -2,6 +2,7 @@
 #include "models/train/checkpoint.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -45,6 +46,8 @@ static void hash_bytes(struct hash *h, const void *p, size_t n)
 
 static void hash_state(struct hash *h, const struct checkpoint_state *s)
 {
+    const size_t columns = s->version == 1 ? CHECKPOINT_CURVE - 1 : CHECKPOINT_CURVE;
+
     hash_u64(h, s->step);
     hash_u64(h, s->tokens);
     hash_u64(h, s->calls);
@@ -57,7 +60,9 @@ static void hash_state(struct hash *h, const struct checkpoint_state *s)
         hash_u64(h, s->data_hash[i]);
     }
     hash_bytes(h, s->setup, strlen(s->setup));
-    hash_bytes(h, s->curve, s->n_points * CHECKPOINT_CURVE * sizeof(double));
+    hash_u64(h, (uint64_t)s->n_points * columns * sizeof(double));
+    for (size_t i = 0; i < s->n_points; i++)
+        (void)XXH3_64bits_update(h->h, s->curve + i * CHECKPOINT_CURVE, columns * sizeof(double));
 }
 
 /* ---- writing ---- */
@@ -420,22 +425,26 @@ static int read_places(const struct gguf *g, struct checkpoint_state *s, struct 
     return 0;
 }
 
-static int read_curve(const struct gguf *g, struct checkpoint_state *s, struct err *e)
+/* columns: as the file has them; the one that version 1 lacks is not known. */
+static int read_curve(const struct gguf *g, uint32_t columns, struct checkpoint_state *s,
+                      struct err *e)
 {
     const struct gguf_kv *kv;
     const int rc = read_array(g, "train.curve", GGUF_F64, GGUF_MAX_ARRAY, &kv, e);
 
     if (rc < 0)
         return rc;
-    if (kv->n % CHECKPOINT_CURVE != 0)
-        return err_set(e, WATT_EFORMAT, "%s: train.curve has %" PRIu64 " numbers, no multiple of %u",
-                       gguf_path(g), kv->n, CHECKPOINT_CURVE);
-    s->curve = mem_array((size_t)kv->n + 1, sizeof *s->curve);
+    if (kv->n % columns != 0 || kv->n / columns > CHECKPOINT_MAX_POINTS)
+        return err_set(e, WATT_EFORMAT, "%s: train.curve has %" PRIu64 " numbers, no multiple of %"
+                       PRIu32, gguf_path(g), kv->n, columns);
+    s->n_points = (size_t)kv->n / columns;
+    s->curve = mem_array(s->n_points * CHECKPOINT_CURVE + 1, sizeof *s->curve);
     if (!s->curve)
         return err_set(e, WATT_ENOMEM, "%s: out of memory", gguf_path(g));
-    for (uint64_t i = 0; i < kv->n; i++)
-        s->curve[i] = load_le_f64(kv->data + 8 * i);
-    s->n_points = (size_t)kv->n / CHECKPOINT_CURVE;
+    for (size_t i = 0; i < s->n_points; i++)
+        for (uint32_t k = 0; k < CHECKPOINT_CURVE; k++)
+            s->curve[i * CHECKPOINT_CURVE + k] =
+                k < columns ? load_le_f64(kv->data + 8 * (i * columns + k)) : NAN;
     return 0;
 }
 
@@ -450,9 +459,10 @@ static int read_state(const struct gguf *g, struct checkpoint_state *s, uint64_t
         return err_set(e, WATT_EFORMAT, "%s: is a model but no checkpoint of a training run",
                        gguf_path(g));
     rc = gguf_get_u32(g, "train.version", &version, e);
-    if (rc == 0 && version != CHECKPOINT_VERSION)
-        rc = err_set(e, WATT_EFORMAT, "%s: train.version is %" PRIu32 ", expected %u", gguf_path(g),
-                     version, CHECKPOINT_VERSION);
+    if (rc == 0 && (version == 0 || version > CHECKPOINT_VERSION))
+        rc = err_set(e, WATT_EFORMAT, "%s: train.version is %" PRIu32 ", expected at most %u",
+                     gguf_path(g), version, CHECKPOINT_VERSION);
+    s->version = version;
     if (rc == 0)
         rc = gguf_get_u64(g, "train.step", &s->step, e);
     if (rc == 0)
@@ -471,7 +481,8 @@ static int read_state(const struct gguf *g, struct checkpoint_state *s, uint64_t
         return rc == WATT_ENOENT ? err_set(e, WATT_EFORMAT, "%s", e ? e->msg : "") : rc;
     memcpy(s->setup, setup.data, setup.len);
     rc = read_places(g, s, e);
-    return rc == 0 ? read_curve(g, s, e) : rc;
+    return rc == 0 ? read_curve(g, version == 1 ? CHECKPOINT_CURVE - 1 : CHECKPOINT_CURVE, s, e)
+                   : rc;
 }
 
 /* The data of a tensor of n floats. */

@@ -4,11 +4,11 @@
  * and trained further as any model, and beside them
  *   tensors  opt.KIND.NAME for every array of the optimiser (m, v, ema), F32, in the parameter's
  *            shape
- *   keys     train.version (u32, 1), train.step, train.tokens, train.calls, train.drawn (u64),
+ *   keys     train.version (u32, 2), train.step, train.tokens, train.calls, train.drawn (u64),
  *            train.place (u64 array: epoch, index, piece of each shard), train.data (u64 array: the
  *            shards' hashes), train.setup (string: the options that a position depends on),
- *            train.curve (f64 array of CHECKPOINT_CURVE columns), train.hash (u64: XXH3 of all
- *            of that and of the trained weights)
+ *            train.curve (f64 array of CHECKPOINT_CURVE columns; version 1 had one less),
+ *            train.hash (u64: XXH3 of all of that and of the trained weights)
  * Files appear under their name when complete (base/file.h): a run that is killed, or a full disk,
  * leaves the checkpoint before. Reading checks everything, the hash too, before it changes a
  * weight. */
@@ -26,12 +26,14 @@
 #include "models/train/dataset.h"
 #include "models/train/optim.h"
 
-#define CHECKPOINT_VERSION 1u
-#define CHECKPOINT_CURVE   6u           /* step, tokens, loss, validation loss (NaN: none), learning
-                                         * rate, norm of the gradient */
+#define CHECKPOINT_VERSION 2u
+#define CHECKPOINT_CURVE   7u           /* step, tokens, loss, validation loss (NaN: none), learning
+                                         * rate, norm of the gradient, joules of the run so far (NaN:
+                                         * not known) */
 #define CHECKPOINT_MAX_POINTS ((GGUF_MAX_ARRAY) / CHECKPOINT_CURVE)
 
 struct checkpoint_state {
+    uint32_t version;           /* of the file that was read; else 0 */
     uint64_t step;              /* steps done */
     uint64_t tokens;            /* rows trained on */
     uint64_t calls;             /* of train_forward_backward: seeds of dropout */

@@ -345,6 +345,15 @@ double trainer_step_ops(const struct trainer *t)
     return t->o.accum * train_ops(t->train, rows, streams ? streams : 1, rows);
 }
 
+double trainer_step_bytes(const struct trainer *t)
+{
+    struct train_memory m;
+
+    train_memory(t->train, &m);
+    return t->o.accum * (double)(m.prepared + 3 * m.values + 2 * m.gradients) +
+           (double)(2 * m.masters + m.gradients + m.prepared) + 2.0 * (double)optim_bytes(t->optim);
+}
+
 void trainer_memory(const struct trainer *t, struct train_memory *m, uint64_t *moments)
 {
     train_memory(t->train, m);

@@ -72,6 +72,9 @@ double   trainer_epochs(const struct trainer *t);
 uint64_t trainer_data_tokens(const struct trainer *t);  /* of the training part */
 uint64_t trainer_n_params(const struct trainer *t);     /* numbers that train */
 double   trainer_step_ops(const struct trainer *t);     /* operations of a full step */
+/* Bytes that a full step moves at least: for each batch weights and values read for each of the two
+ * passes, gradients added to; then the update. What estimates of energy begin with. */
+double   trainer_step_bytes(const struct trainer *t);
 void     trainer_memory(const struct trainer *t, struct train_memory *m, uint64_t *moments);
 struct train *trainer_train(struct trainer *t);
 
