@@ -99,6 +99,12 @@ void api_fail(struct api_call *c, const char *param, const struct err *e)
     case WATT_ELIMIT:
         api_error(c, 400, "invalid_request_error", "limit_exceeded", param, "%s", e->msg);
         return;
+    case WATT_EBUSY:
+        api_error(c, 409, "invalid_request_error", "busy", param, "%s", e->msg);
+        return;
+    case WATT_ENOMEM:
+        api_error(c, 503, "server_error", "out_of_memory", param, "%s", e->msg);
+        return;
     default:
         api_error(c, 500, "server_error", NULL, param, "%s", e->msg);
     }
@@ -180,8 +186,15 @@ static const char *name_of_call(struct api_call *c, const char *given)
 {
     for (size_t i = 0; given && i < c->s->n_adapters; i++)
         if (strcmp(given, c->s->adapters[i]) == 0) {
+            if (!may_use(c, given))
+                return NULL;
+            if (c->route->scope == API_EMBED) {
+                api_error(c, 400, "invalid_request_error", "model_not_supported", "model",
+                          "'%.100s' is an adapter: it answers, and neither embeds nor ranks.", given);
+                return NULL;
+            }
             c->adapter = (uint32_t)i + 1;
-            return may_use(c, given) ? api_models_name(c->s->models, NULL) : NULL;
+            return api_models_name(c->s->models, NULL);
         }
     return api_model_named(c, given);
 }

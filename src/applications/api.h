@@ -140,7 +140,7 @@ void api_error(struct api_call *c, int status, const char *type, const char *cod
                const char *param, const char *fmt, ...) PRINTF_LIKE(6, 7);
 json_t *api_error_body(const struct http_exchange *x, int status, const char *type,
                        const char *code, const char *param, const char *message);
-/* A failure of ours or of the request, by its code: 400, 404, 429, 500, 501, 503. */
+/* A failure of ours or of the request, by its code: 400, 404, 409, 500, 503. */
 void api_fail(struct api_call *c, const char *param, const struct err *e);
 /* The service refused: 400, 429 with Retry-After, 503. */
 void api_refuse(struct api_call *c, const struct service_ticket *t, const struct err *e);
@@ -246,6 +246,7 @@ struct api_frame {
 struct api_run {
     struct api_server    *s;
     const struct api_model *m;
+    const char *model;                  /* as answers name it: the model, or its adapter */
     struct http_exchange *x;
     const struct api_frame *frame;
     char        id[API_ID_BYTES];
@@ -270,13 +271,23 @@ struct api_run {
     struct api_choice choices[API_MAX_CHOICES];
 };
 
-/* Runs ids as a prompt; `prompt` is its text. Answers, now or later, whatever happens. */
-void api_generate(struct api_call *c, struct api_options *o, const struct api_frame *frame,
-                  const char *id_prefix, const struct tokens *ids, struct sv prompt);
+struct api_ask {                /* what a request wants: filled by its surface */
+    struct api_options o;
+    struct tokens      ids;             /* the prompt */
+    struct str         text;            /* the same as text */
+};
+/* NULL: the call has no model, or there is no memory; has answered. */
+struct api_ask *api_ask_open(struct api_call *c);
+void api_ask_close(struct api_ask *a);
+/* Runs it. Answers, now or later, whatever happens. */
+void api_generate(struct api_call *c, const struct api_ask *a, const struct api_frame *frame,
+                  const char *id_prefix);
 /* Takes calls out of the answers of a run that was asked with tools (api_calls.c). */
 int  api_calls_open(struct api_run *r, struct api_choice *x, const json_t *tools, struct err *e)
     MUST_CHECK;
 void api_calls_deinit(struct api_choice *x);
+/* No memory for a piece of the answer: the run fails, lest the piece be missed by nobody. */
+void api_run_short(struct api_run *r);
 /* Did the answer end with calls, to be answered by results? */
 bool api_has_calls(const struct api_choice *x);
 /* The arguments as an object; {} for a call that is not complete. */

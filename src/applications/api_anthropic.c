@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "applications/api_prompt.h"
-#include "base/mem.h"
 
 #define MAX_LIST 100000u
 
@@ -457,7 +456,7 @@ static json_t *message(const struct api_run *r, json_t *content, json_t *reason,
                        json_t *usage)
 {
     return json_pack("{s:s,s:s,s:s,s:s,s:o,s:o,s:o,s:o}", "id", r->id, "type", "message", "role",
-                     "assistant", "model", r->m->name, "content", content, "stop_reason", reason,
+                     "assistant", "model", r->model, "content", content, "stop_reason", reason,
                      "stop_sequence", sequence, "usage", usage);
 }
 
@@ -623,20 +622,12 @@ static int need_max_tokens(struct api_call *c, struct err *e)
 
 static void messages_or_count(struct api_call *c, bool count)
 {
-    struct api_options *o = mem_alloc(sizeof *o);
-    struct tokens ids = { 0 };
-    struct str text;
+    struct api_ask *a = api_ask_open(c);
     struct err e = { 0 };
     int rc;
 
-    if (!o) {
-        api_error(c, 503, "server_error", "out_of_memory", NULL, "out of memory");
+    if (!a)
         return;
-    }
-    api_options_init(o);
-    str_init(&text, 0);
-    if (!api_model_is_ours(c))
-        goto done;
     rc = count ? 0 : need_max_tokens(c, &e);
     if (rc == 0)
         rc = read_output(c, &e);
@@ -644,20 +635,18 @@ static void messages_or_count(struct api_call *c, bool count)
         api_fail(c, "max_tokens", &e);
         goto done;
     }
-    if (!count && !api_read_options(c, o))
+    if (!count && !api_read_options(c, &a->o))
         goto done;
-    o->n = 1;
-    rc = read_prompt(c, o, &text, &ids, &e);
+    a->o.n = 1;
+    rc = read_prompt(c, &a->o, &a->text, &a->ids, &e);
     if (rc < 0)
         api_fail(c, "messages", &e);
     else if (count)
-        api_json(c, 200, json_pack("{s:I}", "input_tokens", (json_int_t)ids.n));
+        api_json(c, 200, json_pack("{s:I}", "input_tokens", (json_int_t)a->ids.n));
     else
-        api_generate(c, o, &frame, "msg_", &ids, sv_of(&text));
+        api_generate(c, a, &frame, "msg_");
 done:
-    str_deinit(&text);
-    tokens_deinit(&ids);
-    mem_free(o);
+    api_ask_close(a);
 }
 
 static void messages(struct api_call *c)

@@ -17,13 +17,6 @@ static bool streams(const struct api_choice *x)
     return x->run->stream && !x->run->failed;
 }
 
-static void failed(struct api_choice *x)
-{
-    if (!x->run->failed)
-        (void)err_set(&x->run->error, WATT_ENOMEM, "tool calls: out of memory");
-    x->run->failed = true;
-}
-
 static void content(void *ctx, struct sv text)
 {
     struct api_choice *x = ctx;
@@ -74,7 +67,7 @@ static void begin(void *ctx, uint32_t call, struct sv name, struct sv id)
 
         c = mem_grow(x->calls, cap, sizeof *c);
         if (!c) {
-            failed(x);
+            api_run_short(x->run);
             return;
         }
         x->calls = c;
@@ -87,7 +80,7 @@ static void begin(void *ctx, uint32_t call, struct sv name, struct sv id)
     str_init(&c->args, 0);
     x->n_calls++;
     if (!c->id || !c->name)
-        failed(x);
+        api_run_short(x->run);
     else if (streams(x) && x->run->frame->call_begin)
         x->run->frame->call_begin(x->run, index_of(x), call);
 }
@@ -100,7 +93,7 @@ static void arguments(void *ctx, uint32_t call, struct sv json)
         return;
     str_append(&x->calls[call].args, json.data, json.len);
     if (!str_ok(&x->calls[call].args))
-        failed(x);
+        api_run_short(x->run);
     else if (streams(x) && x->run->frame->call_piece)
         x->run->frame->call_piece(x->run, index_of(x), call, json);
 }

@@ -57,7 +57,7 @@ static json_t *last(struct api_run *r, json_t *j)
     const char *why = word ? "word" : stopped ? "eos" : "limit";
     const char *stop = word ? json_string_value(json_array_get(r->stops, (size_t)x->stop_index))
                             : "";
-    json_t *more = json_pack("{s:s,s:s,s:s,s:i,s:i,s:b,s:o,s:o}", "model", r->m->name, "stop_type",
+    json_t *more = json_pack("{s:s,s:s,s:s,s:i,s:i,s:b,s:o,s:o}", "model", r->model, "stop_type",
                              why, "stopping_word", stop ? stop : "", "tokens_predicted",
                              (int)x->usage.n_answer, "tokens_cached", (int)x->usage.n_cached,
                              "truncated", 0, "prompt", api_text(sv_of(&r->prompt)), "timings",
@@ -165,36 +165,26 @@ static int infill_prompt(struct api_call *c, struct str *text, struct tokens *id
 
 static void complete(struct api_call *c, bool infills)
 {
-    struct api_options *o = mem_alloc(sizeof *o);
-    struct tokens ids = { 0 };
-    struct str text;
+    struct api_ask *a = api_ask_open(c);
     struct err e = { 0 };
     int rc;
 
-    if (!o) {
-        api_error(c, 503, "server_error", "out_of_memory", NULL, "out of memory");
+    if (!a)
         return;
-    }
-    api_options_init(o);
-    sampler_defaults(&o->sampling);     /* are theirs */
-    str_init(&text, 0);
-    if (!api_model_is_ours(c) || !api_read_options(c, o))
+    sampler_defaults(&a->o.sampling);   /* are theirs */
+    if (!api_read_options(c, &a->o))
         goto done;
-    o->n = 1;
-    rc = read_probs(c, o, &e);
+    a->o.n = 1;
+    rc = read_probs(c, &a->o, &e);
     if (rc == 0)
-        rc = infills ? infill_prompt(c, &text, &ids, &e)
-                     : api_text_prompt(c, "prompt", "suffix", &text, &ids, &e);
+        rc = infills ? infill_prompt(c, &a->text, &a->ids, &e)
+                     : api_text_prompt(c, "prompt", "suffix", &a->text, &a->ids, &e);
     if (rc < 0)
         api_fail(c, NULL, &e);
-    else if (ids.n == 0)
-        api_error(c, 400, "invalid_request_error", NULL, "prompt", "the prompt is empty");
     else
-        api_generate(c, o, &frame, "", &ids, sv_of(&text));
+        api_generate(c, a, &frame, "");
 done:
-    str_deinit(&text);
-    tokens_deinit(&ids);
-    mem_free(o);
+    api_ask_close(a);
 }
 
 static void completion(struct api_call *c)

@@ -6,7 +6,6 @@
 
 #include "applications/api_prompt.h"
 #include "base/clock.h"
-#include "base/mem.h"
 #include "watt.h"
 
 #define MAX_LIST   100000u
@@ -66,7 +65,7 @@ static json_t *line(const char *model, bool chat, json_t *thinking, json_t *text
 
 static json_t *run_line(struct api_run *r, struct sv reasoning, struct sv answer)
 {
-    json_t *j = line(r->m->name, r->frame == &chat_frame, reasoning.len ? api_text(reasoning) : NULL,
+    json_t *j = line(r->model, r->frame == &chat_frame, reasoning.len ? api_text(reasoning) : NULL,
                      api_text(answer));
     struct api_choice *x = &r->choices[0];
 
@@ -328,20 +327,13 @@ static bool only_loads(struct api_call *c, bool chat)
 
 static void answer(struct api_call *c, bool chat)
 {
-    struct api_options *o = mem_alloc(sizeof *o);
-    struct tokens ids = { 0 };
-    struct str text;
+    struct api_ask *a = api_ask_open(c);
     struct err e = { 0 };
     int rc;
 
-    if (!o) {
-        api_error(c, 503, "server_error", "out_of_memory", NULL, "out of memory");
+    if (!a)
         return;
-    }
-    ollama_defaults(o);
-    str_init(&text, 0);
-    if (!api_model_is_ours(c))
-        goto done;
+    ollama_defaults(&a->o);
     rc = api_read_keep_alive(c, &e);
     if (rc == 0)
         rc = lift_options(c, &e);
@@ -353,19 +345,17 @@ static void answer(struct api_call *c, bool chat)
         api_fail(c, NULL, &e);
         goto done;
     }
-    if (!api_read_options(c, o))
+    if (!api_read_options(c, &a->o))
         goto done;
-    o->n = 1;
-    o->echo = false;
-    rc = (chat ? chat_prompt : generate_prompt)(c, &text, &ids, &e);
+    a->o.n = 1;
+    a->o.echo = false;
+    rc = (chat ? chat_prompt : generate_prompt)(c, &a->text, &a->ids, &e);
     if (rc < 0)
         api_fail(c, NULL, &e);
     else
-        api_generate(c, o, chat ? &chat_frame : &generate_frame, "", &ids, sv_of(&text));
+        api_generate(c, a, chat ? &chat_frame : &generate_frame, "");
 done:
-    str_deinit(&text);
-    tokens_deinit(&ids);
-    mem_free(o);
+    api_ask_close(a);
 }
 
 static void chat(struct api_call *c)

@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "applications/api_prompt.h"
-#include "base/mem.h"
 
 /* ---- shared ---- */
 
@@ -54,7 +53,7 @@ static json_t *chat_chunk(const struct api_run *r, uint32_t i, json_t *delta, co
 {
     return json_pack("{s:s,s:s,s:I,s:s,s:[{s:i,s:o,s:o,s:o}]}", "id", r->id, "object",
                      "chat.completion.chunk", "created", (json_int_t)r->created, "model",
-                     r->m->name, "choices", "index", (int)i, "delta", delta, "logprobs",
+                     r->model, "choices", "index", (int)i, "delta", delta, "logprobs",
                      logprobs ? logprobs : json_null(), "finish_reason",
                      reason ? json_string(reason) : json_null());
 }
@@ -148,7 +147,7 @@ static void chat_stream_done(struct api_run *r)
     if (r->include_usage)
         api_event(r, json_pack("{s:s,s:s,s:I,s:s,s:[],s:o}", "id", r->id, "object",
                                "chat.completion.chunk", "created", (json_int_t)r->created, "model",
-                               r->m->name, "choices", "usage", api_openai_usage(r)));
+                               r->model, "choices", "usage", api_openai_usage(r)));
     (void)http_write(r->x, "data: [DONE]\n\n", 14);
 }
 
@@ -174,7 +173,7 @@ static json_t *chat_whole(struct api_run *r)
                                              : json_null(), "finish_reason", finish_reason(x)));
     }
     return json_pack("{s:s,s:s,s:I,s:s,s:o,s:o}", "id", r->id, "object", "chat.completion",
-                     "created", (json_int_t)r->created, "model", r->m->name, "choices", choices,
+                     "created", (json_int_t)r->created, "model", r->model, "choices", choices,
                      "usage", api_openai_usage(r));
 }
 
@@ -264,21 +263,11 @@ bool api_chat_prompt(struct api_call *c, struct str *text, struct tokens *ids)
 
 void api_chat(struct api_call *c, const struct api_frame *frame, const char *id_prefix)
 {
-    struct api_options *o = mem_alloc(sizeof *o);
-    struct tokens ids = { 0 };
-    struct str text;
+    struct api_ask *a = api_ask_open(c);
 
-    if (!o) {
-        api_error(c, 503, "server_error", "out_of_memory", NULL, "out of memory");
-        return;
-    }
-    api_options_init(o);
-    str_init(&text, 0);
-    if (api_model_is_ours(c) && api_read_options(c, o) && api_chat_prompt(c, &text, &ids))
-        api_generate(c, o, frame, id_prefix, &ids, sv_of(&text));
-    str_deinit(&text);
-    tokens_deinit(&ids);
-    mem_free(o);
+    if (a && api_read_options(c, &a->o) && api_chat_prompt(c, &a->text, &a->ids))
+        api_generate(c, a, frame, id_prefix);
+    api_ask_close(a);
 }
 
 static void chat_completions(struct api_call *c)
@@ -335,7 +324,7 @@ static json_t *text_chunk(const struct api_run *r, uint32_t i, struct sv text, c
 
     json_decref(entries);
     return json_pack("{s:s,s:s,s:I,s:s,s:[{s:i,s:o,s:o,s:o}]}", "id", r->id, "object",
-                     "text_completion", "created", (json_int_t)r->created, "model", r->m->name,
+                     "text_completion", "created", (json_int_t)r->created, "model", r->model,
                      "choices", "index", (int)i, "text", api_text(text), "logprobs",
                      logprobs, "finish_reason", reason ? json_string(reason) : json_null());
 }
@@ -361,7 +350,7 @@ static void text_stream_done(struct api_run *r)
     if (r->include_usage)
         api_event(r, json_pack("{s:s,s:s,s:I,s:s,s:[],s:o}", "id", r->id, "object",
                                "text_completion", "created", (json_int_t)r->created, "model",
-                               r->m->name, "choices", "usage", api_openai_usage(r)));
+                               r->model, "choices", "usage", api_openai_usage(r)));
     (void)http_write(r->x, "data: [DONE]\n\n", 14);
 }
 
@@ -384,7 +373,7 @@ static json_t *text_whole(struct api_run *r)
         str_deinit(&text);
     }
     return json_pack("{s:s,s:s,s:I,s:s,s:o,s:o}", "id", r->id, "object", "text_completion",
-                     "created", (json_int_t)r->created, "model", r->m->name, "choices", choices,
+                     "created", (json_int_t)r->created, "model", r->model, "choices", choices,
                      "usage", api_openai_usage(r));
 }
 
@@ -395,32 +384,20 @@ static const struct api_frame text_frame = {
 
 static void completions(struct api_call *c)
 {
-    struct api_options *o = mem_alloc(sizeof *o);
-    struct tokens ids = { 0 };
-    struct str text;
+    struct api_ask *a = api_ask_open(c);
     struct err e = { 0 };
-    int rc;
 
-    if (!o) {
-        api_error(c, 503, "server_error", "out_of_memory", NULL, "out of memory");
+    if (!a)
         return;
-    }
-    api_options_init(o);
-    o->max_tokens = 16;                 /* the API's default */
-    str_init(&text, 0);
-    if (!api_model_is_ours(c) || !api_read_options(c, o))
+    a->o.max_tokens = 16;               /* the API's default */
+    if (!api_read_options(c, &a->o))
         goto done;
-    rc = api_text_prompt(c, "prompt", "suffix", &text, &ids, &e);
-    if (rc < 0)
+    if (api_text_prompt(c, "prompt", "suffix", &a->text, &a->ids, &e) < 0)
         api_fail(c, "prompt", &e);
-    else if (ids.n == 0)
-        api_error(c, 400, "invalid_request_error", NULL, "prompt", "the prompt is empty");
     else
-        api_generate(c, o, &text_frame, "cmpl-", &ids, sv_of(&text));
+        api_generate(c, a, &text_frame, "cmpl-");
 done:
-    str_deinit(&text);
-    tokens_deinit(&ids);
-    mem_free(o);
+    api_ask_close(a);
 }
 
 const struct api_route api_openai_routes[] = {

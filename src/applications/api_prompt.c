@@ -120,11 +120,12 @@ static int one_message(const struct json_place *at, json_t **out, struct err *e)
         content = plain;
     }
     if (rc == 0 && content)
-        rc = json_object_set_new(m, "content", content);
+        rc = json_object_set(m, "content", content);
     else if (rc == 0 && !json_object_get(m, "tool_calls"))
         rc = json_object_set_new(m, "content", json_string(""));
     if (rc == 0 && json_object_get(m, "reasoning") && !json_object_get(m, "reasoning_content"))
         rc = json_object_set(m, "reasoning_content", json_object_get(m, "reasoning"));
+    json_decref(content);
     rc = rc < 0 ? err_set(e, WATT_ENOMEM, "messages") : arguments_as_objects(m, e);
     if (rc < 0) {
         json_decref(m);
@@ -328,17 +329,22 @@ static int add_suffix(struct api_call *c, const char *key, const struct str *pre
     struct sv s;
     int rc = json_find(&c->at, key, &p, e);
 
-    if (rc < 0 || !p.value || json_string_length(p.value) == 0)
+    if (rc < 0 || !p.value)
         return rc;
     rc = json_read_str(&p, &s, e);
+    if (rc < 0 || s.len == 0)
+        return rc;
     ids->n = 0;
-    return rc == 0 ? api_middle_prompt(c, sv_of(prefix), s, ids, e) : rc;
+    return api_middle_prompt(c, sv_of(prefix), s, ids, e);
 }
 
 int api_text_prompt(struct api_call *c, const char *prefix, const char *suffix, struct str *text,
                     struct tokens *ids, struct err *e)
 {
-    const int rc = read_prompt(c, prefix, text, ids, e);
+    int rc = read_prompt(c, prefix, text, ids, e);
 
-    return rc == 0 ? add_suffix(c, suffix, text, ids, e) : rc;
+    if (rc == 0)
+        rc = add_suffix(c, suffix, text, ids, e);
+    return rc == 0 && ids->n == 0
+               ? err_set(e, WATT_EINVAL, "request body: %s: the prompt is empty", prefix) : rc;
 }

@@ -18,7 +18,7 @@ bool api_chat_prompt(struct api_call *c, struct str *text, struct tokens *ids);
 void api_chat(struct api_call *c, const struct api_frame *frame, const char *id_prefix);
 /* A prompt without a template: the field `prefix` is a text, a list of one, or token ids; with a
  * field `suffix` that isn't empty the middle between them is asked for, where the vocabulary
- * can. Appends. */
+ * can. Appends; at least one id. */
 int api_text_prompt(struct api_call *c, const char *prefix, const char *suffix, struct str *text,
                     struct tokens *ids, struct err *e) MUST_CHECK;
 /* Fill in the middle, for vocabularies that were trained for it; else WATT_ENOTSUP. Appends. */

@@ -122,7 +122,7 @@ static json_t *response(const struct api_run *r, const char *status, const char 
 
     if (j)
         (void)json_object_update(j, u->echo);
-    (void)json_object_set_new(j, "model", json_string(r->m->name));
+    (void)json_object_set_new(j, "model", json_string(r->model));
     return j;
 }
 

@@ -112,6 +112,13 @@ static struct sv tail(const struct str *s, size_t from)
     return (struct sv){ s->len ? s->data + from : "", s->len - from };
 }
 
+void api_run_short(struct api_run *r)
+{
+    if (!r->failed)
+        (void)err_set(&r->error, WATT_ENOMEM, "answer: out of memory");
+    r->failed = true;
+}
+
 /* Reasoning and answer are told apart; calls are taken out of the answer. */
 static void split(struct api_choice *c, struct sv text, bool end)
 {
@@ -136,6 +143,8 @@ static void add_text(struct api_run *r, uint32_t i, struct sv text, bool end)
         split(c, text, end);
     else
         str_append(&c->answer, text.data, text.len);
+    if (!str_ok(&c->reasoning) || !str_ok(&c->answer) || !str_ok(&c->unparsed))
+        api_run_short(r);
     if (r->stream && !r->failed &&
         (c->reasoning.len > reasoned || c->answer.len > answered))
         r->frame->delta(r, i, tail(&c->reasoning, reasoned), tail(&c->answer, answered));
@@ -143,10 +152,8 @@ static void add_text(struct api_run *r, uint32_t i, struct sv text, bool end)
         tool_parser_push(c->parser, sv_of(&c->unparsed));
     if (c->parser && end) {
         tool_parser_finish(c->parser);
-        if (!tool_parser_ok(c->parser) && !r->failed) {
-            r->failed = true;
-            (void)err_set(&r->error, WATT_ENOMEM, "tool calls: out of memory");
-        }
+        if (!tool_parser_ok(c->parser) || !str_ok(&c->reasoning) || !str_ok(&c->answer))
+            api_run_short(r);
     }
 }
 
@@ -330,6 +337,7 @@ static struct api_run *run_open(struct api_call *c, const struct api_options *o,
         return NULL;
     r->s = c->s;
     r->m = c->m;
+    r->model = c->adapter ? c->s->adapters[c->adapter - 1] : c->m->name;
     api_model_hold(r->m);
     r->x = c->x;
     r->frame = frame;
@@ -418,10 +426,36 @@ static int open_mask(struct api_call *c, const struct api_options *o, struct api
     return rc;
 }
 
-void api_generate(struct api_call *c, struct api_options *o, const struct api_frame *frame,
-                  const char *id_prefix, const struct tokens *ids, struct sv prompt)
+struct api_ask *api_ask_open(struct api_call *c)
 {
-    struct api_run *r = run_open(c, o, frame, id_prefix, prompt);
+    struct api_ask *a;
+
+    if (!api_model_is_ours(c))
+        return NULL;
+    a = mem_calloc(1, sizeof *a);
+    if (!a) {
+        api_error(c, 503, "server_error", "out_of_memory", NULL, "out of memory");
+        return NULL;
+    }
+    api_options_init(&a->o);
+    str_init(&a->text, 0);
+    return a;
+}
+
+void api_ask_close(struct api_ask *a)
+{
+    if (!a)
+        return;
+    str_deinit(&a->text);
+    tokens_deinit(&a->ids);
+    mem_free(a);
+}
+
+void api_generate(struct api_call *c, const struct api_ask *a, const struct api_frame *frame,
+                  const char *id_prefix)
+{
+    const struct api_options *o = &a->o;
+    struct api_run *r = run_open(c, o, frame, id_prefix, sv_of(&a->text));
     struct service_request q;
     struct service_ticket t = { 0 };
     struct err e = { 0 };
@@ -440,8 +474,8 @@ void api_generate(struct api_call *c, struct api_options *o, const struct api_fr
         return;
     }
     http_hold(c->x);            /* until the service's last event */
-    q.tokens = ids->ids;
-    q.n_tokens = (uint32_t)ids->n;
+    q.tokens = a->ids.ids;
+    q.n_tokens = (uint32_t)a->ids.n;
     q.adapter = c->adapter;
     q.max_tokens = o->max_tokens;
     q.clip_max = true;
