@@ -12,11 +12,12 @@
 #include "models/generate.h"
 #include "models/sampler.h"
 #include "models/text_model.h"
+#include "models/watt_internal.h"
 
+/* No feature has this bit: it makes "ref", an empty mask, differ from 0, "all". */
+#define ISA_CHOSEN   0x80000000u
 #define MAX_SESSIONS 256u
 #define MAX_MESSAGES 100000u
-/* No feature has this bit: it makes an empty mask differ from "no mask". */
-#define ISA_NONE     0x80000000u
 
 struct watt_model {
     struct text_model *t;
@@ -49,7 +50,7 @@ const char *watt_error_name(int code)
 
 /* ---- errors and structs that may grow ---- */
 
-static int told(struct watt_error_info *e, int rc, const struct err *why)
+int watt_told(struct watt_error_info *e, int rc, const struct err *why)
 {
     if (e && rc < 0) {
         e->code = rc;
@@ -58,11 +59,23 @@ static int told(struct watt_error_info *e, int rc, const struct err *why)
     return rc;
 }
 
-static int refuse(struct watt_error_info *e, int code, const char *what)
+int watt_refuse(struct watt_error_info *e, int code, const char *what)
 {
     struct err why;
 
-    return told(e, err_set(&why, code, "%s", what), &why);
+    return watt_told(e, err_set(&why, code, "%s", what), &why);
+}
+
+int watt_read_isa(const char *isa, uint32_t *mask, struct err *e)
+{
+    uint32_t m;
+
+    if (!isa)
+        return 0;
+    if (!cpu_mask_parse(isa, &m))
+        return err_set(e, WATT_EINVAL, "isa '%.64s' is unknown", isa);
+    *mask = m | ISA_CHOSEN;
+    return 0;
 }
 
 /* Reads a struct of the caller's size into ours, whose further members are 0. */
@@ -108,7 +121,6 @@ static int session_options(struct session_opts *so, struct topo_set *cpus,
                                          [WATT_PIN_NONE] = TEAM_PIN_NONE };
     static const enum dtype kv[] = { [WATT_KV_F32] = DTYPE_F32, [WATT_KV_F16] = DTYPE_F16,
                                      [WATT_KV_BF16] = DTYPE_BF16, [WATT_KV_Q8_0] = DTYPE_Q8_0 };
-    uint32_t mask;
 
     if (o->n_sessions > MAX_SESSIONS)
         return err_set(e, WATT_EINVAL, "n_sessions is %u, at most %u", o->n_sessions, MAX_SESSIONS);
@@ -116,11 +128,8 @@ static int session_options(struct session_opts *so, struct topo_set *cpus,
         return err_set(e, WATT_EINVAL, "n_threads is %u, at most %u", o->n_threads, TEAM_MAX_THREADS);
     if ((unsigned)o->kv_type > WATT_KV_Q8_0)
         return err_set(e, WATT_EINVAL, "kv_type is %u, which names no type", (unsigned)o->kv_type);
-    if (o->isa) {
-        if (!cpu_mask_parse(o->isa, &mask))
-            return err_set(e, WATT_EINVAL, "isa '%.64s' is unknown", o->isa);
-        so->isa_mask = mask | ISA_NONE;
-    }
+    if (watt_read_isa(o->isa, &so->isa_mask, e) < 0)
+        return WATT_EINVAL;
     so->n_ctx = o->n_ctx;
     so->n_seqs = o->n_sessions ? o->n_sessions : 1;
     so->n_marks = SESSION_CHAT_MARKS;
@@ -155,13 +164,14 @@ int watt_model_open(struct watt_model **out, const char *path,
     int rc;
 
     if (!out || !path || !read_struct(&o, sizeof o, options))
-        return refuse(e, WATT_EINVAL, "watt_model_open: an argument is NULL or options->size is not set");
+        return watt_refuse(e, WATT_EINVAL,
+                           "watt_model_open: an argument is NULL or options->size is not set");
     rc = session_options(&t.session, &cpus, &o, &why);
     if (rc < 0)
-        return told(e, rc, &why);
+        return watt_told(e, rc, &why);
     m = mem_calloc(1, sizeof *m);
     if (!m)
-        return refuse(e, WATT_ENOMEM, "watt_model_open: out of memory");
+        return watt_refuse(e, WATT_ENOMEM, "watt_model_open: out of memory");
     m->n_threads = t.session.n_threads;
     m->n_sessions = t.session.n_seqs;
     m->progress = o.progress;
@@ -171,7 +181,7 @@ int watt_model_open(struct watt_model **out, const char *path,
     rc = text_model_open(&m->t, path, &t, &why);
     if (rc < 0) {
         mem_free(m);
-        return told(e, rc, &why);
+        return watt_told(e, rc, &why);
     }
     *out = m;
     return 0;
@@ -193,7 +203,8 @@ int watt_model_info(const struct watt_model *m, struct watt_model_info *info,
     struct watt_model_info i;
 
     if (!m || !info || info->size < sizeof info->size)
-        return refuse(e, WATT_EINVAL, "watt_model_info: an argument is NULL or info->size is not set");
+        return watt_refuse(e, WATT_EINVAL,
+                           "watt_model_info: an argument is NULL or info->size is not set");
     f = model_facts(m->t->model);
     session_memory(m->t->session, &mem);
     i = (struct watt_model_info){
@@ -217,8 +228,8 @@ int watt_model_info(const struct watt_model *m, struct watt_model_info *info,
 static int need_vocabulary(const struct watt_model *m, struct watt_error_info *e)
 {
     if (!m)
-        return refuse(e, WATT_EINVAL, "the model is NULL");
-    return m->t->tok ? 0 : refuse(e, WATT_ENOTSUP, m->t->tok_why);
+        return watt_refuse(e, WATT_EINVAL, "the model is NULL");
+    return m->t->tok ? 0 : watt_refuse(e, WATT_ENOTSUP, m->t->tok_why);
 }
 
 int watt_tokenize(const struct watt_model *m, const char *text, size_t n_bytes, unsigned flags,
@@ -231,7 +242,7 @@ int watt_tokenize(const struct watt_model *m, const char *text, size_t n_bytes, 
     if (rc < 0)
         return rc;
     if ((!text && n_bytes > 0) || !n || (!ids && cap > 0))
-        return refuse(e, WATT_EINVAL, "watt_tokenize: an argument is NULL");
+        return watt_refuse(e, WATT_EINVAL, "watt_tokenize: an argument is NULL");
     rc = tokenizer_encode(m->t->tok, NULL, text ? text : "", n_bytes,
                           (flags & WATT_ADD_SPECIAL ? TOKENIZE_ADD_SPECIAL : 0)
                           | (flags & WATT_PARSE_SPECIAL ? TOKENIZE_PARSE_SPECIAL : 0), &list, &why);
@@ -243,7 +254,7 @@ int watt_tokenize(const struct watt_model *m, const char *text, size_t n_bytes, 
             memcpy(ids, list.ids, list.n * sizeof *ids);
     }
     tokens_deinit(&list);
-    return told(e, rc, &why);
+    return watt_told(e, rc, &why);
 }
 
 /* Hands a string over in the way that the header describes. */
@@ -269,13 +280,13 @@ int watt_detokenize(const struct watt_model *m, const int32_t *ids, size_t n, un
     if (rc < 0)
         return rc;
     if ((!ids && n > 0) || (!text && cap > 0) || !n_bytes)
-        return refuse(e, WATT_EINVAL, "watt_detokenize: an argument is NULL");
+        return watt_refuse(e, WATT_EINVAL, "watt_detokenize: an argument is NULL");
     str_init(&s, 0);
     rc = tokenizer_decode(m->t->tok, ids, n, flags & WATT_SHOW_SPECIAL ? DETOKENIZE_SPECIAL : 0, &s, &why);
     if (rc == 0)
         rc = give_text(&s, text, cap, n_bytes, &why);
     str_deinit(&s);
-    return told(e, rc, &why);
+    return watt_told(e, rc, &why);
 }
 
 const char *watt_token_piece(const struct watt_model *m, int32_t id, size_t *n_bytes)
@@ -316,20 +327,23 @@ int watt_chat_render(const struct watt_model *m, const struct watt_message *mess
     int rc;
 
     if (!m || !messages || n > MAX_MESSAGES || (!text && cap > 0) || !n_bytes)
-        return refuse(e, WATT_EINVAL, "watt_chat_render: an argument is NULL, or too many messages");
+        return watt_refuse(e, WATT_EINVAL,
+                           "watt_chat_render: an argument is NULL, or too many messages");
     for (size_t i = 0; i < n; i++)
         if (!messages[i].role || !messages[i].content)
-            return refuse(e, WATT_EINVAL, "watt_chat_render: a message without role or content");
+            return watt_refuse(e, WATT_EINVAL,
+                               "watt_chat_render: a message without role or content");
     vars = messages_json(messages, n);
     if (!vars)
-        return refuse(e, WATT_EINVAL, "watt_chat_render: a message is not valid UTF-8, or out of memory");
+        return watt_refuse(e, WATT_EINVAL,
+                           "watt_chat_render: a message is not valid UTF-8, or out of memory");
     str_init(&s, 0);
     rc = text_model_render(m->t, vars, &s, &why);
     if (rc == 0)
         rc = give_text(&s, text, cap, n_bytes, &why);
     str_deinit(&s);
     json_decref(vars);
-    return told(e, rc, &why);
+    return watt_told(e, rc, &why);
 }
 
 /* ---- sessions ---- */
@@ -342,21 +356,21 @@ int watt_session_open(struct watt_session **out, struct watt_model *m, struct wa
     int rc;
 
     if (!out || !m)
-        return refuse(e, WATT_EINVAL, "watt_session_open: an argument is NULL");
+        return watt_refuse(e, WATT_EINVAL, "watt_session_open: an argument is NULL");
     while (seq < m->n_sessions && m->taken[seq])
         seq++;
     if (seq == m->n_sessions) {
         rc = err_set(&why, WATT_ELIMIT, "all %u sessions of the model are open; see n_sessions",
                      m->n_sessions);
-        return told(e, rc, &why);
+        return watt_told(e, rc, &why);
     }
     s = mem_calloc(1, sizeof *s);
     if (!s)
-        return refuse(e, WATT_ENOMEM, "watt_session_open: out of memory");
+        return watt_refuse(e, WATT_ENOMEM, "watt_session_open: out of memory");
     rc = generator_open(&s->g, m->t->session, seq, m->t->model, m->t->tok, &why);
     if (rc < 0) {
         mem_free(s);
-        return told(e, rc, &why);
+        return watt_told(e, rc, &why);
     }
     s->m = m;
     s->seq = seq;
@@ -392,8 +406,8 @@ int watt_session_truncate(struct watt_session *s, uint32_t n, struct watt_error_
     struct err why = { 0 };
 
     if (!s)
-        return refuse(e, WATT_EINVAL, "watt_session_truncate: the session is NULL");
-    return told(e, generator_truncate(s->g, n, &why), &why);
+        return watt_refuse(e, WATT_EINVAL, "watt_session_truncate: the session is NULL");
+    return watt_told(e, generator_truncate(s->g, n, &why), &why);
 }
 
 void watt_session_cancel(struct watt_session *s)
@@ -420,14 +434,15 @@ int watt_session_eval(struct watt_session *s, const int32_t *ids, size_t n, cons
     int rc;
 
     if (!s || !ids || n == 0)
-        return refuse(e, WATT_EINVAL, "watt_session_eval: an argument is NULL, or no tokens");
+        return watt_refuse(e, WATT_EINVAL, "watt_session_eval: an argument is NULL, or no tokens");
     if (logits && !generator_logits(s->g))
-        return refuse(e, WATT_ENOTSUP, "watt_session_eval: a diffusion language model has no logits "
-                      "of a next token");
+        return watt_refuse(e, WATT_ENOTSUP,
+                           "watt_session_eval: a diffusion language model has no logits "
+                           "of a next token");
     rc = generator_append(s->g, ids, n, &o, &why);
     if (rc == 0 && logits)
         *logits = generator_logits(s->g);
-    return told(e, rc, &why);
+    return watt_told(e, rc, &why);
 }
 
 /* ---- drawing tokens ---- */
@@ -513,12 +528,13 @@ int watt_sampler_open(struct watt_sampler **out, const struct watt_model *m,
 
     watt_sampler_options_init(&o);
     if (!out || !m || !read_struct(&o, sizeof o, options) || (o.n_bias > 0 && !o.bias))
-        return refuse(e, WATT_EINVAL, "watt_sampler_open: an argument is NULL or options->size is not set");
+        return watt_refuse(e, WATT_EINVAL,
+                           "watt_sampler_open: an argument is NULL or options->size is not set");
     rc = sampler_options_of(&so, &o, &why);
     if (rc == 0)
         rc = copy_bias(&o, &bias, &why);
     if (rc < 0)
-        return told(e, rc, &why);
+        return watt_told(e, rc, &why);
     so.bias = bias;
     so.n_bias = o.n_bias;
     spec = (struct sampler_spec){ .n_vocab = model_facts(m->t->model)->n_vocab,
@@ -532,7 +548,7 @@ int watt_sampler_open(struct watt_sampler **out, const struct watt_model *m,
     mem_free(bias);
     if (rc < 0) {
         mem_free(s);
-        return told(e, rc, &why);
+        return watt_told(e, rc, &why);
     }
     *out = s;
     return 0;
@@ -566,11 +582,11 @@ int watt_sampler_sample(struct watt_sampler *s, const float *logits, const uint6
     int rc;
 
     if (!s || !logits || !id)
-        return refuse(e, WATT_EINVAL, "watt_sampler_sample: an argument is NULL");
+        return watt_refuse(e, WATT_EINVAL, "watt_sampler_sample: an argument is NULL");
     rc = sampler_sample(s->s, logits, mask, &drawn, &why);
     if (rc == 0)
         *id = (int32_t)drawn;
-    return told(e, rc, &why);
+    return watt_told(e, rc, &why);
 }
 
 size_t watt_sampler_top_logprobs(struct watt_sampler *s, const float *logits, size_t n,
@@ -638,7 +654,7 @@ int watt_generate(struct watt_session *s, struct watt_sampler *sampler, const in
 
     if (!s || !sampler || !prompt || n == 0 || !read_struct(&o, sizeof o, options)
         || (result && result->size < sizeof result->size) || (o.n_stop > 0 && !o.stop))
-        return refuse(e, WATT_EINVAL,
+        return watt_refuse(e, WATT_EINVAL,
                       "watt_generate: an argument is NULL, no tokens, or a size is not set");
     go = (struct generate_opts){
         .n_max = o.max_tokens, .stops = o.stop, .n_stops = o.n_stop, .ignore_end = o.ignore_end != 0,
@@ -655,5 +671,5 @@ int watt_generate(struct watt_session *s, struct watt_sampler *sampler, const in
 
         write_struct(result, &ours, sizeof ours);
     }
-    return told(e, rc, &why);
+    return watt_told(e, rc, &why);
 }

@@ -3,30 +3,10 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "chips/cpu/features.h"
 #include "models/embed.h"
-#include "watt.h"
-
-/* As in watt_api.c: makes "ref" differ from "all". */
-#define ISA_NONE 0x80000000u
+#include "models/watt_internal.h"
 
 struct watt_embedder { struct embedder *x; };
-
-static int told(struct watt_error_info *e, int rc, const struct err *why)
-{
-    if (e && rc < 0) {
-        e->code = rc;
-        (void)snprintf(e->msg, sizeof e->msg, "%s", why->msg);
-    }
-    return rc;
-}
-
-static int refuse(struct watt_error_info *e, int code, const char *what)
-{
-    struct err why;
-
-    return told(e, err_set(&why, code, "%s", what), &why);
-}
 
 static int read_options(struct embedder_opts *to, const struct watt_embedder_options *from,
                         struct err *e)
@@ -37,7 +17,6 @@ static int read_options(struct embedder_opts *to, const struct watt_embedder_opt
         [WATT_POOLING_RANK] = POOLING_RANK,
     };
     struct watt_embedder_options o = { 0 };
-    uint32_t mask;
 
     if (from)
         memcpy(&o, from, from->size < sizeof o ? from->size : sizeof o);
@@ -46,12 +25,7 @@ static int read_options(struct embedder_opts *to, const struct watt_embedder_opt
     *to = (struct embedder_opts){ .pooling = poolings[o.pooling], .raw = o.raw != 0,
                                   .truncate = o.truncate != 0, .max_tokens = o.max_tokens,
                                   .n_dims = o.n_dims, .session.n_threads = o.n_threads };
-    if (o.isa) {
-        if (!cpu_mask_parse(o.isa, &mask))
-            return err_set(e, WATT_EINVAL, "isa '%.64s' is unknown", o.isa);
-        to->session.isa_mask = mask | ISA_NONE;
-    }
-    return 0;
+    return watt_read_isa(o.isa, &to->session.isa_mask, e);
 }
 
 int watt_embedder_open(struct watt_embedder **out, const char *path,
@@ -63,20 +37,21 @@ int watt_embedder_open(struct watt_embedder **out, const char *path,
     int rc;
 
     if (!out || !path || (options && options->size < sizeof options->size))
-        return refuse(e, WATT_EINVAL, "watt_embedder_open: an argument is NULL or options->size is "
-                      "not set");
+        return watt_refuse(e, WATT_EINVAL,
+                           "watt_embedder_open: an argument is NULL or options->size is "
+                           "not set");
     rc = read_options(&o, options, &why);
     if (rc < 0)
-        return told(e, rc, &why);
+        return watt_told(e, rc, &why);
     x = mem_calloc(1, sizeof *x);
     if (!x)
-        return refuse(e, WATT_ENOMEM, "watt_embedder_open: out of memory");
+        return watt_refuse(e, WATT_ENOMEM, "watt_embedder_open: out of memory");
     rc = embedder_open(&x->x, path, &o, &why);
     if (rc == 0 && embedder_pooling(x->x) == POOLING_NONE)
         rc = err_set(&why, WATT_ENOTSUP, "%s: pools by none", path);
     if (rc < 0) {
         watt_embedder_close(x);
-        return told(e, rc, &why);
+        return watt_told(e, rc, &why);
     }
     *out = x;
     return 0;
@@ -115,17 +90,17 @@ int watt_embed(struct watt_embedder *x, const char *const *texts, size_t n, floa
     int rc;
 
     if (!x || (n > 0 && (!texts || !out)))
-        return refuse(e, WATT_EINVAL, "watt_embed: an argument is NULL");
+        return watt_refuse(e, WATT_EINVAL, "watt_embed: an argument is NULL");
     in = mem_calloc(n + 1, sizeof *in);
     if (!in)
-        return refuse(e, WATT_ENOMEM, "watt_embed: out of memory");
+        return watt_refuse(e, WATT_ENOMEM, "watt_embed: out of memory");
     for (size_t i = 0; i < n; i++)
         in[i].text = sv_cstr(texts[i] ? texts[i] : "");
     rc = embedder_run(x->x, in, n, copy_row, &c, &why);
     mem_free(in);
     if (rc == 0 && n_tokens)
         *n_tokens = c.n_tokens;
-    return told(e, rc, &why);
+    return watt_told(e, rc, &why);
 }
 
 int watt_rerank(struct watt_embedder *x, const char *query, const char *const *documents, size_t n,
@@ -136,13 +111,13 @@ int watt_rerank(struct watt_embedder *x, const char *query, const char *const *d
     int rc;
 
     if (!x || !query || (n > 0 && (!documents || !scores)))
-        return refuse(e, WATT_EINVAL, "watt_rerank: an argument is NULL");
+        return watt_refuse(e, WATT_EINVAL, "watt_rerank: an argument is NULL");
     docs = mem_calloc(n + 1, sizeof *docs);
     if (!docs)
-        return refuse(e, WATT_ENOMEM, "watt_rerank: out of memory");
+        return watt_refuse(e, WATT_ENOMEM, "watt_rerank: out of memory");
     for (size_t i = 0; i < n; i++)
         docs[i] = sv_cstr(documents[i] ? documents[i] : "");
     rc = embedder_rank(x->x, sv_cstr(query), docs, n, scores, n_tokens, &why);
     mem_free(docs);
-    return told(e, rc, &why);
+    return watt_told(e, rc, &why);
 }
