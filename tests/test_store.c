@@ -473,6 +473,98 @@ static void damaged_manifests(void **state)
     assert_int_equal(r.code, 0);
 }
 
+/* ---- several at once ---- */
+
+#define N_THREADS 6
+#define N_EACH    20
+
+static void put_model(const struct store *s, const char *text)
+{
+    struct store_model m = { .hub = NULL, .format = "gguf", .revision = "main", .commit = "abc" };
+    struct store_draft d;
+    struct store_name n;
+    struct err e = { 0 };
+
+    assert_int_equal(store_name_parse(&n, text, &e), 0);
+    if (store_begin(s, &n, "abc", &d, &e) < 0 || store_commit(s, &n, &d, &m, "", &e) < 0)
+        fail_msg("%s", e.msg);
+    store_end(&d);
+}
+
+struct changer { const struct store *s; int number; int rc; struct err e; };
+
+/* Gives names, and takes models away of which others beside it are taken away, too. */
+static void *change_names(void *arg)
+{
+    struct changer *c = arg;
+    uint64_t freed;
+    char text[64], alias[64];
+
+    for (int i = 0; i < N_EACH && c->rc == 0; i++) {
+        (void)snprintf(alias, sizeof alias, "name-%d-%d", c->number, i);
+        c->rc = store_alias(c->s, alias, "many/kept:Q8_0", &c->e);
+        (void)snprintf(text, sizeof text, "many/gone-%d-%d:Q8_0", c->number, i);
+        if (c->rc == 0)
+            c->rc = store_remove(c->s, text, &freed, &c->e);
+    }
+    return NULL;
+}
+
+static int count_alias(void *n, const char *alias, const char *name)
+{
+    *(int *)n += strncmp(alias, "name-", 5) == 0 && strcmp(name, "many/kept:Q8_0") == 0;
+    return 0;
+}
+
+static int count_model(void *n, const struct store_model *m)
+{
+    *(int *)n += strncmp(m->name, "many/", 5) == 0;
+    return 0;
+}
+
+static void names_are_not_lost(void **state)
+{
+    struct changer c[N_THREADS] = { 0 };
+    pthread_t threads[N_THREADS];
+    struct store *s;
+    struct err e = { 0 };
+    uint64_t freed;
+    char text[64];
+    int n = 0;
+
+    (void)state;
+    assert_int_equal(store_open(&s, NULL, &e), 0);
+    put_model(s, "many/kept:Q8_0");
+    for (int i = 0; i < N_THREADS * N_EACH; i++) {
+        (void)snprintf(text, sizeof text, "many/gone-%d-%d:Q8_0", i / N_EACH, i % N_EACH);
+        put_model(s, text);
+    }
+    for (int i = 0; i < N_THREADS; i++) {
+        c[i] = (struct changer){ .s = s, .number = i };
+        assert_int_equal(pthread_create(&threads[i], NULL, change_names, &c[i]), 0);
+    }
+    for (int i = 0; i < N_THREADS; i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    for (int i = 0; i < N_THREADS; i++)
+        if (c[i].rc < 0)
+            fail_msg("%s", c[i].e.msg);
+    assert_int_equal(store_aliases(s, count_alias, &n, &e), 0);
+    assert_int_equal(n, N_THREADS * N_EACH);
+    n = 0;
+    assert_int_equal(store_list(s, count_model, NULL, &n, &e), 0);
+    assert_int_equal(n, 1);
+    put_model(s, "many/kept:Q8_0");             /* over the one that is there: its names stay */
+    assert_int_equal(store_remove(s, "name-0-0", &freed, &e), 0);
+    n = 0;
+    assert_int_equal(store_aliases(s, count_alias, &n, &e), 0);
+    assert_int_equal(n, N_THREADS * N_EACH - 1);
+    assert_int_equal(store_remove(s, "many/kept:Q8_0", &freed, &e), 0);
+    n = 0;
+    assert_int_equal(store_aliases(s, count_alias, &n, &e), 0);
+    assert_int_equal(n, 0);                     /* they went with it */
+    store_close(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -485,6 +577,7 @@ int main(void)
         cmocka_unit_test_setup(a_full_disk_keeps_what_came, fresh),
         cmocka_unit_test_setup(hostile_listings, fresh),
         cmocka_unit_test_setup(damaged_manifests, fresh),
+        cmocka_unit_test(names_are_not_lost),
     };
 
     return cmocka_run_group_tests(tests, up, down);
