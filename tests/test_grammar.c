@@ -280,7 +280,8 @@ static struct grammar *grammar_of(int which)
     static const char *const gbnf_text[] = {
         "root ::= root \"+\" t | t\nt ::= \"x\" | \"(\" root \")\"",
         "root ::= e\ne ::= e e | \"a\" | \"ab\" | \"(\" e \")\"",
-        "root ::= [a-z]+ (\" \" [a-z]+)* \".\"?" };
+        "root ::= [a-z]+ (\" \" [a-z]+)* \".\"?",
+        "root ::= p (p \"\\\"\" | x)\np ::= [ !#-[^-~] | \"]\"\nx ::= \"(\" x \")\" | \"bc\"" };
     struct grammar *g = NULL;
     struct err e;
 
@@ -301,7 +302,7 @@ static void masks_are_exact(void **state)
 
     (void)state;
     rng_init(&rng, 7);
-    for (int which = 0; which < 6; which++) {
+    for (int which = 0; which < 7; which++) {
         struct grammar *g = grammar_of(which);
         struct grammar_masks *masks;
         struct matcher *m, *copy;

@@ -346,14 +346,17 @@ static void merge(const struct entry *x, size_t n_words, uint64_t *bits)
  * by their lengths: what JSON strings are made of. */
 static uint32_t plain_run(const struct grammar *g, uint32_t state)
 {
+    bool calls = false;     /* on the way: other rules may take plain bytes further */
+
     for (uint32_t n = 0; n < TRIE_MAX_PLAIN; n++) {
         const uint32_t next = grammar_next(g, state, ' ');
 
+        calls |= n > 0 && g->call_at[state] != g->call_at[state + 1];
         for (unsigned c = ' '; c < 0x7F; c++)
             if (trie_plain_byte((unsigned char)c) && grammar_next(g, state, (unsigned char)c) != next)
                 return 0;
         if (next == STATE_NONE)
-            return g->call_at[state] == g->call_at[state + 1] ? n : 0;
+            return calls ? 0 : n;
         if (g->state_flags[next] & STATE_ACCEPT)
             return 0;
         state = next;
