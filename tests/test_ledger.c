@@ -1,6 +1,6 @@
 /* test_ledger.c: the book of requests: sums, retention, kill -9 at random moments, files that are
  * none, disks that are full; on SQLite, and on a PostgreSQL server that the test starts. --full
- * kills 1,000 times. */
+ * kills 1,000 times on each. */
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -118,6 +118,98 @@ static int count_entry(void *ctx, const struct ledger_entry *x)
     return 0;
 }
 
+struct ordered { struct ledger_sum last; int64_t n, joules, idle, n_groups; };
+
+static int add_ordered(void *ctx, const struct ledger_sum *s)
+{
+    struct ordered *o = ctx;
+
+    assert_true(o->n_groups == 0 || ledger_compare(&o->last, s) < 0);
+    o->last = *s;
+    o->n += s->n;
+    o->joules += s->prefill_uj + s->decode_uj;
+    o->idle += s->idle_uj;
+    o->n_groups++;
+    return 0;
+}
+
+/* Whatever is asked for, groups come sorted, each once, and add up to the same. */
+static void all_groupings(struct ledger *l)
+{
+    const struct ledger_query all = { 0 };
+    const struct total want = total(l, &all);
+    struct err e = { 0 };
+    int64_t n_by_key[8] = { 0 };
+
+    for (unsigned by = 0; by < 64; by++) {
+        struct ledger_query q = { .by = by };
+        struct ordered o = { 0 };
+
+        if (ledger_report(l, &q, add_ordered, &o, &e) < 0)
+            fail_msg("%s", e.msg);
+        assert_true(o.n == want.n && o.joules == want.joules && o.idle == want.idle);
+        for (int key = 0; key < 4; key++) {     /* of one key: as many as in the report by keys */
+            char name[8];
+            struct total t;
+
+            (void)snprintf(name, sizeof name, "key%d", key);
+            q.key = name;
+            q.from_s = START / 1000 + 3600;     /* no whole day: from the hours */
+            t = total(l, &q);
+            assert_true(n_by_key[key] == 0 || n_by_key[key] == t.n);
+            n_by_key[key] = t.n;
+        }
+    }
+    assert_true(n_by_key[0] > 0 && n_by_key[2] > 0);
+}
+
+/* A ledger of the first version, which had no sums without keys. */
+static void make_old(const char *where)
+{
+    static const char *const statements[] = {
+        "DROP TABLE hours_all_keys", "DROP TABLE days_all_keys",
+        "ALTER TABLE batches RENAME TO writers",
+        "UPDATE ledger SET value = 1 WHERE name = 'version'",
+    };
+    const struct ledger_opts o = { .busy_ms = 2000 };
+    struct ledger_db *db = NULL;
+    struct err e = { 0 };
+    const bool pg = strncmp(where, "postgresql", 10) == 0;
+
+    if ((pg ? ledger_pg_open : ledger_sqlite_open)(&db, where, &o, &e) < 0)
+        fail_msg("%s", e.msg);
+    for (size_t i = 0; i < sizeof statements / sizeof *statements; i++)
+        if (db->ops->run(db, statements[i], false, NULL, 0, NULL, NULL, &e) < 0)
+            fail_msg("%s", e.msg);
+    db->ops->close(db);
+}
+
+static void upgrading(const char *where)
+{
+    struct ledger_check c;
+    struct err e = { 0 };
+    struct ledger *l;
+    const struct ledger_entry x = entry(1);
+    int64_t n;
+
+    make_old(where);
+    l = open_at(where, true);                   /* is read as it is */
+    all_groupings(l);
+    if (ledger_verify(l, &c, &e) < 0)
+        fail_msg("%s", e.msg);
+    n = c.n_requests;
+    ledger_close(l);
+    l = open_at(where, false);
+    assert_true(ledger_put(l, &x));
+    ledger_close(l);
+    l = open_at(where, true);
+    all_groupings(l);
+    if (ledger_verify(l, &c, &e) < 0)
+        fail_msg("%s", e.msg);
+    assert_int_equal(c.n_requests, n + 1);
+    ledger_close(l);
+}
+
 /* What any database must do. */
 static void everything(const char *where)
 {
@@ -184,7 +276,9 @@ static void everything(const char *where)
     if (ledger_verify(l, &c, &e) < 0)
         fail_msg("%s", e.msg);
     assert_int_equal(c.n_requests, 10002);
+    all_groupings(l);
     ledger_close(l);
+    upgrading(where);
 }
 
 static void test_sqlite(void **state)
@@ -200,6 +294,8 @@ static void test_verify(void **state)
     struct ledger_check c;
     struct err e = { 0 };
     const struct ledger_entry x = entry(1);
+    const struct ledger_query by_key = { .by = LEDGER_BY_KEY };
+    struct total t = { 0 };
     sqlite3 *s = NULL;
 
     (void)state;
@@ -210,11 +306,31 @@ static void test_verify(void **state)
                                   NULL), SQLITE_OK);
     l = open_at(path, true);
     assert_int_equal(ledger_verify(l, &c, &e), WATT_EFORMAT);
-    assert_non_null(strstr(e.msg, "hour"));
+    assert_non_null(strstr(e.msg, "in hours,"));
     assert_int_equal(sqlite3_exec(s, "UPDATE hours SET decode_uj = decode_uj + 1", NULL, NULL,
                                   NULL), SQLITE_OK);
     assert_int_equal(ledger_verify(l, &c, &e), WATT_EFORMAT);
-    assert_non_null(strstr(e.msg, "day"));
+    assert_non_null(strstr(e.msg, "in days,"));
+    assert_int_equal(sqlite3_exec(s, "UPDATE days SET decode_uj = decode_uj + 1", NULL, NULL,
+                                  NULL), SQLITE_OK);
+    assert_int_equal(ledger_verify(l, &c, &e), WATT_EFORMAT);
+    assert_non_null(strstr(e.msg, "in hours_all_keys,"));
+    assert_int_equal(sqlite3_exec(s, "UPDATE hours_all_keys SET decode_uj = decode_uj + 1", NULL,
+                                  NULL, NULL), SQLITE_OK);
+    assert_int_equal(ledger_verify(l, &c, &e), WATT_EFORMAT);
+    assert_non_null(strstr(e.msg, "in days_all_keys,"));
+    assert_int_equal(sqlite3_exec(s, "UPDATE days_all_keys SET decode_uj = decode_uj + 1", NULL,
+                                  NULL, NULL), SQLITE_OK);
+    assert_int_equal(ledger_verify(l, &c, &e), 0);
+    assert_int_equal(sqlite3_exec(s, "UPDATE days SET decode_uj = 9223372036854775807; INSERT INTO "
+                                  "days SELECT day + 1, key, model, source, currency, n, n_failed, "
+                                  "n_input, n_cached, n_output, n_thinking, n_measured, prefill_uj, "
+                                  "decode_uj, saved_uj, idle_uj, idle_ms, queue_us, prefill_us, "
+                                  "decode_us, machine_us, n_costed, n_priced, cost_nano, price_nano, "
+                                  "carbon_ug, idle_cost_nano, idle_carbon_ug FROM days", NULL,
+                                  NULL, NULL), SQLITE_OK);
+    assert_int_equal(ledger_report(l, &by_key, add, &t, &e), WATT_EFORMAT);
+    assert_non_null(strstr(e.msg, "over 63 bits"));
     ledger_close(l);
     (void)sqlite3_close(s);
 }
@@ -567,7 +683,7 @@ static void several_servers(const char *url)
         assert_true(ledger_put(a, &x));
         assert_true(ledger_put(b, &x));
     }
-    for (int i = 0; i < (full ? 100 : 5); i++)
+    for (int i = 0; i < (full ? 1000 : 5); i++)
         least += kill_once(url, &r);
     assert_true(ledger_flush(a, 20000));
     assert_true(ledger_flush(b, 20000));
@@ -576,7 +692,7 @@ static void several_servers(const char *url)
     l = open_at(url, true);
     if (ledger_verify(l, &c, &e) < 0)
         fail_msg("%s", e.msg);
-    assert_true(c.n_requests >= 10002 + 1000 + least);
+    assert_true(c.n_requests >= 10003 + 1000 + least);
     ledger_close(l);
 }
 

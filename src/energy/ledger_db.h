@@ -32,7 +32,10 @@ struct ledger_db_ops {
     const char *begin;              /* a transaction that writes */
     const char *exclusive;          /* statement inside it that keeps others from creating tables */
 };
-struct ledger_db { const struct ledger_db_ops *ops; };
+struct ledger_db {
+    const struct ledger_db_ops *ops;
+    int version;                    /* of the tables; ledger_tables() sets it */
+};
 
 int ledger_sqlite_open(struct ledger_db **out, const char *path, const struct ledger_opts *o,
                        struct err *e) MUST_CHECK;
@@ -52,7 +55,7 @@ static inline struct ledger_value ledger_str(const char *s)
     return (struct ledger_value){ .type = LEDGER_STR, .s = s };
 }
 
-/* ---- ledger_sql.c: tables, batches, reports, for either ---- */
+/* ---- ledger_sql.c: tables and batches, for either ---- */
 
 /* Every amount of struct ledger_sum, in order. */
 #define LEDGER_SUMS(X)                                                                         \
@@ -61,13 +64,40 @@ static inline struct ledger_value ledger_str(const char *s)
     X(decode_us) X(machine_us) X(n_costed) X(n_priced) X(cost_nano) X(price_nano) X(carbon_ug)  \
     X(idle_cost_nano) X(idle_carbon_ug)
 
+#define LEDGER_VERSION  2
+#define LEDGER_SQL_MAX  ((size_t)64 << 10)
+#define LEDGER_N_TABLES 4
+
+enum {
+#define COUNT(f) LEDGER_INDEX_##f,
+    LEDGER_SUMS(COUNT)
+#undef COUNT
+    LEDGER_N_AMOUNTS
+};
+extern const struct ledger_amount_name { const char *name; size_t offset; }
+    ledger_amounts[LEDGER_N_AMOUNTS];
+/* Tables of sums; those without keys come after those with them, in the same order. */
+extern const struct ledger_table {
+    const char *name, *unit;        /* unit: the column of time */
+    int64_t hours;                  /* of one unit */
+    bool    keys;
+} ledger_sums[LEDGER_N_TABLES];
+
+int64_t *ledger_amount_of(struct ledger_sum *s, size_t i);
+bool     ledger_add(struct ledger_sum *to, struct ledger_sum *s);    /* false: over 63 bits */
+int      ledger_compare(const void *a, const void *b);      /* of sums, by time and names; for qsort */
+int64_t  ledger_floor(int64_t s, int64_t unit);             /* whole units, also before 1970 */
+int      ledger_get(struct ledger_db *db, const char *name, int64_t *out, struct err *e) MUST_CHECK;
+ledger_row_fn ledger_one_number;    /* into an int64_t */
+
 struct ledger_item {                /* an entry that waits, or idle energy */
     struct ledger_entry e;
     bool    is_idle;
     struct ledger_idle idle;
 };
 
-/* Makes the tables where there are none; refuses those of a later version. */
+/* Makes the tables where there are none, and those of an earlier version this one's; refuses those
+ * of a later one. Only reading changes nothing: version 1 is read as it is. */
 int ledger_tables(struct ledger_db *db, bool read_only, struct err *e) MUST_CHECK;
 /* One transaction: the items, their sums, and that `writer` has written batch number `batch`. One
  * that is there already is left. sums: room for n. */
@@ -77,7 +107,9 @@ int ledger_write(struct ledger_db *db, const char *writer, int64_t batch,
 /* Deletes what is older than the days given; UINT_MAX: nothing. */
 int ledger_retain(struct ledger_db *db, int64_t now_s, unsigned days, unsigned hour_days,
                   struct err *e) MUST_CHECK;
-/* As the functions of ledger.h without _db. */
+
+/* ---- ledger_report.c: as the functions of ledger.h without _db ---- */
+
 int ledger_db_report(struct ledger_db *db, const struct ledger_query *q,
                      int (*fn)(void *ctx, const struct ledger_sum *sum), void *ctx, struct err *e)
     MUST_CHECK;

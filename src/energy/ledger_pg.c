@@ -77,13 +77,54 @@ static int give_rows(PGresult *r, ledger_row_fn *fn, void *ctx, struct err *e)
     return rc;
 }
 
+/* Whoever was told enough need not be sent the rest. */
+static void cancel(struct pg *p)
+{
+    PGcancel *c = PQgetCancel(p->c);
+    char why[64];
+
+    if (c)
+        (void)PQcancel(c, why, sizeof why);
+    PQfreeCancel(c);
+}
+
+static int take_result(const struct pg *p, PGresult *r, ledger_row_fn *fn, void *ctx, struct err *e)
+{
+    const ExecStatusType status = PQresultStatus(r);
+
+    if (status == PGRES_TUPLES_OK || status == PGRES_SINGLE_TUPLE)
+        return fn ? give_rows(r, fn, ctx, e) : 0;
+    return status == PGRES_COMMAND_OK ? 0 : failed(p, PQresultErrorMessage(r), e);
+}
+
+/* Row by row as they come: an export of millions of requests is never in memory at once. */
+static int stream(struct pg *p, const char *sql, const char *const *values, int n, ledger_row_fn *fn,
+                  void *ctx, struct err *e)
+{
+    PGresult *r;
+    int rc = 0;
+
+    if (!PQsendQueryParams(p->c, sql, n, NULL, values, NULL, NULL, 0))
+        return failed(p, NULL, e);
+    (void)PQsetSingleRowMode(p->c);
+    while ((r = PQgetResult(p->c))) {
+        const bool first = rc == 0;
+
+        if (first)
+            rc = take_result(p, r, fn, ctx, e);
+        PQclear(r);
+        if (first && rc < 0)
+            cancel(p);
+    }
+    return rc;
+}
+
 static int pg_run(struct ledger_db *db, const char *sql, bool keep, const struct ledger_value *v,
                   size_t n, ledger_row_fn *fn, void *ctx, struct err *e)
 {
     struct pg *p = (struct pg *)db;
     char numbers[MAX_PARAMS][24], name[16];
     const char *values[MAX_PARAMS];
-    ExecStatusType status;
     PGresult *r;
     int rc = 0;
 
@@ -92,15 +133,13 @@ static int pg_run(struct ledger_db *db, const char *sql, bool keep, const struct
         (void)snprintf(numbers[i], sizeof numbers[i], "%" PRId64, v[i].i);
         values[i] = v[i].type == LEDGER_NULL ? NULL : v[i].type == LEDGER_INT ? numbers[i] : v[i].s;
     }
+    if (!keep && fn)
+        return stream(p, sql, values, (int)n, fn, ctx, e);
     if (keep && (rc = name_of(p, sql, name, e)) < 0)
         return rc;
     r = keep ? PQexecPrepared(p->c, name, (int)n, values, NULL, NULL, 0)
              : PQexecParams(p->c, sql, (int)n, NULL, values, NULL, NULL, 0);
-    status = PQresultStatus(r);
-    if (status == PGRES_TUPLES_OK && fn)
-        rc = give_rows(r, fn, ctx, e);
-    else if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK)
-        rc = failed(p, PQresultErrorMessage(r), e);
+    rc = take_result(p, r, fn, ctx, e);
     PQclear(r);
     return rc;
 }

@@ -1,5 +1,5 @@
-/* ledger_sql.c: the ledger's tables, its batches and its reports, in statements that SQLite and
- * PostgreSQL read alike. */
+/* ledger_sql.c: the ledger's tables, their upgrades, batches and retention, in statements that SQLite
+ * and PostgreSQL read alike. Reports are ledger_report.c's. */
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
@@ -10,29 +10,46 @@
 #include "base/str.h"
 #include "energy/ledger_db.h"
 
-#define VERSION  1
 #define HOUR_S   3600
 #define DAY_H    24
-#define SQL_MAX  ((size_t)64 << 10)
+#define SQL_MAX  LEDGER_SQL_MAX
+#define PUT_MAX  4096
 
-/* Names of the amounts, their places in struct ledger_sum. */
-static const struct { const char *name; size_t offset; } amounts[] = {
+const struct ledger_amount_name ledger_amounts[LEDGER_N_AMOUNTS] = {
 #define ROW(f) { #f, offsetof(struct ledger_sum, f) },
     LEDGER_SUMS(ROW)
 #undef ROW
 };
-#define N_AMOUNTS (sizeof amounts / sizeof *amounts)
 
-static int64_t *amount(struct ledger_sum *s, size_t i)
+/* Sums with keys, and again without: reports that don't ask for keys read a few rows an hour. */
+const struct ledger_table ledger_sums[LEDGER_N_TABLES] = {
+    { "hours", "hour", 1, true }, { "days", "day", DAY_H, true },
+    { "hours_all_keys", "hour", 1, false }, { "days_all_keys", "day", DAY_H, false },
+};
+
+int64_t *ledger_amount_of(struct ledger_sum *s, size_t i)
 {
-    return (int64_t *)(void *)((char *)s + amounts[i].offset);
+    return (int64_t *)(void *)((char *)s + ledger_amounts[i].offset);
+}
+
+bool ledger_add(struct ledger_sum *to, struct ledger_sum *s)
+{
+    bool over = false;
+
+    for (size_t i = 0; i < LEDGER_N_AMOUNTS; i++)
+        over |= __builtin_add_overflow(*ledger_amount_of(to, i), *ledger_amount_of(s, i),
+                                       ledger_amount_of(to, i));
+    return !over;
+}
+
+int64_t ledger_floor(int64_t s, int64_t unit)
+{
+    return s >= 0 ? s / unit : -((-s + unit - 1) / unit);
 }
 
 static int64_t hour_of(int64_t ms)
 {
-    const int64_t s = ms / 1000;
-
-    return s >= 0 ? s / HOUR_S : (s - HOUR_S + 1) / HOUR_S;
+    return ledger_floor(ledger_floor(ms, 1000), HOUR_S);
 }
 
 static int run(struct ledger_db *db, const char *sql, struct err *e)
@@ -51,44 +68,116 @@ static const char requests_sql[] =
     "decode_us BIGINT NOT NULL, machine_us BIGINT NOT NULL, cost_nano BIGINT, price_nano BIGINT, "
     "carbon_ug BIGINT, status BIGINT NOT NULL)";
 
-static int make_sums(struct ledger_db *db, const char *table, const char *unit, struct err *e)
+static int make_sums(struct ledger_db *db, const struct ledger_table *table, struct err *e)
 {
     struct str s;
     int rc;
 
     str_init(&s, SQL_MAX);
-    str_printf(&s, "CREATE TABLE IF NOT EXISTS %s (%s BIGINT NOT NULL, key TEXT NOT NULL, "
-               "model TEXT NOT NULL, source TEXT NOT NULL, currency TEXT NOT NULL", table, unit);
-    for (size_t i = 0; i < N_AMOUNTS; i++)
-        str_printf(&s, ", %s BIGINT NOT NULL", amounts[i].name);
-    str_printf(&s, ", PRIMARY KEY (%s, key, model, source, currency))", unit);
-    rc = run(db, str_cstr(&s), e);
+    str_printf(&s, "CREATE TABLE IF NOT EXISTS %s (%s BIGINT NOT NULL%s, model TEXT NOT NULL, "
+               "source TEXT NOT NULL, currency TEXT NOT NULL", table->name, table->unit,
+               table->keys ? ", key TEXT NOT NULL" : "");
+    for (size_t i = 0; i < LEDGER_N_AMOUNTS; i++)
+        str_printf(&s, ", %s BIGINT NOT NULL", ledger_amounts[i].name);
+    str_printf(&s, ", PRIMARY KEY (%s%s, model, source, currency))", table->unit,
+               table->keys ? ", key" : "");
+    rc = str_ok(&s) ? run(db, str_cstr(&s), e) : err_set(e, WATT_ENOMEM, "ledger");
     str_deinit(&s);
     return rc;
 }
 
-static int make_tables(struct ledger_db *db, struct err *e)
+/* The sums of version 1, which had them by key only, without keys. */
+static int fill_sums(struct ledger_db *db, const struct ledger_table *to,
+                     const struct ledger_table *from, struct err *e)
 {
-    static const char *const small[] = {
+    struct str s;
+    int rc;
+
+    str_init(&s, SQL_MAX);
+    str_printf(&s, "INSERT INTO %s SELECT %s, model, source, currency", to->name, from->unit);
+    for (size_t i = 0; i < LEDGER_N_AMOUNTS; i++)
+        str_printf(&s, ", CAST(SUM(%s) AS BIGINT)", ledger_amounts[i].name);
+    str_printf(&s, " FROM %s GROUP BY %s, model, source, currency", from->name, from->unit);
+    rc = str_ok(&s) ? run(db, str_cstr(&s), e) : err_set(e, WATT_ENOMEM, "ledger");
+    str_deinit(&s);
+    return rc;
+}
+
+int ledger_one_number(void *ctx, const struct ledger_value *v, size_t n, struct err *e)
+{
+    (void)e;
+    if (n > 0 && v[0].type == LEDGER_INT)
+        *(int64_t *)ctx = v[0].i;
+    return 0;
+}
+
+int ledger_get(struct ledger_db *db, const char *name, int64_t *out, struct err *e)
+{
+    const struct ledger_value p = ledger_str(name);
+
+    *out = 0;
+    return db->ops->run(db, "SELECT value FROM ledger WHERE name = $1", false, &p, 1,
+                        ledger_one_number, out, e);
+}
+
+/* Version 2 has sums without keys. What marks batches has another name, so that a server of the
+ * old version that still runs can't go on writing sums that lack a part: its entries wait. */
+static int upgrade(struct ledger_db *db, struct err *e)
+{
+    int rc = run(db, "ALTER TABLE writers RENAME TO batches", e);
+
+    if (rc == 0)
+        rc = fill_sums(db, &ledger_sums[2], &ledger_sums[0], e);
+    if (rc == 0)
+        rc = fill_sums(db, &ledger_sums[3], &ledger_sums[1], e);
+    return rc < 0 ? rc : run(db, "UPDATE ledger SET value = 2 WHERE name = 'version'", e);
+}
+
+static int check_version(int64_t version, struct err *e)
+{
+    if (version >= 1 && version <= LEDGER_VERSION)
+        return 0;
+    return err_set(e, WATT_EFORMAT, "ledger: version %" PRId64 ", this program knows 1 to %d", version,
+                   LEDGER_VERSION);
+}
+
+/* Inside a transaction that keeps others out. A database without tables gets this version's. */
+static int make_tables(struct ledger_db *db, int64_t *version, struct err *e)
+{
+    static const char *const first[] = {
         "CREATE TABLE IF NOT EXISTS ledger (name TEXT PRIMARY KEY, value BIGINT NOT NULL)",
-        "CREATE TABLE IF NOT EXISTS writers (writer TEXT PRIMARY KEY, batch BIGINT NOT NULL, "
-        "time_s BIGINT NOT NULL)",
-        requests_sql,
-        "CREATE INDEX IF NOT EXISTS requests_by_hour ON requests (hour)",
-        "INSERT INTO ledger VALUES ('version', 1) ON CONFLICT DO NOTHING",
+        "INSERT INTO ledger VALUES ('version', 2) ON CONFLICT DO NOTHING",
         "INSERT INTO ledger VALUES ('requests_from', 0) ON CONFLICT DO NOTHING",
         "INSERT INTO ledger VALUES ('hours_from', 0) ON CONFLICT DO NOTHING",
+        requests_sql,
+        "CREATE INDEX IF NOT EXISTS requests_by_hour ON requests (hour)",
     };
+    int rc = 0;
+
+    for (size_t i = 0; rc == 0 && i < sizeof first / sizeof *first; i++)
+        rc = run(db, first[i], e);
+    if (rc == 0)
+        rc = ledger_get(db, "version", version, e);
+    if (rc == 0)
+        rc = check_version(*version, e);
+    for (size_t i = 0; rc == 0 && i < LEDGER_N_TABLES; i++)
+        rc = make_sums(db, &ledger_sums[i], e);
+    if (rc == 0 && *version == 1) {
+        rc = upgrade(db, e);
+        *version = LEDGER_VERSION;
+    }
+    return rc < 0 ? rc : run(db, "CREATE TABLE IF NOT EXISTS batches (writer TEXT PRIMARY KEY, "
+                             "batch BIGINT NOT NULL, time_s BIGINT NOT NULL)", e);
+}
+
+static int open_tables(struct ledger_db *db, int64_t *version, struct err *e)
+{
     int rc = run(db, db->ops->begin, e);
 
     if (rc == 0 && db->ops->exclusive)
         rc = run(db, db->ops->exclusive, e);
-    for (size_t i = 0; rc == 0 && i < sizeof small / sizeof *small; i++)
-        rc = run(db, small[i], e);
     if (rc == 0)
-        rc = make_sums(db, "hours", "hour", e);
-    if (rc == 0)
-        rc = make_sums(db, "days", "day", e);
+        rc = make_tables(db, version, e);
     if (rc == 0)
         rc = run(db, "COMMIT", e);
     if (rc < 0) {
@@ -99,33 +188,14 @@ static int make_tables(struct ledger_db *db, struct err *e)
     return rc;
 }
 
-static int one_number(void *ctx, const struct ledger_value *v, size_t n, struct err *e)
-{
-    (void)e;
-    if (n > 0 && v[0].type == LEDGER_INT)
-        *(int64_t *)ctx = v[0].i;
-    return 0;
-}
-
-static int get(struct ledger_db *db, const char *name, int64_t *out, struct err *e)
-{
-    const struct ledger_value p = ledger_str(name);
-
-    *out = 0;
-    return db->ops->run(db, "SELECT value FROM ledger WHERE name = $1", false, &p, 1, one_number,
-                        out, e);
-}
-
 int ledger_tables(struct ledger_db *db, bool read_only, struct err *e)
 {
     int64_t version = 0;
-    int rc = read_only ? 0 : make_tables(db, e);
+    int rc = read_only ? ledger_get(db, "version", &version, e) : open_tables(db, &version, e);
 
     if (rc == 0)
-        rc = get(db, "version", &version, e);
-    if (rc == 0 && version != VERSION)
-        rc = err_set(e, WATT_EFORMAT, "ledger: version %" PRId64 ", this program knows %d", version,
-                     VERSION);
+        rc = check_version(version, e);
+    db->version = (int)version;
     return rc;
 }
 
@@ -140,7 +210,7 @@ static void begin_sum(struct ledger_sum *s, const struct ledger_item *it)
     memcpy(s->currency, it->e.currency, sizeof s->currency);
 }
 
-static int compare(const void *a_, const void *b_)
+int ledger_compare(const void *a_, const void *b_)
 {
     const struct ledger_sum *a = a_, *b = b_;
     int c = a->from_s < b->from_s ? -1 : a->from_s > b->from_s;
@@ -200,13 +270,13 @@ static size_t group(const struct ledger_item *const *items, size_t n, struct led
         size_t at = k;
 
         begin_sum(&s, items[i]);
-        while (at > 0 && compare(&sums[at - 1], &s) != 0)   /* neighbours are often alike */
+        while (at > 0 && ledger_compare(&sums[at - 1], &s) != 0)   /* neighbours are often alike */
             at--;
         if (at == 0)
             sums[k++] = s;
         add_item(at == 0 ? &sums[k - 1] : &sums[at - 1], items[i]);
     }
-    qsort(sums, k, sizeof *sums, compare);
+    qsort(sums, k, sizeof *sums, ledger_compare);
     return k;
 }
 
@@ -229,42 +299,78 @@ static int put_request(struct ledger_db *db, const struct ledger_entry *x, struc
     return db->ops->run(db, sql, true, p, sizeof p / sizeof *p, NULL, NULL, e);
 }
 
-/* "INSERT INTO hours … ON CONFLICT … DO UPDATE SET n = hours.n + excluded.n, …", made once. */
-static int put_sum(struct ledger_db *db, bool day, const struct ledger_sum *s, struct err *e)
+/* "INSERT INTO hours … ON CONFLICT … DO UPDATE SET n = hours.n + excluded.n, …" */
+static int make_put(const struct ledger_table *table, char sql[PUT_MAX], struct err *e)
 {
-    static _Thread_local char made[2][4096];
-    const char *table = day ? "days" : "hours", *unit = day ? "day" : "hour";
-    struct ledger_value p[5 + N_AMOUNTS];
-    char *sql = made[day];
+    const char *key = table->keys ? " key," : "";
+    struct str t;
+    int rc = 0;
+
+    str_init(&t, PUT_MAX - 1);
+    str_printf(&t, "INSERT INTO %s (%s,%s model, source, currency", table->name, table->unit, key);
+    for (size_t i = 0; i < LEDGER_N_AMOUNTS; i++)
+        str_printf(&t, ", %s", ledger_amounts[i].name);
+    str_puts(&t, ") VALUES ($1");
+    for (size_t i = 1; i < LEDGER_N_AMOUNTS + (table->keys ? 5u : 4u); i++)
+        str_printf(&t, ",$%zu", i + 1);
+    str_printf(&t, ") ON CONFLICT (%s,%s model, source, currency) DO UPDATE SET ", table->unit, key);
+    for (size_t i = 0; i < LEDGER_N_AMOUNTS; i++)
+        str_printf(&t, "%s%s = %s.%s + excluded.%s", i ? ", " : "", ledger_amounts[i].name,
+                   table->name, ledger_amounts[i].name, ledger_amounts[i].name);
+    if (str_ok(&t))
+        (void)snprintf(sql, PUT_MAX, "%s", str_cstr(&t));
+    else
+        rc = err_set(e, WATT_ENOMEM, "ledger");
+    str_deinit(&t);
+    return rc;
+}
+
+static int put_sum(struct ledger_db *db, size_t which, const struct ledger_sum *s, struct err *e)
+{
+    static _Thread_local char made[LEDGER_N_TABLES][PUT_MAX];   /* kept: statements are known by it */
+    const struct ledger_table *table = &ledger_sums[which];
+    struct ledger_value p[5 + LEDGER_N_AMOUNTS];
     struct ledger_sum copy = *s;
+    size_t n = 0;
+    int rc = made[which][0] ? 0 : make_put(table, made[which], e);
 
-    if (!sql[0]) {
-        struct str t;
+    if (rc < 0)
+        return rc;
+    p[n++] = ledger_int(ledger_floor(s->from_s, table->hours));
+    if (table->keys)
+        p[n++] = ledger_str(s->key);
+    p[n++] = ledger_str(s->model);
+    p[n++] = ledger_str(s->source);
+    p[n++] = ledger_str(s->currency);
+    for (size_t i = 0; i < LEDGER_N_AMOUNTS; i++)
+        p[n++] = ledger_int(*ledger_amount_of(&copy, i));
+    return db->ops->run(db, made[which], true, p, n, NULL, NULL, e);
+}
 
-        str_init(&t, sizeof made[0] - 1);
-        str_printf(&t, "INSERT INTO %s VALUES ($1,$2,$3,$4,$5", table);
-        for (size_t i = 0; i < N_AMOUNTS; i++)
-            str_printf(&t, ",$%zu", i + 6);
-        str_printf(&t, ") ON CONFLICT (%s, key, model, source, currency) DO UPDATE SET ", unit);
-        for (size_t i = 0; i < N_AMOUNTS; i++)
-            str_printf(&t, "%s%s = %s.%s + excluded.%s", i ? ", " : "", amounts[i].name, table,
-                       amounts[i].name, amounts[i].name);
-        if (!str_ok(&t)) {
-            str_deinit(&t);
-            return err_set(e, WATT_ENOMEM, "ledger");
-        }
-        (void)snprintf(sql, sizeof made[0], "%s", str_cstr(&t));
-        str_deinit(&t);
-    }
-    p[0] = ledger_int(day ? (s->from_s >= 0 ? s->from_s / DAY_H : (s->from_s - 23) / DAY_H)
-                          : s->from_s);
-    p[1] = ledger_str(s->key);
-    p[2] = ledger_str(s->model);
-    p[3] = ledger_str(s->source);
-    p[4] = ledger_str(s->currency);
-    for (size_t i = 0; i < N_AMOUNTS; i++)
-        p[5 + i] = ledger_int(*amount(&copy, i));
-    return db->ops->run(db, sql, true, p, 5 + N_AMOUNTS, NULL, NULL, e);
+/* Adds up what differs by the key alone; they are sorted again, with empty keys. */
+static size_t without_keys(struct ledger_sum *sums, size_t n)
+{
+    size_t k = 0;
+
+    for (size_t i = 0; i < n; i++)
+        memset(sums[i].key, 0, sizeof sums[i].key);
+    qsort(sums, n, sizeof *sums, ledger_compare);
+    for (size_t i = 0; i < n; i++)
+        if (k > 0 && ledger_compare(&sums[k - 1], &sums[i]) == 0)
+            (void)ledger_add(&sums[k - 1], &sums[i]);   /* a thousand at most of what fits in each */
+        else
+            sums[k++] = sums[i];
+    return k;
+}
+
+static int put_sums(struct ledger_db *db, size_t which, const struct ledger_sum *sums, size_t n,
+                    struct err *e)
+{
+    int rc = 0;
+
+    for (size_t i = 0; rc == 0 && i < n; i++)
+        rc = put_sum(db, which, &sums[i], e);
+    return rc;
 }
 
 static int put_batch(struct ledger_db *db, const char *writer, int64_t batch,
@@ -272,21 +378,22 @@ static int put_batch(struct ledger_db *db, const char *writer, int64_t batch,
                      struct err *e)
 {
     static const char mark[] =
-        "INSERT INTO writers VALUES ($1, $2, $3) ON CONFLICT (writer) DO UPDATE SET "
+        "INSERT INTO batches VALUES ($1, $2, $3) ON CONFLICT (writer) DO UPDATE SET "
         "batch = excluded.batch, time_s = excluded.time_s";
     const struct ledger_value p[] = {
         ledger_str(writer), ledger_int(batch), ledger_int(items[n - 1]->e.time_ms / 1000),
     };
-    const size_t k = group(items, n, sums);
+    size_t k = group(items, n, sums);
     int rc = 0;
 
     for (size_t i = 0; rc == 0 && i < n; i++)
         if (!items[i]->is_idle)
             rc = put_request(db, &items[i]->e, e);
-    for (size_t i = 0; rc == 0 && i < k; i++)
-        rc = put_sum(db, false, &sums[i], e);
-    for (size_t i = 0; rc == 0 && i < k; i++)
-        rc = put_sum(db, true, &sums[i], e);
+    for (size_t t = 0; rc == 0 && t < LEDGER_N_TABLES; t++) {
+        if (t == 2)
+            k = without_keys(sums, k);
+        rc = put_sums(db, t, sums, k, e);
+    }
     return rc == 0 ? db->ops->run(db, mark, true, p, 3, NULL, NULL, e) : rc;
 }
 
@@ -294,14 +401,14 @@ int ledger_write(struct ledger_db *db, const char *writer, int64_t batch,
                  const struct ledger_item *const *items, size_t n, struct ledger_sum *sums,
                  struct err *e)
 {
-    static const char known[] = "SELECT batch FROM writers WHERE writer = $1";
+    static const char known[] = "SELECT batch FROM batches WHERE writer = $1";
     const struct ledger_value p = ledger_str(writer);
     int64_t last = 0;
     struct err none;
     int rc = run(db, db->ops->begin, e);
 
     if (rc == 0)        /* a commit whose answer was lost is no reason to write twice */
-        rc = db->ops->run(db, known, true, &p, 1, one_number, &last, e);
+        rc = db->ops->run(db, known, true, &p, 1, ledger_one_number, &last, e);
     if (rc == 0 && last < batch)
         rc = put_batch(db, writer, batch, items, n, sums, e);
     if (rc == 0)
@@ -337,6 +444,9 @@ int ledger_retain(struct ledger_db *db, int64_t now_s, unsigned days, unsigned h
     if (rc == 0 && hour_days != UINT_MAX)
         rc = forget(db, "DELETE FROM hours WHERE hour < $1", "hours_from",
                     (today - hour_days) * DAY_H, e);
+    if (rc == 0 && hour_days != UINT_MAX)
+        rc = forget(db, "DELETE FROM hours_all_keys WHERE hour < $1", "hours_from",
+                    (today - hour_days) * DAY_H, e);
     if (rc == 0)
         rc = run(db, "COMMIT", e);
     if (rc < 0)
@@ -344,313 +454,3 @@ int ledger_retain(struct ledger_db *db, int64_t now_s, unsigned days, unsigned h
     return rc;
 }
 
-/* ---- reports ---- */
-
-/* The time of a group as seconds: hours and days are numbered; a month is its first day. */
-static const char *unit_of(const struct ledger_query *q, bool days)
-{
-    if (q->by & LEDGER_BY_HOUR)
-        return "hour * 3600";
-    if (q->by & (LEDGER_BY_DAY | LEDGER_BY_MONTH))
-        return days ? "day * 86400" : "hour / 24 * 86400";
-    return "CAST(0 AS BIGINT)";
-}
-
-static int64_t floor_to(int64_t s, int64_t unit)
-{
-    return s >= 0 ? s / unit : -((-s + unit - 1) / unit);
-}
-
-static int64_t ceil_to(int64_t s, int64_t unit)
-{
-    return -floor_to(-s, unit);
-}
-
-struct text_query { struct str sql; struct ledger_value p[4]; size_t n; };
-
-static void where(struct text_query *t, const struct ledger_query *q, const char *unit, int64_t s)
-{
-    const char *word = " WHERE ";
-
-    if (q->from_s) {
-        t->p[t->n++] = ledger_int(floor_to(q->from_s, s));
-        str_printf(&t->sql, "%s%s >= $%zu", word, unit, t->n);
-        word = " AND ";
-    }
-    if (q->to_s) {
-        t->p[t->n++] = ledger_int(ceil_to(q->to_s, s));
-        str_printf(&t->sql, "%s%s < $%zu", word, unit, t->n);
-        word = " AND ";
-    }
-    if (q->key) {
-        t->p[t->n++] = ledger_str(q->key);
-        str_printf(&t->sql, "%skey = $%zu", word, t->n);
-        word = " AND ";
-    }
-    if (q->model) {
-        t->p[t->n++] = ledger_str(q->model);
-        str_printf(&t->sql, "%smodel = $%zu", word, t->n);
-    }
-}
-
-static void select_sums(struct text_query *t, const struct ledger_query *q, bool days)
-{
-    const bool key = q->by & LEDGER_BY_KEY, model = q->by & LEDGER_BY_MODEL;
-    const bool source = q->by & LEDGER_BY_SOURCE;
-
-    str_printf(&t->sql, "SELECT %s AS t, %s, %s, %s, currency", unit_of(q, days),
-               key ? "key" : "'' AS k", model ? "model" : "'' AS m", source ? "source"
-               : "CASE WHEN source = 'estimate' THEN source ELSE '' END AS o");
-    for (size_t i = 0; i < N_AMOUNTS; i++)
-        str_printf(&t->sql, ", CAST(SUM(%s) AS BIGINT)", amounts[i].name);
-    str_printf(&t->sql, " FROM %s", days ? "days" : "hours");
-    where(t, q, days ? "day" : "hour", days ? HOUR_S * DAY_H : HOUR_S);
-    str_puts(&t->sql, " GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5");
-}
-
-struct report {
-    int (*fn)(void *ctx, const struct ledger_sum *sum);
-    void *ctx;
-    unsigned by;
-    struct ledger_sum *months;      /* by month: groups wait here */
-    size_t n, cap;
-};
-
-static void text(char *to, size_t size, const struct ledger_value *v)
-{
-    (void)snprintf(to, size, "%.*s", (int)size - 1, v->type == LEDGER_STR ? v->s : "");
-}
-
-/* First second of the month of a day, by the civil calendar (Howard Hinnant's algorithm). */
-static int64_t month_of(int64_t s)
-{
-    const int64_t day = floor_to(s, 86400), z = day + 719468;
-    const int64_t era = floor_to(z, 146097), doe = z - era * 146097;
-    const int64_t yoe = (doe - doe / 1460 + doe / 36524 - doe / 146096) / 365;
-    const int64_t doy = doe - (365 * yoe + yoe / 4 - yoe / 100), mp = (5 * doy + 2) / 153;
-
-    return (day - (doy - (153 * mp + 2) / 5)) * 86400;
-}
-
-static int add_month(struct report *r, struct ledger_sum *s, struct err *e)
-{
-    s->from_s = month_of(s->from_s);
-    for (size_t i = 0; i < r->n; i++)
-        if (compare(&r->months[i], s) == 0) {
-            for (size_t k = 0; k < N_AMOUNTS; k++)
-                *amount(&r->months[i], k) += *amount(s, k);
-            return 0;
-        }
-    if (r->n == r->cap) {
-        const size_t cap = r->cap ? 2 * r->cap : 64;
-        struct ledger_sum *p = mem_grow(r->months, cap, sizeof *p);
-
-        if (!p)
-            return err_set(e, WATT_ENOMEM, "ledger: %zu groups", cap);
-        r->months = p;
-        r->cap = cap;
-    }
-    r->months[r->n++] = *s;
-    return 0;
-}
-
-static int take_sum(void *ctx, const struct ledger_value *v, size_t n, struct err *e)
-{
-    struct report *r = ctx;
-    struct ledger_sum s = { 0 };
-
-    if (n < 5 + N_AMOUNTS)
-        return err_set(e, WATT_EFORMAT, "ledger: a report of %zu columns", n);
-    s.from_s = v[0].i;
-    text(s.key, sizeof s.key, &v[1]);
-    text(s.model, sizeof s.model, &v[2]);
-    text(s.source, sizeof s.source, &v[3]);
-    text(s.currency, sizeof s.currency, &v[4]);
-    for (size_t i = 0; i < N_AMOUNTS; i++)
-        *amount(&s, i) = v[5 + i].type == LEDGER_INT ? v[5 + i].i : 0;
-    if (r->by & LEDGER_BY_MONTH)
-        return add_month(r, &s, e);
-    return r->fn(r->ctx, &s) < 0 ? err_set(e, WATT_ECANCEL, "ledger: ended") : 0;
-}
-
-/* Days answer where they can: they are fewest and are kept for ever. */
-int ledger_db_report(struct ledger_db *db, const struct ledger_query *q,
-                     int (*fn)(void *ctx, const struct ledger_sum *sum), void *ctx, struct err *e)
-{
-    const bool days = !(q->by & LEDGER_BY_HOUR) && q->from_s % 86400 == 0 && q->to_s % 86400 == 0;
-    struct report r = { .fn = fn, .ctx = ctx, .by = q->by };
-    struct text_query t = { .n = 0 };
-    int rc;
-
-    str_init(&t.sql, SQL_MAX);
-    select_sums(&t, q, days);
-    rc = str_ok(&t.sql) ? db->ops->run(db, str_cstr(&t.sql), false, t.p, t.n, take_sum, &r, e)
-                        : err_set(e, WATT_ENOMEM, "ledger");
-    if (rc == 0 && r.n > 0)
-        qsort(r.months, r.n, sizeof *r.months, compare);
-    for (size_t i = 0; rc == 0 && i < r.n; i++)
-        if (fn(ctx, &r.months[i]) < 0)
-            rc = err_set(e, WATT_ECANCEL, "ledger: ended");
-    mem_free(r.months);
-    str_deinit(&t.sql);
-    return rc;
-}
-
-/* ---- requests one by one ---- */
-
-struct each { int (*fn)(void *ctx, const struct ledger_entry *x); void *ctx; };
-
-static int64_t or_unknown(const struct ledger_value *v)
-{
-    return v->type == LEDGER_INT ? v->i : LEDGER_UNKNOWN;
-}
-
-static int take_entry(void *ctx, const struct ledger_value *v, size_t n, struct err *e)
-{
-    const struct each *x = ctx;
-    struct ledger_entry r = { 0 };
-
-    if (n < 22)
-        return err_set(e, WATT_EFORMAT, "ledger: requests of %zu columns", n);
-    r.time_ms = v[0].i;
-    text(r.key, sizeof r.key, &v[2]);
-    text(r.model, sizeof r.model, &v[3]);
-    text(r.source, sizeof r.source, &v[4]);
-    text(r.currency, sizeof r.currency, &v[5]);
-    text(r.request, sizeof r.request, &v[6]);
-    r.n_input = (uint32_t)v[7].i;
-    r.n_cached = (uint32_t)v[8].i;
-    r.n_output = (uint32_t)v[9].i;
-    r.n_thinking = (uint32_t)v[10].i;
-    r.prefill_uj = or_unknown(&v[11]);
-    r.decode_uj = or_unknown(&v[12]);
-    r.saved_uj = v[13].i;
-    r.queue_us = v[14].i;
-    r.prefill_us = v[15].i;
-    r.decode_us = v[16].i;
-    r.machine_us = v[17].i;
-    r.cost_nano = or_unknown(&v[18]);
-    r.price_nano = or_unknown(&v[19]);
-    r.carbon_ug = or_unknown(&v[20]);
-    r.status = (enum ledger_status)v[21].i;
-    return x->fn(x->ctx, &r) < 0 ? err_set(e, WATT_ECANCEL, "ledger: ended") : 0;
-}
-
-int ledger_db_each(struct ledger_db *db, const struct ledger_query *q,
-                   int (*fn)(void *ctx, const struct ledger_entry *entry), void *ctx,
-                   struct err *e)
-{
-    struct each x = { fn, ctx };
-    struct text_query t = { .n = 0 };
-    int rc;
-
-    str_init(&t.sql, SQL_MAX);
-    str_puts(&t.sql, "SELECT * FROM requests");
-    where(&t, q, "hour", HOUR_S);
-    str_puts(&t.sql, " ORDER BY hour, time_ms");
-    rc = str_ok(&t.sql) ? db->ops->run(db, str_cstr(&t.sql), false, t.p, t.n, take_entry, &x, e)
-                        : err_set(e, WATT_ENOMEM, "ledger");
-    str_deinit(&t.sql);
-    return rc;
-}
-
-/* ---- verification ---- */
-
-/* What a request is worth in each sum. */
-static const char request_as_sum[] =
-    "SELECT hour AS u, key, model, source, currency, 1 AS n, CASE WHEN status = 2 THEN 1 ELSE 0 END "
-    "AS n_failed, n_input, n_cached, n_output, n_thinking, CASE WHEN prefill_uj IS NULL OR decode_uj "
-    "IS NULL THEN 0 ELSE 1 END AS n_measured, COALESCE(prefill_uj, 0) AS prefill_uj, "
-    "COALESCE(decode_uj, 0) AS decode_uj, saved_uj, 0 AS idle_uj, 0 AS idle_ms, queue_us, "
-    "prefill_us, decode_us, machine_us, CASE WHEN cost_nano IS NULL THEN 0 ELSE 1 END AS n_costed, "
-    "CASE WHEN price_nano IS NULL THEN 0 ELSE 1 END AS n_priced, COALESCE(cost_nano, 0) AS "
-    "cost_nano, COALESCE(price_nano, 0) AS price_nano, COALESCE(carbon_ug, 0) AS carbon_ug, "
-    "0 AS idle_cost_nano, 0 AS idle_carbon_ug "
-    "FROM requests WHERE hour >= $1";
-
-static void minus_sums(struct str *s, const char *table, const char *unit, bool idle, const char *sign)
-{
-    str_printf(s, "SELECT %s AS u, key, model, source, currency", unit);
-    for (size_t i = 0; i < N_AMOUNTS; i++) {
-        const bool zero = !idle && strncmp(amounts[i].name, "idle", 4) == 0;
-
-        str_printf(s, ", %s%s AS %s", zero ? "" : sign, zero ? "0" : amounts[i].name,
-                   amounts[i].name);
-    }
-    str_printf(s, " FROM %s", table);
-}
-
-static int differs(void *ctx, const struct ledger_value *v, size_t n, struct err *e)
-{
-    const char *what = ctx;
-
-    (void)n;
-    return err_set(e, WATT_EFORMAT, "ledger: %s %" PRId64 " of key '%.40s', model '%.40s' is not the "
-                   "sum of its parts", what, v[0].i, v[1].s, v[2].s);
-}
-
-/* Parts minus sums are 0 in every group. */
-static int compare_sums(struct ledger_db *db, bool day, int64_t from, struct err *e)
-{
-    char what[8];
-    const struct ledger_value p[] = { ledger_int(from), ledger_int(from) };
-    struct str s;
-    int rc;
-
-    (void)snprintf(what, sizeof what, "%s", day ? "day" : "hour");
-    str_init(&s, SQL_MAX);
-    str_puts(&s, "SELECT u, key, model, source, currency FROM (");
-    if (day) {
-        minus_sums(&s, "hours", "hour / 24", true, "");
-        str_puts(&s, " WHERE hour >= $1 * 24");
-    } else {
-        str_puts(&s, request_as_sum);
-    }
-    str_puts(&s, " UNION ALL ");
-    minus_sums(&s, day ? "days" : "hours", day ? "day" : "hour", day, "-");
-    str_printf(&s, " WHERE %s >= $2) AS x GROUP BY u, key, model, source, currency HAVING ",
-               day ? "day" : "hour");
-    for (size_t i = 0; i < N_AMOUNTS; i++)
-        str_printf(&s, "%sSUM(%s) <> 0", i ? " OR " : "", amounts[i].name);
-    str_puts(&s, " LIMIT 1");
-    rc = str_ok(&s) ? db->ops->run(db, str_cstr(&s), false, p, 2, differs, what, e)
-                    : err_set(e, WATT_ENOMEM, "ledger");
-    str_deinit(&s);
-    return rc;
-}
-
-static int number(struct ledger_db *db, const char *sql, int64_t *out, struct err *e)
-{
-    *out = 0;
-    return db->ops->run(db, sql, false, NULL, 0, one_number, out, e);
-}
-
-int ledger_db_verify(struct ledger_db *db, struct ledger_check *c, struct err *e)
-{
-    int64_t requests_from = 0, hours_from = 0;
-    struct err none;
-    int rc = db->ops->check(db, e);
-
-    if (rc == 0)                            /* one moment for all of it */
-        rc = run(db, "BEGIN", e);
-    if (rc < 0)
-        return rc;
-    rc = get(db, "requests_from", &requests_from, e);
-    if (rc == 0)
-        rc = get(db, "hours_from", &hours_from, e);
-    if (rc == 0)
-        rc = compare_sums(db, false, requests_from, e);
-    if (rc == 0)
-        rc = compare_sums(db, true, floor_to(hours_from, DAY_H), e);
-    if (rc == 0)
-        rc = number(db, "SELECT COUNT(*) FROM requests", &c->n_requests, e);
-    if (rc == 0)
-        rc = number(db, "SELECT COUNT(*) FROM hours", &c->n_hours, e);
-    if (rc == 0)
-        rc = number(db, "SELECT COUNT(*) FROM days", &c->n_days, e);
-    if (rc == 0)
-        rc = number(db, "SELECT CAST(COALESCE(SUM(batch), 0) AS BIGINT) FROM writers",
-                    &c->n_batches, e);
-    (void)db->ops->revive(db, &none);
-    return rc;
-}

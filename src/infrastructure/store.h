@@ -6,7 +6,8 @@
  *   DIR/.partial/ORG--REPO--TAG--…/    a version of a model that is being fetched, under a lock
  *
  * A model appears whole, by a rename, and goes the same way, so other processes need no lock to
- * read. Whoever changes names or models holds DIR/.partial/changes.lock. What is in DIR is checked like any file: names that would lead out of a folder are refused.
+ * read. Whoever changes names or models holds DIR/.partial/changes.lock. What is in DIR is checked
+ * like any file: names that would lead out of a folder are refused.
  *
  * Names are ORG/REPO[:TAG][@REVISION], with an optional hf.co/ in front; TAG is the quantisation of a
  * GGUF file, or "safetensors". Without TAG (or with :latest) the one that prefer says is meant.
