@@ -490,6 +490,33 @@ static void history_comes_back(void **state)
     (void)rmdir(path);
 }
 
+/* Joules where somebody asks for them, and what they are: measured, computed, or not known. */
+static void joules(void **state)
+{
+    (void)state;
+    RUN(NULL, "once", "-n4", "--raw", "--ignore-end", "--estimate", "idle=5,op=10,byte=60");
+    assert_int_equal(r.code, 0);
+    assert_non_null(strstr(r.err, " J by estimate, "));
+    RUN(NULL, "once", "-n4", "--raw", "--ignore-end", "--json", "--estimate",
+        "idle=0,op=0,byte=1000000");
+    assert_int_equal(r.code, 0);
+    assert_non_null(strstr(r.out, "\"energy\": {\"joules\": "));
+    assert_null(strstr(r.out, "\"joules\": 0.000000"));     /* bytes were counted */
+    assert_non_null(strstr(r.out, "\"source\": \"estimate\", \"schema\": 1}}"));
+    RUN(NULL, "once", "-n4", "--raw", "--ignore-end", "--json", "--meter", "none");
+    assert_int_equal(r.code, 0);
+    assert_non_null(strstr(r.out, "\"energy\": {\"joules\": null, \"why\": \"switched off\", "
+                           "\"source\": \"none\""));
+    RUN(NULL, "once", "-n4", "--raw", "--ignore-end", "--meter", "cmd:echo 40", "--meter-name", "pdu");
+    assert_int_equal(r.code, 0);
+    assert_non_null(strstr(r.err, " J by pdu"));
+    RUN(NULL, "once", "-n4", "--raw", "--ignore-end", "--json");
+    assert_null(strstr(r.out, "energy"));           /* nobody asked */
+    RUN(NULL, "once", "--estimate", "idle=5,op=x,byte=60");
+    assert_int_equal(r.code, 1);
+    assert_non_null(strstr(r.err, "expected idle=WATTS"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -505,6 +532,7 @@ int main(void)
         cmocka_unit_test(several_lines),
         cmocka_unit_test(interrupts),
         cmocka_unit_test(history_comes_back),
+        cmocka_unit_test(joules),
     };
 
     if (access(watt_bin(), X_OK) != 0) {

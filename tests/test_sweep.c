@@ -291,6 +291,14 @@ static void test_in_this_process(void **state)
     assert_int_equal(r.code, 0);
     assert_non_null(strstr(r.out, "\"energy_source\": \"estimate\""));
     assert_null(strstr(r.out, "\"watts\": null"));
+    spawn(&r, NULL, "bench", model, "-p", "20", "-n", "8", "--sweep", "1", "--meter", "teapot");
+    assert_int_equal(r.code, 1);                /* the option reaches the sweep, too */
+    assert_non_null(strstr(r.err, "teapot"));
+    spawn(&r, NULL, "bench", model, "-p", "20", "-n", "8", "-r", "1", "--no-peaks", "-f", "csv",
+          "--estimate", "idle=0,op=0,byte=1000000");
+    assert_int_equal(r.code, 0);
+    assert_non_null(strstr(r.out, ",estimate\n"));
+    assert_null(strstr(r.out, ",0,estimate\n"));
 }
 
 static void test_against_a_server(void **state)

@@ -112,12 +112,12 @@ static int open_all(struct run *x, struct err *e)
 {
     int rc = parse_values(x, e);
 
-    if (rc == 0 && x->a->url && x->a->meter.estimate)
+    if (rc == 0 && x->a->url && x->r->meter->estimate)
         rc = err_set(e, WATT_EINVAL, "--estimate: what a server at --url computes is not known here");
     if (rc == 0 && x->a->trace)
         rc = trace_read(&x->trace, x->a->trace, e);
     if (rc == 0)
-        rc = meter_args_open(&x->meter, &x->a->meter, e);
+        rc = meter_args_open(&x->meter, x->r->meter, e);
     if (rc < 0)
         return rc;
     if (x->a->trace)

@@ -14,7 +14,6 @@ struct sweep_args {
     int64_t     requests, seed;
     int         endpoint;
     bool        by_watt, chart;
-    struct meter_args meter;
 };
 
 #define SWEEP_OPTIONS(type, member)                                                            \
@@ -40,13 +39,13 @@ struct sweep_args {
     { "per-watt", 0, CLI_FLAG, offsetof(type, member.by_watt), NULL,                           \
       "a sweep's picture shows tokens a second a watt", 0, 0 },                                \
     { "chart", 0, CLI_FLAG, offsetof(type, member.chart), NULL,                                \
-      "draw a sweep in the terminal", 0, 0 },                                                  \
-    METER_OPTIONS(type, member.meter)
+      "draw a sweep in the terminal", 0, 0 }
 
 /* What the verb's other options say. */
 struct sweep_run {
     uint32_t n_prompt, n_answer, max_rows;
     struct machine_args *machine;
+    const struct meter_args *meter;
     int      kv, exec, format;
     const char *isa, *svg;
 };

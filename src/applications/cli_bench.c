@@ -61,8 +61,8 @@ static const struct cli_opt options[] = {
       "write the roofline, or the sweep, as a picture", 0, 0 },
     { "no-peaks", 0, CLI_FLAG, offsetof(struct bench_opts, no_peaks), NULL,
       "do not measure the machine (0.4 s a run)", 0, 0 },
-    METER_OPTION(struct bench_opts, meter),
     SWEEP_OPTIONS(struct bench_opts, sweep),
+    METER_OPTIONS(struct bench_opts, meter),
     { NULL, 0, CLI_FLAG, 0, NULL, NULL, 0, 0 },
 };
 
@@ -400,7 +400,8 @@ static void print_energy(const struct bench *b)
         (void)printf("\nenergy    %s: %.*s\n", meter_source(b->meter), (int)strcspn(why, ";"), why);
         return;
     }
-    (void)printf("\nenergy    %s, the whole machine\n", meter_source(b->meter));
+    (void)printf("\nenergy    %s, %s\n", meter_source(b->meter), meter_measures(b->meter)
+                 ? "the whole machine" : "computed from operations and bytes, not measured");
     for (uint32_t i = 0; i < b->n_tests; i++) {
         const double j = joules_per_token(&b->tests[i]);
 
@@ -613,6 +614,7 @@ static int open_bench(const struct cli *c, struct bench *b, struct err *e)
     progress_finish(&b->bar);
     if (rc < 0)
         return rc;
+    meter_count(b->meter, b->s);
     session_memory(b->s, &b->mem);
     if (!b->so.kv_set)
         b->so.k_dtype = model_facts(b->m)->main_dtype == DTYPE_F32 ? DTYPE_F32 : DTYPE_F16;
@@ -636,8 +638,9 @@ static int open_bench(const struct cli *c, struct bench *b, struct err *e)
 static int run_sweep(const struct cli *c, const struct bench_opts *o)
 {
     struct machine_args machine = o->machine;
-    struct sweep_run r = { .machine = &machine, .max_rows = (uint32_t)o->max_rows, .kv = o->kv,
-                           .exec = o->exec, .format = o->format, .isa = o->isa, .svg = o->svg };
+    struct sweep_run r = { .machine = &machine, .meter = &o->meter, .kv = o->kv, .exec = o->exec,
+                           .max_rows = (uint32_t)o->max_rows, .format = o->format, .isa = o->isa,
+                           .svg = o->svg };
     struct list prompt, gen;
     struct err e = { 0 };
     int rc = parse_list("prompt", o->prompt, 1, &prompt, &e);

@@ -70,7 +70,7 @@ const struct cli_opt run_option_table[] = {
     { "no-color", 0, CLI_CLEAR, AT(color), NULL, "plain text on terminals, too", 0, 0 },
     { "quiet", 'q', CLI_FLAG, AT(quiet), NULL, "no notes and no speed on standard error", 0, 0 },
     { "verbose", 'v', CLI_FLAG, AT(verbose), NULL, "more of both: the model, the seed, speed and joules after every answer", 0, 0 },
-    METER_OPTION(struct run_options, meter),
+    METER_OPTIONS(struct run_options, meter),
     { 0 }
 };
 
@@ -233,7 +233,7 @@ static int open_run(struct run *r, struct err *e)
     rc = session_opts_exec(&to.session, r->o.exec, r->o.isa, e);
     if (rc == 0)
         rc = session_opts_machine(&to.session, &r->o.machine, e);
-    if (rc == 0 && r->o.verbose)
+    if (rc == 0 && (r->o.verbose || r->o.meter.source || r->o.meter.estimate))
         rc = meter_args_open(&r->meter, &r->o.meter, e);
     if (rc < 0)
         return rc;
@@ -261,6 +261,8 @@ static int open_run(struct run *r, struct err *e)
         rc = session_set_adapter(r->model->session, 0, 1, e);
     lora_close(adapter);
     mem_free(source);
+    if (rc == 0 && r->meter)
+        meter_count(r->meter, r->model->session);
     if (rc == 0 && !r->model->tok)
         rc = err_set(e, WATT_ENOTSUP, "%s; `watt logits` runs token ids", r->model->tok_why);
     return rc;
@@ -315,7 +317,7 @@ int run_answer(struct run *r, const char *raw_text, size_t raw_len)
     struct generate_result res = { 0 };
     struct err e = { 0 };
     struct meter_reading from = { 0 }, to = { 0 };
-    char text[256], used[200];
+    char text[256], used[200], energy[512];
     int rc;
 
     if (r->meter)
@@ -340,13 +342,16 @@ int run_answer(struct run *r, const char *raw_text, size_t raw_len)
     if (rc < 0)
         return cli_fail(r->cli, &e);
     if (r->o.json)
-        run_view_done(&r->view, r->path, r->seed, &res, &r->chat.last);
+        run_view_done(&r->view, r->path, r->seed, &res, &r->chat.last,
+                      r->meter ? meter_used_json(energy, r->meter, &from, &to) : NULL);
     explain_end(r, &res);
+    if (r->meter)
+        (void)meter_used_text(used, r->meter, &from, &to, res.n_generated);
     if (r->o.verbose)
-        cli_note(r->cli, "%s; %s; ended by: %s; seed %llu", run_stats_text(text, &r->chat.last),
-                 r->meter ? meter_used_text(used, r->meter, &from, &to, res.n_generated)
-                          : "joules were not asked for", generate_reason_name(res.reason),
-                 (unsigned long long)r->seed);
+        cli_note(r->cli, "%s; %s; ended by: %s; seed %llu", run_stats_text(text, &r->chat.last), used,
+                 generate_reason_name(res.reason), (unsigned long long)r->seed);
+    else if (r->meter && !r->o.quiet && !r->o.json)
+        cli_note(r->cli, "%s", used);
     return res.reason == GENERATE_CANCELLED && cli_interrupted() ? CLI_INTERRUPTED : CLI_OK;
 }
 

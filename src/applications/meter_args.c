@@ -6,6 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
+#include "base/str.h"
+
 int meter_args_open(struct meter **out, const struct meter_args *a, struct err *e)
 {
     const char *env = getenv("WATT_METER");
@@ -50,4 +53,39 @@ const char *meter_used_text(char buf[200], struct meter *m, const struct meter_r
         (void)snprintf(buf, 200, "%.3f J by %.60s, %.4g J/token", joules, meter_source(m),
                        joules / (double)n_tokens);
     return buf;
+}
+
+const char *meter_used_json(char buf[512], struct meter *m, const struct meter_reading *from,
+                            const struct meter_reading *to)
+{
+    const double joules = meter_used(from, to);
+    struct str s;
+
+    str_init(&s, 511);
+    if (isnan(joules)) {
+        const char *why = meter_why(m);
+        const char *text = *why ? why : "the meter could not be read while this ran";
+
+        str_puts(&s, "{\"joules\": null, \"why\": ");
+        json_put_str(&s, (struct sv){ text, strcspn(text, ";") });
+    } else {
+        str_printf(&s, "{\"joules\": %.6f", joules);
+    }
+    str_puts(&s, ", \"source\": ");
+    json_put_str(&s, sv_cstr(meter_source(m)));
+    str_puts(&s, ", \"schema\": 1}");
+    (void)snprintf(buf, 512, "%s", str_ok(&s) ? str_cstr(&s) : "null");
+    str_deinit(&s);
+    return buf;
+}
+
+static void on_work(void *m, double ops, double bytes)
+{
+    meter_work(m, ops, bytes);
+}
+
+void meter_count(struct meter *m, struct session *s)
+{
+    if (strcmp(meter_source(m), "estimate") == 0)
+        session_on_work(s, on_work, m);
 }

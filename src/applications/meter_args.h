@@ -4,6 +4,7 @@
 
 #include "applications/cli.h"
 #include "energy/meter.h"
+#include "models/session.h"
 
 struct meter_args {
     const char *source, *root, *nvml, *unit, *name, *estimate;
@@ -30,18 +31,18 @@ struct meter_args {
     { "estimate", 0, CLI_TEXT, offsetof(type, member.estimate), "idle=W,op=PJ,byte=PJ",        \
       "where no meter is, compute joules from operations and bytes; labelled as an estimate", 0, 0 }
 
-/* --meter alone, for verbs that only tell what a piece of work took. */
-#define METER_OPTION(type, member)                                                             \
-    { "meter", 0, CLI_TEXT, offsetof(type, member.source), "SOURCE",                           \
-      "where joules come from: auto, none, rapl, nvml, …; see watt meter (default: $WATT_METER, " \
-      "else auto)", 0, 0 }
-
 /* Joules between two readings; NaN: not known. */
 double meter_used(const struct meter_reading *from, const struct meter_reading *to);
 /* "12.3 J by rapl, 0.45 J/token", or "no joules: " and why. */
 const char *meter_used_text(char buf[200], struct meter *m, const struct meter_reading *from,
                             const struct meter_reading *to, uint64_t n_tokens);
+/* {"joules": 12.3, "source": "rapl", "schema": 1}, as a server's usage.energy; joules null with
+ * "why". */
+const char *meter_used_json(char buf[512], struct meter *m, const struct meter_reading *from,
+                            const struct meter_reading *to);
 
+/* Lets an estimate know what the session computes; other meters need no telling. m must outlive s. */
+void meter_count(struct meter *m, struct session *s);
 /* Opens the meter that was asked for; with --estimate and nothing to read, the estimate. */
 int  meter_args_open(struct meter **out, const struct meter_args *a, struct err *e) MUST_CHECK;
 

@@ -169,7 +169,8 @@ const char *run_stats_text(char buf[256], const struct chat_stats *s)
 }
 
 void run_view_done(struct run_view *v, const char *model, uint64_t seed,
-                   const struct generate_result *r, const struct chat_stats *s)
+                   const struct generate_result *r, const struct chat_stats *s,
+                   const char *energy)
 {
     struct str line;
 
@@ -189,7 +190,10 @@ void run_view_done(struct run_view *v, const char *model, uint64_t seed,
                rate(s->n_decode, r->decode_ns), (double)r->first_token_ns * 1e-6);
     if (r->n_steps > 0)
         str_printf(&line, ", \"steps\": %u", r->n_steps);
-    str_puts(&line, "}}");
+    str_puts(&line, "}");
+    if (energy)
+        str_printf(&line, ", \"energy\": %s", energy);
+    str_puts(&line, "}");
     put_line(v, &line);
     (void)fflush(v->out);
 }

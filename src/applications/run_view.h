@@ -35,7 +35,8 @@ void run_view_end(struct run_view *v, bool new_line);
 
 /* The JSON line that ends an answer. */
 void run_view_done(struct run_view *v, const char *model, uint64_t seed,
-                   const struct generate_result *r, const struct chat_stats *stats);
+                   const struct generate_result *r, const struct chat_stats *stats,
+                   const char *energy);     /* JSON; NULL: nobody asked */
 /* "prefill 12 tokens at 345.6/s, …", one line without a newline. */
 const char *run_stats_text(char buf[256], const struct chat_stats *s);
 

@@ -52,6 +52,8 @@ struct session {
     uint32_t      *out_row;         /* [max_out] */
     struct stream *streams;         /* [max_streams] */
     struct batch   batch;
+    void         (*on_work)(void *ctx, double ops, double bytes);
+    void          *work_ctx;
 };
 
 /* ---- options and sizes ---- */
@@ -526,6 +528,19 @@ static uint32_t add_rows(struct session *s, const struct session_input *in, uint
     return n;
 }
 
+static void tell_work(const struct session *s)
+{
+    const struct batch *b = &s->batch;
+    struct prog_cost c;
+    uint64_t past = 0;
+
+    for (uint32_t i = 0; i < b->n_streams; i++)
+        past += b->streams[i].n_past;
+    prog_cost(model_program(s->m), b->n_rows, b->n_streams, (uint32_t)(past / b->n_streams), b->n_out,
+              &c, NULL);
+    s->on_work(s->work_ctx, c.ops, c.weight_bytes + c.kv_bytes + c.act_bytes);
+}
+
 static int run_step(struct session *s, float *out, struct err *e)
 {
     int rc;
@@ -533,6 +548,8 @@ static int run_step(struct session *s, float *out, struct err *e)
     mem_guard_enter();
     rc = exec_step(s->engine->exec, &s->batch, kv_pages(s->kv), out, e);
     mem_guard_leave();
+    if (rc == 0 && s->on_work)
+        tell_work(s);
     return rc;
 }
 
@@ -673,6 +690,12 @@ int session_set_adapter(struct session *s, uint32_t seq, uint32_t adapter, struc
 }
 
 /* ---- where time goes ---- */
+
+void session_on_work(struct session *s, void (*fn)(void *ctx, double ops, double bytes), void *ctx)
+{
+    s->on_work = fn;
+    s->work_ctx = ctx;
+}
 
 int session_profile(struct session *s, bool on, struct err *e)
 {

@@ -152,6 +152,9 @@ int  session_profile(struct session *s, bool on, struct err *e) MUST_CHECK;
 /* What was noted, by instructions of model_program(); NULL: nothing. Valid until the next call
  * that evaluates or closes. */
 const struct profile *session_profiled(const struct session *s);
+/* fn is told after every step of this session what it computed and moved, by the program's cost
+ * model: for estimates of energy. NULL: nobody asks. */
+void session_on_work(struct session *s, void (*fn)(void *ctx, double ops, double bytes), void *ctx);
 
 /* Makes `to` a copy of `from` with its marks (what `to` held is dropped). Shares everything until
  * one of them is appended to. */
