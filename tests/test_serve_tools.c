@@ -357,6 +357,13 @@ static void refusals_name_what(void **state)
           "tool_choice" },
         { ASK(TOOLS ",\"tool_choice\":\"sometimes\""), "sometimes" },
         { ASK("\"tool_choice\":\"required\""), "tool_choice" },
+        { ASK("\"tools\":{}"), "\"param\":\"tools\"" },
+        { ASK("\"tools\":[1]"), "tools[0]: expected an object" },
+        { ASK("\"tools\":[{\"type\":\"plumber\"}]"), "plumber" },
+        { ASK("\"tools\":[{\"type\":\"function\"}]"), "tools[0].function" },
+        { ASK("\"tools\":[{\"function\":{}}]"), "tools[0].function.name" },
+        { ASK("\"tools\":[{\"function\":{\"name\":\"\"}}]"), "tools[0].function.name: is empty" },
+        { ASK("\"tools\":[{\"function\":{\"name\":\"f\",\"parameters\":1}}]"), "expected a schema" },
         { ASK("\"response_format\":{\"type\":\"structural_tag\",\"format\":{\"type\":\"magic\"}}"),
           "magic" },
     };

@@ -6,6 +6,7 @@
 #include "base/mem.h"
 
 #define MAX_MESSAGES 100000u
+#define MAX_TOOLS    100000u            /* grammars of them have a lower bound */
 #define BILLING_MARK "x-anthropic-billing-header"
 
 /* A list of parts becomes one text when all of them are text. */
@@ -159,6 +160,37 @@ int api_messages(const struct json_place *at, json_t **out, struct err *e)
     return 0;
 }
 
+/* Templates read names and parameters unasked. */
+static int check_tools(const struct json_place *list, struct err *e)
+{
+    size_t n;
+    int rc = json_read_array(list, MAX_TOOLS, &n, e);
+
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        const struct json_place tool = json_item(list, i);
+        struct json_place function, name, p;
+        const char *type;
+        struct sv s;
+
+        rc = json_get_cstr(&tool, "type", "function", &type, e);
+        if (rc == 0 && strcmp(type, "function") != 0)
+            rc = json_refuse(&tool, e, WATT_ENOTSUP, "type '%.40s' is not supported: 'function' is", type);
+        if (rc == 0)
+            rc = json_need(&tool, "function", &function, e);
+        if (rc == 0)
+            rc = json_need(&function, "name", &name, e);
+        if (rc == 0)
+            rc = json_read_str(&name, &s, e);
+        if (rc == 0 && s.len == 0)
+            rc = json_refuse(&name, e, WATT_EFORMAT, "is empty");
+        if (rc == 0)
+            rc = json_find(&function, "parameters", &p, e);
+        if (rc == 0 && p.value && !json_is_object(p.value) && !json_is_boolean(p.value))
+            rc = json_refuse(&p, e, WATT_EFORMAT, "expected a schema");
+    }
+    return rc;
+}
+
 /* What else the template may look at. */
 static int add_variables(const struct api_call *c, json_t *vars, struct err *e)
 {
@@ -172,9 +204,9 @@ static int add_variables(const struct api_call *c, json_t *vars, struct err *e)
         rc = err_set(e, WATT_ENOMEM, "template variables");
     if (rc == 0)
         rc = json_find(&c->at, "tools", &p, e);
+    if (rc == 0 && p.value)
+        rc = check_tools(&p, e);
     if (rc == 0 && p.value && json_array_size(p.value) > 0) {
-        if (!json_is_array(p.value))
-            return json_refuse(&p, e, WATT_EFORMAT, "expected a list");
         if (c->m->tm->tmpl && !template_mentions(c->m->tm->tmpl, "tools"))
             return json_refuse(&p, e, WATT_ENOTSUP, "this model's template knows no tools");
         rc = json_object_set(vars, "tools", (json_t *)(uintptr_t)p.value);

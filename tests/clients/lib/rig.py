@@ -17,6 +17,7 @@ import urllib.request
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOOLS_TEMPLATE = os.path.join(HERE, "tools.jinja")   # a chat template with functions
 WATT = os.environ.get("WATT") or os.path.join(HERE, "../../../build/watt")
+PILOT = os.path.join(HERE, "../../../models/pilot.gguf")    # it has learned to call functions
 
 
 def skip(why):
@@ -25,18 +26,20 @@ def skip(why):
 
 
 class Server:
-    """watt serve of a model made for the occasion, in a folder of its own."""
+    """watt serve of a model, or of one made for the occasion, in a folder of its own."""
 
-    def __init__(self, *options, shape="tiny-qwen3", ctx=4096, name="tiny", env=None, prefix=()):
+    def __init__(self, *options, shape="tiny-qwen3", model=None, ctx=4096, name="tiny", env=None,
+                 prefix=()):
         self.folder = tempfile.mkdtemp(prefix="watt-clients-")
-        self.model = os.path.join(self.folder, "model.gguf")
-        subprocess.run([WATT, "synth", shape, self.model, "--ctx", "32768"], check=True,
-                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.model = model or os.path.join(self.folder, "model.gguf")
+        if not model:
+            subprocess.run([WATT, "synth", shape, self.model, "--ctx", "32768"], check=True,
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            options = ("--ctx", str(ctx), "--template", TOOLS_TEMPLATE, *options)
         self.log = open(os.path.join(self.folder, "log"), "w+")
         self.process = subprocess.Popen(
             [*prefix, WATT, "serve", self.model, "--port", "0", "--quiet", "--name", name,
-             "--ctx", str(ctx), "--threads", "2", "--template", TOOLS_TEMPLATE, *options],
-            stdout=subprocess.PIPE, stderr=self.log, text=True, env={**os.environ, **(env or {})})
+             "--threads", "2", *options], stdout=subprocess.PIPE, stderr=self.log, text=True, env={**os.environ, **(env or {})})
         line = self.process.stdout.readline().strip()
         if "://" not in line:
             self.process.wait()
