@@ -104,7 +104,7 @@ int batch_check(const struct batch *b, const struct program *p, const struct exe
         if (in->state && prog_state_at(p, in->state)->kind == STATE_FIXED)
             rc = check_fixed(b, e);
         if (rc == 0 && in->op == OP_ADAPTER)
-            rc = check_adapters(b, in->a.group, e);
+            rc = check_adapters(b, in->a.adapter.n, e);
         if (rc == 0 && in->op == OP_POOL)
             rc = check_pool(b, e);
         if (rc == 0 && in->op == OP_EMBED && in->a.embed.by != EMBED_ZERO)

@@ -50,9 +50,17 @@ void ref_adapter(struct interp *x, const struct instr *in)
 
     for (uint32_t r = 0; r < rows_in(x, in->dst[0]); r++) {
         const uint32_t row = chosen ? x->b->out_row[r] : r;
-        const int32_t id = (int32_t)x->b->streams[x->b->row_stream[row]].adapter;
+        const uint32_t own = x->b->streams[x->b->row_stream[row]].adapter;
 
-        memcpy(row_of(x, in->dst[0], r), &id, sizeof id);
+        for (uint32_t k = 0; k < prog_value(x->p, in->dst[0])->width; k++) {
+            int32_t id = (int32_t)own;
+
+            if (in->a.adapter.n_each) {
+                memcpy(&id, row_of(x, in->src[0], r) + k, sizeof id);
+                id += (int32_t)(own * in->a.adapter.n_each);
+            }
+            memcpy(row_of(x, in->dst[0], r) + k, &id, sizeof id);
+        }
     }
 }
 

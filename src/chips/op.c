@@ -288,15 +288,35 @@ static bool shape_route(struct program *p, const struct instr *in, struct prog_v
     return true;
 }
 
+/* How many matrices ids were made for; 0: no ids. */
+static uint32_t ids_reach(const struct program *p, val ids)
+{
+    for (uint32_t i = prog_n_instr(p); i-- > 0;) {
+        const struct instr *in = prog_instr(p, i);
+
+        if (in->dst[0] != ids)
+            continue;
+        if (in->op == OP_ROUTE)
+            return in->a.route.n_experts / (in->a.route.n_sharing ? in->a.route.n_sharing : 1);
+        if (in->op == OP_ADAPTER)
+            return in->a.adapter.n * (in->a.adapter.n_each ? in->a.adapter.n_each : 1);
+        return 0;
+    }
+    return 0;
+}
+
 static bool shape_adapter(struct program *p, const struct instr *in, struct prog_value *dst)
 {
     const struct prog_value *x = src(p, in, 0);
+    const struct adapter_args *a = &in->a.adapter;
 
     if (x->per != 1 || (x->extent != EXT_N && x->extent != EXT_R))
         return fail_shape(p, in, "rows per token", x->per, 1);
-    if (in->a.group == 0 || in->a.group > 65536)
-        return fail_shape(p, in, "adapters", in->a.group, 1);
-    same_rows(dst, x, 1);
+    if (a->n == 0 || a->n > 65536 || a->n_each > 65536)
+        return fail_shape(p, in, "adapters", a->n, 1);
+    if (a->n_each && (!x->is_int || ids_reach(p, in->src[0]) != a->n_each))
+        return fail_shape(p, in, "experts of an adapter", a->n_each, ids_reach(p, in->src[0]));
+    same_rows(dst, x, a->n_each ? x->width : 1);
     dst->is_int = true;
     return true;
 }
@@ -307,8 +327,7 @@ static bool shape_expert_linear(struct program *p, const struct instr *in,
     const struct prog_value *x = src(p, in, 0), *ids = src(p, in, 1);
     const struct tensor *t = weight(p, in, 0);
     const char *name = prog_weight_at(p, in->w[0])->name;
-    const struct instr *route = NULL;
-    uint32_t n_experts = 0;
+    uint32_t n_experts;
 
     if (!needs_float(p, in, x))
         return false;
@@ -326,15 +345,7 @@ static bool shape_expert_linear(struct program *p, const struct instr *in,
         return false;
     }
     /* ids were made for a stated number of experts: the weight must have them all */
-    for (uint32_t i = prog_n_instr(p); i-- > 0 && !route;)
-        if ((prog_instr(p, i)->op == OP_ROUTE || prog_instr(p, i)->op == OP_ADAPTER) &&
-            prog_instr(p, i)->dst[0] == in->src[1])
-            route = prog_instr(p, i);
-    if (route && route->op == OP_ADAPTER)
-        n_experts = route->a.group;
-    else if (route)
-        n_experts = route->a.route.n_experts /
-                    (route->a.route.n_sharing ? route->a.route.n_sharing : 1);
+    n_experts = ids_reach(p, in->src[1]);
     if (t->shape[0] != n_experts)
         return fail_shape(p, in, name, t->shape[0], n_experts);
     if (!width_fits(p, in, t->shape[1]))

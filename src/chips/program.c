@@ -475,10 +475,10 @@ val prog_expert_linear(struct program *p, val x, val ids, wid w, wid bias, wid s
     return record1(p, &(struct instr){ .op = OP_EXPERT_LINEAR, .n_src = 2, .src = { x, ids },
                                        .w = { w, bias, scale } });
 }
-val prog_adapter(struct program *p, val x, uint32_t n_adapters)
+val prog_adapter(struct program *p, val x, uint32_t n_adapters, uint32_t n_each)
 {
     return record1(p, &(struct instr){ .op = OP_ADAPTER, .n_src = 1, .src = { x },
-                                       .a.group = n_adapters });
+                                       .a.adapter = { n_adapters, n_each } });
 }
 
 val prog_expert_spread(struct program *p, val x, val weights)

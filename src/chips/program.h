@@ -115,7 +115,7 @@ enum op {
     OP_CELL,            /* gates of the input -> h; LSTM, GRU               w: W of h, its bias */
     OP_GROUP_SUM,       /* sum of each group of columns */
     OP_CONV,            /* convolution over the rows of a unit              w: kernel, bias */
-    OP_ADAPTER,         /* dst[n] = the adapter of the row's stream; reads its source's rows only */
+    OP_ADAPTER,         /* dst[n] = the adapter of the row's stream; of its source the rows, or expert ids */
     OP_COUNT            /* further families are added here, each with its row in op.c and its
                          * own files */
 };
@@ -258,6 +258,9 @@ struct wkv_args { uint32_t n_heads, head_dim; };
 enum cell_kind { CELL_LSTM, CELL_GRU };
 struct cell_args { enum cell_kind kind; uint32_t n_hidden; };
 
+/* n adapters; n_each 0, or experts that each has matrices for: the result is adapter * n_each + id. */
+struct adapter_args { uint32_t n, n_each; };
+
 /* A unit's rows are the places of a picture [height][width] (a line of samples: height 1), its
  * columns are channels. Place y, x of the result sums kernel[o][i][ky][kx] times the source at
  * y * stride_y - pad_y + ky * dilation_y (likewise in x) over the channels i of o's group; places
@@ -299,8 +302,8 @@ struct instr {
         struct wkv_args wkv;
         struct cell_args cell;
         struct conv2d_args conv2d;
-        uint32_t group;             /* softmax, group sum; reshape: rows per unit; adapter: how
-                                     * many there are */
+        struct adapter_args adapter;
+        uint32_t group;             /* softmax, group sum; reshape: rows per unit */
         uint8_t raw[96];
     } a;
 };
@@ -383,8 +386,10 @@ val  prog_group_sum(struct program *p, val x, uint32_t group);
  * with a kernel of height 1. */
 val  prog_conv2d(struct program *p, val x, wid kernel, wid bias, const struct conv2d_args *a);
 /* Which of n_adapters the rows of x belong to (struct stream), as ids [rows of x, 1] for
- * prog_expert_linear: each row has the adapter of its sequence. */
-val  prog_adapter(struct program *p, val x, uint32_t n_adapters);
+ * prog_expert_linear: each row has the adapter of its sequence. n_each > 0: x is ids of so many
+ * experts, and the result [rows, k] numbers the experts of all adapters, those of the first one
+ * first. */
+val  prog_adapter(struct program *p, val x, uint32_t n_adapters, uint32_t n_each);
 /* A window of columns; no instruction. */
 val  prog_cols(struct program *p, val x, uint32_t col, uint32_t width);
 

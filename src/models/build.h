@@ -104,6 +104,8 @@ val  build_scale(struct build *b, val x, float scale);  /* 1 and 0 leave x as it
  * what the tensor has. */
 val  build_linear(struct build *b, val x, const char *name, uint32_t n_out);
 val  build_linear_scaled(struct build *b, val x, const char *name, uint32_t n_out, float scale);
+/* y = W[ids] x of n_experts matrices w, with what adapters add to it. */
+val  build_adapted_experts(struct build *b, val x, val ids, uint32_t n_experts, val y, wid w);
 /* b->norm over the row with NAME.weight (some files: NAME alone) and, where present, NAME.bias. */
 val  build_norm(struct build *b, val x, const char *name);
 /* The same over each group of columns (a head); the gain has `group` or width elements. */

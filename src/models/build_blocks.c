@@ -212,7 +212,8 @@ static val expert_linear(struct build *b, val x, val ids, const char *name, uint
     bias = build_opt(b, full, SHAPE(n_experts, n_out));
     (void)snprintf(full, sizeof full, "%s.scale", name);
     scale = build_opt(b, full, SHAPE(-1));
-    return prog_expert_linear(b->p, x, ids, w, bias, scale);
+    return build_adapted_experts(b, x, ids, n_experts, prog_expert_linear(b->p, x, ids, w, bias, scale),
+                                 w);
 }
 
 static wid selection_bias(struct build *b, uint32_t n_experts)

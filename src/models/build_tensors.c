@@ -229,6 +229,16 @@ static val adapted(struct build *b, val x, val y, wid w)
     return lora_apply(b->lora, b->p, x, y, name);
 }
 
+val build_adapted_experts(struct build *b, val x, val ids, uint32_t n_experts, val y, wid w)
+{
+    char name[sizeof ((struct prog_weight *)0)->name];
+
+    if (!b->lora || prog_failed(b->p))
+        return y;
+    (void)snprintf(name, sizeof name, "%s", prog_weight_at(b->p, w)->name);
+    return lora_apply_experts(b->lora, b->p, x, ids, n_experts, y, name);
+}
+
 val build_linear_scaled(struct build *b, val x, const char *name, uint32_t n_out, float scale)
 {
     const int64_t n_in = prog_width(b->p, x);

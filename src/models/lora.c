@@ -13,13 +13,17 @@
 
 #define SUFFIX_A ".lora_a"
 #define SUFFIX_B ".lora_b"
+#define SUFFIX_SCALE ".lora_scale"
 #define MAX_TARGETS 65536u
+#define MAX_EXPERTS 65536u
 
 struct target {
     char    *name;              /* of the adapted tensor */
+    uint32_t mats;              /* experts; 0: one matrix, no experts */
     uint32_t rank, n_in, n_out;
     float    scale;
-    float   *a, *b;             /* [rank][n_in], [n_out][rank] */
+    enum dtype type;            /* of products with it: BF16 or F32 */
+    float   *a, *b;             /* [mats][rank][n_in], [mats][n_out][rank] */
 };
 
 struct lora {
@@ -64,6 +68,24 @@ static int read_floats(const struct lora *l, const struct gguf_tensor *t, float 
     return 0;
 }
 
+/* Do the two fit each other? */
+static bool read_shapes(struct target *t, const struct tensor *a, const struct tensor *b)
+{
+    const int i = a->n_dims - 2;
+
+    if (a->n_dims != b->n_dims || (i != 0 && i != 1) || a->shape[i] != b->shape[i + 1] ||
+        a->shape[i] > LORA_MAX_RANK || a->shape[i + 1] > PROG_MAX_WIDTH ||
+        b->shape[i] > PROG_MAX_WIDTH ||
+        (i == 1 && (a->shape[0] != b->shape[0] || a->shape[0] > MAX_EXPERTS)))
+        return false;
+    t->mats = i == 1 ? (uint32_t)a->shape[0] : 0;
+    t->rank = (uint32_t)a->shape[i];
+    t->n_in = (uint32_t)a->shape[i + 1];
+    t->n_out = (uint32_t)b->shape[i];
+    t->type = a->dtype == DTYPE_BF16 && b->dtype == DTYPE_BF16 ? DTYPE_BF16 : DTYPE_F32;
+    return true;
+}
+
 /* NAME.lora_a with its NAME.lora_b. */
 static int read_target(struct lora *l, const struct gguf_tensor *a, struct err *e)
 {
@@ -78,15 +100,10 @@ static int read_target(struct lora *l, const struct gguf_tensor *a, struct err *
     if (!b)
         return err_set(e, WATT_EFORMAT, "%s: has %.*s without %s", gguf_path(l->g),
                        (int)a->name.len, a->name.data, name_b);
-    if (a->t.n_dims != 2 || b->t.n_dims != 2 || a->t.shape[0] != b->t.shape[1] ||
-        a->t.shape[0] > LORA_MAX_RANK || a->t.shape[1] > PROG_MAX_WIDTH ||
-        b->t.shape[0] > PROG_MAX_WIDTH)
+    if (!read_shapes(t, &a->t, &b->t))
         return err_set(e, WATT_EFORMAT, "%s: %.*s and its counterpart are no matrices [rank, n_in] "
-                       "and [n_out, rank] with a rank of at most %u", gguf_path(l->g),
-                       (int)a->name.len, a->name.data, LORA_MAX_RANK);
-    t->rank = (uint32_t)a->t.shape[0];
-    t->n_in = (uint32_t)a->t.shape[1];
-    t->n_out = (uint32_t)b->t.shape[0];
+                       "and [n_out, rank] with a rank of at most %u, or as many of both",
+                       gguf_path(l->g), (int)a->name.len, a->name.data, LORA_MAX_RANK);
     t->scale = lora_scale(l->alpha, t->rank) * l->factor;
     t->name = mem_strndup(a->name.data, base);
     if (!t->name)
@@ -232,18 +249,18 @@ static int no_memory(struct program *p)
     return 0;
 }
 
-/* Zeroed floats that live as long as the model. */
-static float *block(struct lora_build *b, struct program *p, size_t n)
+/* Zeroed memory that lives as long as the model; NULL: the program has failed. */
+static void *block(struct lora_build *b, struct program *p, size_t n, size_t size)
 {
     void **grown = mem_grow(b->blocks, b->n_blocks + 1, sizeof *grown);
-    float *m;
+    void *m;
 
     if (!grown) {
         no_memory(p);
         return NULL;
     }
     b->blocks = grown;
-    m = mem_calloc(n, sizeof *m);
+    m = mem_calloc(n, size);
     if (!m) {
         no_memory(p);
         return NULL;
@@ -252,11 +269,13 @@ static float *block(struct lora_build *b, struct program *p, size_t n)
     return m;
 }
 
-static wid weight(struct program *p, const char *base, const char *suffix, const float *data,
-                  uint32_t mats, uint32_t rows, uint32_t cols)
+/* mats 0: one matrix of two dimensions. */
+static wid weight(struct program *p, const char *base, const char *suffix, enum dtype type,
+                  const void *data, uint32_t mats, uint32_t rows, uint32_t cols)
 {
-    struct tensor t = { .data = data, .dtype = DTYPE_F32, .n_dims = mats ? 3 : 2,
-                        .size_bytes = (uint64_t)(mats ? mats : 1) * rows * cols * sizeof(float) };
+    struct tensor t = { .data = data, .dtype = type, .n_dims = mats ? 3 : 2,
+                        .size_bytes = (uint64_t)(mats ? mats : 1) * rows * cols *
+                                      (type == DTYPE_BF16 ? 2 : 4) };
     char name[160];
 
     t.shape[0] = mats ? mats : rows;
@@ -269,10 +288,21 @@ static wid weight(struct program *p, const char *base, const char *suffix, const
     return prog_weight(p, name, &t);
 }
 
+/* A product that may be adapted: y = W x, or y = W[ids] x. */
+struct product {
+    struct lora_build *b;
+    struct program *p;
+    const char *name;           /* of W */
+    val x, y, ids;
+    uint32_t mats;              /* experts; 0: no ids */
+};
+
 static bool is_target(const struct lora_spec *s, const char *name)
 {
     static const char *const usual[] = { "attn_q", "attn_k", "attn_v", "attn_qkv", "attn_output",
-                                         "ffn_gate", "ffn_up", "ffn_down" };
+                                         "ffn_gate", "ffn_up", "ffn_down", "ffn_gate_exps",
+                                         "ffn_up_exps", "ffn_down_exps", "ffn_gate_up_exps",
+                                         "ffn_gate_shexp", "ffn_up_shexp", "ffn_down_shexp" };
     const bool given = s->n_targets > 0;
     const size_t n = given ? s->n_targets : sizeof usual / sizeof usual[0];
     size_t len = strlen(name);
@@ -293,64 +323,130 @@ static bool is_target(const struct lora_spec *s, const char *name)
 }
 
 /* A within 1 / sqrt(n_in), B zero: the model begins as it was. */
-static val apply_fresh(struct lora_build *b, struct program *p, val x, val y, const char *name)
+static val apply_fresh(const struct product *q)
 {
-    const struct lora_spec *s = b->fresh;
-    const uint32_t n_in = prog_width(p, x), n_out = prog_width(p, y);
+    const struct lora_spec *s = q->b->fresh;
+    struct program *p = q->p;
+    const uint32_t n_in = prog_width(p, q->x), n_out = prog_width(p, q->y);
+    const size_t mats = q->mats ? q->mats : 1, n_a = mats * s->rank * n_in;
     const float within = 1.0f / sqrtf((float)n_in);
-    float *a = block(b, p, (size_t)s->rank * n_in), *zeros = block(b, p, (size_t)n_out * s->rank);
+    float *a = block(q->b, p, n_a, sizeof *a), *scale = block(q->b, p, 1, sizeof *scale);
+    float *zeros = block(q->b, p, mats * n_out * s->rank, sizeof *zeros);
     struct rng r;
-    val low;
+    wid w_a, w_b;
 
-    if (!a || !zeros)
+    if (!a || !scale || !zeros)
         return 0;
-    rng_init(&r, rng_mix(s->seed + rng_mix(b->n_fresh++)));
-    for (size_t i = 0; i < (size_t)s->rank * n_in; i++)
+    rng_init(&r, rng_mix(s->seed + rng_mix(q->b->n_fresh++)));
+    for (size_t i = 0; i < n_a; i++)
         a[i] = within * (2.0f * rng_float(&r) - 1.0f);
-    low = prog_linear(p, x, weight(p, name, SUFFIX_A, a, 0, s->rank, n_in), 0, 0,
-                      (struct linear_args){ 0 });
-    return prog_add(p, y, prog_linear(p, low, weight(p, name, SUFFIX_B, zeros, 0, n_out, s->rank), 0,
-                                      0, (struct linear_args){ lora_scale(s->alpha, s->rank) }));
+    *scale = lora_scale(s->alpha, s->rank);
+    w_a = weight(p, q->name, SUFFIX_A, DTYPE_F32, a, q->mats, s->rank, n_in);
+    w_b = weight(p, q->name, SUFFIX_B, DTYPE_F32, zeros, q->mats, n_out, s->rank);
+    if (q->mats)
+        return prog_add(p, q->y, prog_expert_linear(p, prog_expert_linear(p, q->x, q->ids, w_a, 0, 0),
+                        q->ids, w_b, 0, weight(p, q->name, SUFFIX_SCALE, DTYPE_F32, scale, 0, 1, 1)));
+    return prog_add(p, q->y, prog_linear(p, prog_linear(p, q->x, w_a, 0, 0,
+                                                        (struct linear_args){ 0 }),
+                                         w_b, 0, 0, (struct linear_args){ *scale }));
+}
+
+/* Adapters that were trained in BF16 products are served in such, the others in F32. */
+struct stack {
+    enum dtype type;
+    uint32_t   rank;            /* the largest; 0: no adapter of the type */
+    void      *a, *b;           /* [(adapters + 1) * mats][rank][n_in], …[n_out][rank] */
+    float     *scale;           /* [(adapters + 1) * mats] */
+};
+
+static void put(const struct stack *s, void *to, size_t at, const float *from, size_t n)
+{
+    if (s->type == DTYPE_F32)
+        memcpy((float *)to + at, from, n * sizeof *from);
+    else
+        for (size_t i = 0; i < n; i++)
+            ((uint16_t *)to)[at + i] = f32_to_bf16(from[i]);
+}
+
+/* The matrices of adapter i, ranks filled up with zeros. */
+static void stack_adapter(const struct stack *s, const struct target *t, uint32_t i)
+{
+    const size_t mats = t->mats ? t->mats : 1;
+
+    for (size_t m = 0; m < mats; m++) {
+        const size_t slot = (i + 1) * mats + m;
+
+        s->scale[slot] = t->scale;
+        put(s, s->a, slot * s->rank * t->n_in, t->a + m * t->rank * t->n_in,
+            (size_t)t->rank * t->n_in);
+        for (size_t o = 0; o < t->n_out; o++)
+            put(s, s->b, (slot * t->n_out + o) * s->rank, t->b + (m * t->n_out + o) * t->rank,
+                t->rank);
+    }
+}
+
+static bool fits(const struct product *q, const struct target *t, const struct lora *l)
+{
+    const uint32_t n_in = prog_width(q->p, q->x), n_out = prog_width(q->p, q->y);
+
+    if (t->n_in == n_in && t->n_out == n_out && t->mats == q->mats)
+        return true;
+    prog_fail(q->p, WATT_EINVAL, "%s: %s is of %" PRIu32 " products from %" PRIu32 " to %" PRIu32
+              " columns, the model's is of %" PRIu32 " from %" PRIu32 " to %" PRIu32, lora_path(l),
+              q->name, t->mats ? t->mats : 1, t->n_in, t->n_out, q->mats ? q->mats : 1, n_in, n_out);
+    return false;
+}
+
+/* Which matrices of a stack the rows have. */
+static val stack_ids(const struct product *q, uint32_t n)
+{
+    struct lora_build *b = q->b;
+
+    if (q->mats) {
+        if (b->last_experts != q->ids || b->last_expert_ids == 0) {
+            b->last_experts = q->ids;
+            b->last_expert_ids = prog_adapter(q->p, q->ids, n, q->mats);
+        }
+        return b->last_expert_ids;
+    }
+    if (b->last_x != q->x || b->last_ids == 0) {
+        b->last_x = q->x;
+        b->last_ids = prog_adapter(q->p, q->x, n, 0);
+    }
+    return b->last_ids;
 }
 
 /* Every adapter's matrices one behind the other; slot 0, of no adapter, is zero. */
-static val apply_stack(struct lora_build *b, struct program *p, val x, val y, const char *name,
-                       uint32_t rank)
+static val apply_stack(const struct product *q, val y, struct stack *s)
 {
-    const uint32_t n = b->n_adapters + 1, n_in = prog_width(p, x), n_out = prog_width(p, y);
-    float *as = block(b, p, (size_t)n * rank * n_in), *bs = block(b, p, (size_t)n * n_out * rank);
-    float *scales = block(b, p, n);
-    val low;
+    static const char *const suffixes[2][3] = { { SUFFIX_A, SUFFIX_B, SUFFIX_SCALE },
+                                                { SUFFIX_A "16", SUFFIX_B "16", SUFFIX_SCALE "16" } };
+    const char *const *suffix = suffixes[s->type == DTYPE_BF16];
+    const uint32_t n = q->b->n_adapters + 1, mats = q->mats ? q->mats : 1, slots = n * mats;
+    const uint32_t n_in = prog_width(q->p, q->x), n_out = prog_width(q->p, q->y);
+    const size_t size = s->type == DTYPE_BF16 ? 2 : 4;
+    struct program *p = q->p;
+    val ids, low;
 
-    if (!as || !bs || !scales)
+    s->a = block(q->b, p, (size_t)slots * s->rank * n_in, size);
+    s->b = block(q->b, p, (size_t)slots * s->rank * n_out, size);
+    s->scale = block(q->b, p, slots, sizeof *s->scale);
+    if (!s->a || !s->b || !s->scale)
         return 0;
-    scales[0] = 1.0f;
-    for (uint32_t i = 0; i < b->n_adapters; i++) {
-        const struct target *t = find_target(b->adapters[i], name);
+    for (uint32_t i = 0; i < slots; i++)
+        s->scale[i] = 1.0f;
+    for (uint32_t i = 0; i < q->b->n_adapters; i++) {
+        const struct target *t = find_target(q->b->adapters[i], q->name);
 
-        scales[i + 1] = t ? t->scale : 1.0f;
-        if (!t)
-            continue;
-        if (t->n_in != n_in || t->n_out != n_out) {
-            prog_fail(p, WATT_EINVAL, "%s: %s is of a product from %u to %u columns, the model's "
-                      "is from %u to %u", lora_path(b->adapters[i]), name, t->n_in, t->n_out, n_in,
-                      n_out);
-            return 0;
-        }
-        b->used[i][t - b->adapters[i]->targets] = true;
-        memcpy(as + (size_t)(i + 1) * rank * n_in, t->a, (size_t)t->rank * n_in * sizeof *as);
-        for (uint32_t o = 0; o < n_out; o++)
-            memcpy(bs + ((size_t)(i + 1) * n_out + o) * rank, t->b + (size_t)o * t->rank,
-                   t->rank * sizeof *bs);
+        if (t && t->type == s->type)
+            stack_adapter(s, t, i);
     }
-    if (b->last_x != x || b->last_ids == 0) {
-        b->last_x = x;
-        b->last_ids = prog_adapter(p, x, n);
-    }
-    low = prog_expert_linear(p, x, b->last_ids, weight(p, name, SUFFIX_A, as, n, rank, n_in), 0, 0);
-    return prog_add(p, y, prog_expert_linear(p, low, b->last_ids,
-                                             weight(p, name, SUFFIX_B, bs, n, n_out, rank), 0,
-                                             weight(p, name, ".lora_scale", scales, 0, 1, n)));
+    ids = stack_ids(q, n);
+    low = prog_expert_linear(p, q->x, ids, weight(p, q->name, suffix[0], s->type, s->a, slots,
+                                                  s->rank, n_in), 0, 0);
+    return prog_add(p, y, prog_expert_linear(p, low, ids,
+                    weight(p, q->name, suffix[1], s->type, s->b, slots, n_out, s->rank), 0,
+                    weight(p, q->name, suffix[2], DTYPE_F32, s->scale, 0, 1, slots)));
 }
 
 static bool begin(struct lora_build *b, struct program *p)
@@ -366,23 +462,46 @@ static bool begin(struct lora_build *b, struct program *p)
     return b->used || no_memory(p);
 }
 
+static val apply(const struct product *q)
+{
+    struct stack stacks[2] = { { .type = DTYPE_F32 }, { .type = DTYPE_BF16 } };
+    struct lora_build *b = q->b;
+    val y = q->y;
+
+    if (prog_failed(q->p) || (b->n_adapters == 0 && !b->fresh))
+        return y;
+    if (b->fresh)
+        return is_target(b->fresh, q->name) ? apply_fresh(q) : y;
+    if (!begin(b, q->p))
+        return y;
+    for (uint32_t i = 0; i < b->n_adapters; i++) {
+        const struct target *t = find_target(b->adapters[i], q->name);
+        struct stack *s = t ? &stacks[t->type == DTYPE_BF16] : NULL;
+
+        if (!t)
+            continue;
+        if (!fits(q, t, b->adapters[i]))
+            return 0;
+        b->used[i][t - b->adapters[i]->targets] = true;
+        s->rank = t->rank > s->rank ? t->rank : s->rank;
+    }
+    for (int k = 0; k < 2; k++)
+        if (stacks[k].rank)
+            y = apply_stack(q, y, &stacks[k]);
+    return y;
+}
+
 uint32_t lora_apply(struct lora_build *b, struct program *p, uint32_t x, uint32_t y,
                     const char *name)
 {
-    uint32_t rank = 0;
+    return apply(&(struct product){ .b = b, .p = p, .name = name, .x = x, .y = y });
+}
 
-    if (prog_failed(p) || (b->n_adapters == 0 && !b->fresh))
-        return y;
-    if (b->fresh)
-        return is_target(b->fresh, name) ? apply_fresh(b, p, x, y, name) : y;
-    if (!begin(b, p))
-        return y;
-    for (uint32_t i = 0; i < b->n_adapters; i++) {
-        const struct target *t = find_target(b->adapters[i], name);
-
-        rank = t && t->rank > rank ? t->rank : rank;
-    }
-    return rank ? apply_stack(b, p, x, y, name, rank) : y;
+uint32_t lora_apply_experts(struct lora_build *b, struct program *p, uint32_t x, uint32_t ids,
+                            uint32_t n_experts, uint32_t y, const char *name)
+{
+    return apply(&(struct product){ .b = b, .p = p, .name = name, .x = x, .y = y, .ids = ids,
+                                    .mats = n_experts });
 }
 
 int lora_finish(struct lora_build *b, struct err *e)
@@ -421,6 +540,21 @@ static const char *name_of(char buf[GGUF_MAX_NAME_BYTES + 1], struct sv name)
     return buf;
 }
 
+/* What an adapter of the embedding's name adapts: the product that reads it as the head, which the
+ * embedding itself is no part of. */
+static bool is_tied_head(const struct gguf *base, const struct target *t)
+{
+    return strcmp(t->name, "token_embd.weight") == 0 && !gguf_find_tensor(base, "output.weight");
+}
+
+static bool fits_tensor(const struct target *t, const struct tensor *w)
+{
+    const int i = t->mats ? 1 : 0;
+
+    return w->n_dims == i + 2 && w->shape[i] == t->n_out && w->shape[i + 1] == t->n_in &&
+           (i == 0 || w->shape[0] == t->mats);
+}
+
 static int check_fits(const struct gguf *base, const struct lora *l, struct err *e)
 {
     struct sv arch;
@@ -434,9 +568,12 @@ static int check_fits(const struct gguf *base, const struct lora *l, struct err 
         const struct target *t = &l->targets[i];
         const struct gguf_tensor *g = gguf_find_tensor(base, t->name);
 
-        if (!g || g->t.n_dims != 2 || g->t.shape[0] != t->n_out || g->t.shape[1] != t->n_in)
+        if (!g || !fits_tensor(t, &g->t))
             return err_set(e, WATT_EINVAL, "%s: %s is no matrix of %" PRIu32 " by %" PRIu32
                            " in %s", lora_path(l), t->name, t->n_out, t->n_in, gguf_path(base));
+        if (strcmp(t->name, "token_embd.weight") == 0 && !is_tied_head(base, t))
+            return err_set(e, WATT_EINVAL, "%s: %s is adapted, but is no product of %s",
+                           lora_path(l), t->name, gguf_path(base));
         if (!dtype_info((uint32_t)g->t.dtype)->dequant)
             return err_set(e, WATT_ENOTSUP, "%s: %s has type %s", gguf_path(base), t->name,
                            dtype_name((uint32_t)g->t.dtype));
@@ -444,24 +581,32 @@ static int check_fits(const struct gguf *base, const struct lora *l, struct err 
     return 0;
 }
 
-/* One row of W + s B A. */
+/* Row o, of all matrices' rows, of W + s B A. */
+static void merge_row(float *row, const struct gguf_tensor *g, const struct target *t, uint64_t o)
+{
+    const struct dtype_info *info = dtype_info((uint32_t)g->t.dtype);
+    const uint64_t rows = (uint64_t)t->n_out * (t->mats ? t->mats : 1);
+    const float *a = t->a + o / t->n_out * t->rank * t->n_in;
+
+    info->dequant(row, (const uint8_t *)g->t.data + o * (g->t.size_bytes / rows), t->n_in);
+    for (uint32_t k = 0; k < t->rank; k++) {
+        const float f = t->scale * t->b[o * t->rank + k];
+
+        for (uint32_t i = 0; i < t->n_in; i++)
+            row[i] += f * a[(size_t)k * t->n_in + i];
+    }
+}
+
 static int put_merged(struct gguf_writer *w, const struct gguf_tensor *g, const struct target *t,
                       struct err *e)
 {
-    const struct dtype_info *info = dtype_info((uint32_t)g->t.dtype);
-    const uint64_t row_bytes = g->t.size_bytes / t->n_out;
+    const uint64_t rows = (uint64_t)t->n_out * (t->mats ? t->mats : 1);
     float *row = mem_array(t->n_in, sizeof *row);
     uint16_t *half = mem_array(t->n_in, sizeof *half);
     int rc = row && half ? 0 : err_set(e, WATT_ENOMEM, "adapter: out of memory");
 
-    for (uint32_t o = 0; rc == 0 && o < t->n_out; o++) {
-        info->dequant(row, (const uint8_t *)g->t.data + o * row_bytes, t->n_in);
-        for (uint32_t r = 0; r < t->rank; r++) {
-            const float f = t->scale * t->b[(size_t)o * t->rank + r];
-
-            for (uint32_t i = 0; i < t->n_in; i++)
-                row[i] += f * t->a[(size_t)r * t->n_in + i];
-        }
+    for (uint64_t o = 0; rc == 0 && o < rows; o++) {
+        merge_row(row, g, t, o);
         if (merged_type(g->t.dtype) == DTYPE_F32) {
             rc = gguf_writer_data(w, row, t->n_in * sizeof *row, e);
             continue;
@@ -475,36 +620,74 @@ static int put_merged(struct gguf_writer *w, const struct gguf_tensor *g, const 
     return rc;
 }
 
-int lora_merge(const char *path, const struct gguf *base, const struct lora *l, struct err *e)
+/* Tensor i of base, as it stands or merged; a head beside its embedding follows the others, as
+ * tensor gguf_n_tensors(base). */
+struct merge {
+    struct gguf_writer *w;
+    const struct gguf *base;
+    const struct lora *l;
+    const struct target *head;      /* NULL: none */
+};
+
+static const struct gguf_tensor *merge_at(const struct merge *m, size_t i, const struct target **t,
+                                          char name[GGUF_MAX_NAME_BYTES + 1])
 {
+    const struct gguf_tensor *g;
+
+    if (i == gguf_n_tensors(m->base)) {
+        *t = m->head;
+        (void)snprintf(name, GGUF_MAX_NAME_BYTES + 1, "output.weight");
+        return gguf_find_tensor(m->base, m->head->name);
+    }
+    g = gguf_tensor_at(m->base, i);
+    *t = find_target(m->l, name_of(name, g->name));
+    if (*t == m->head)
+        *t = NULL;
+    return g;
+}
+
+static int write_merged(const struct merge *m, struct err *e)
+{
+    const size_t n = gguf_n_tensors(m->base) + (m->head ? 1 : 0);
     char name[GGUF_MAX_NAME_BYTES + 1];
-    struct gguf_writer *w = NULL;
-    int rc = check_fits(base, l, e);
+    const struct target *t;
+    int rc = 0;
 
-    if (rc == 0)
-        rc = gguf_writer_open(&w, path, e);
-    if (rc < 0)
-        return rc;
-    for (size_t i = 0; rc == 0 && i < gguf_n_kv(base); i++)
-        if (!sv_starts(gguf_kv_at(base, i)->key, SV("split.")))
-            rc = gguf_writer_copy(w, gguf_kv_at(base, i), e);
-    for (size_t i = 0; rc == 0 && i < gguf_n_tensors(base); i++) {
-        const struct gguf_tensor *g = gguf_tensor_at(base, i);
-        const bool merged = find_target(l, name_of(name, g->name)) != NULL;
+    for (size_t i = 0; rc == 0 && i < gguf_n_kv(m->base); i++)
+        if (!sv_starts(gguf_kv_at(m->base, i)->key, SV("split.")))
+            rc = gguf_writer_copy(m->w, gguf_kv_at(m->base, i), e);
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        const struct gguf_tensor *g = merge_at(m, i, &t, name);
 
-        rc = gguf_writer_tensor(w, name, merged ? merged_type(g->t.dtype) : g->t.dtype, g->t.n_dims,
+        rc = gguf_writer_tensor(m->w, name, t ? merged_type(g->t.dtype) : g->t.dtype, g->t.n_dims,
                                 g->t.shape, e);
     }
     if (rc == 0)
-        rc = gguf_writer_begin(w, e);
-    for (size_t i = 0; rc == 0 && i < gguf_n_tensors(base); i++) {
-        const struct gguf_tensor *g = gguf_tensor_at(base, i);
-        const struct target *t = find_target(l, name_of(name, g->name));
+        rc = gguf_writer_begin(m->w, e);
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        const struct gguf_tensor *g = merge_at(m, i, &t, name);
 
-        rc = t ? put_merged(w, g, t, e) : gguf_writer_data(w, g->t.data, (size_t)g->t.size_bytes, e);
+        rc = t ? put_merged(m->w, g, t, e)
+               : gguf_writer_data(m->w, g->t.data, (size_t)g->t.size_bytes, e);
     }
+    return rc;
+}
+
+int lora_merge(const char *path, const struct gguf *base, const struct lora *l, struct err *e)
+{
+    struct merge m = { .base = base, .l = l };
+    int rc = check_fits(base, l, e);
+
+    for (size_t i = 0; rc == 0 && i < l->n_targets; i++)
+        if (is_tied_head(base, &l->targets[i]))
+            m.head = &l->targets[i];
     if (rc == 0)
-        return gguf_writer_commit(w, e);
-    gguf_writer_abort(w);
+        rc = gguf_writer_open(&m.w, path, e);
+    if (rc < 0)
+        return rc;
+    rc = write_merged(&m, e);
+    if (rc == 0)
+        return gguf_writer_commit(m.w, e);
+    gguf_writer_abort(m.w);
     return rc;
 }

@@ -9,9 +9,13 @@
  *               and an adapter's bits are the same whatever stands beside it
  *   a new one   to be trained: A random, B zero
  *
+ * Every product of a model can be adapted: those of its layers, the head, and those by expert, where
+ * each expert has matrices of its own (A [experts, rank, n_in], B [experts, n_out, rank]). An adapter
+ * of BF16 numbers is served in BF16 products, as it was trained; others in F32.
+ *
  * The file is GGUF as the widely used engine has it: general.type "adapter", adapter.type "lora",
  * adapter.lora.alpha, general.architecture of the model, and for each adapted tensor NAME the
- * tensors NAME.lora_a and NAME.lora_b. Types other than F32 are read into F32. Alpha 0 means a
+ * tensors NAME.lora_a and NAME.lora_b. Types other than F32 and BF16 are read into F32. Alpha 0 means a
  * scale of 1. A file is hostile: everything is checked, and a tensor that finds no product in the
  * model is an error that names it. */
 #ifndef MODELS_LORA_H
@@ -42,7 +46,7 @@ size_t lora_n_targets(const struct lora *l);
 struct lora_spec {
     uint32_t rank;              /* 1..LORA_MAX_RANK */
     float    alpha;             /* 0: a scale of 1 */
-    /* Ends of names without ".weight" or "_", such as "attn_q" or "ffn_down"; "all": every product
+    /* Ends of names without ".weight", such as "attn_q" or "ffn_down"; "all": every product
      * of the layers; NULL: those of attention and feed-forward, which "all" is for most. */
     const char *const *targets;
     size_t      n_targets;
@@ -54,7 +58,8 @@ bool lora_is_name(const char *name);
 float lora_scale(float alpha, uint32_t rank);
 
 /* Writes base with the adapter added to its weights: those tensors become F32, or BF16 where they
- * were of 16 bits; all else is copied. WATT_EINVAL: does not fit the model. */
+ * were of 16 bits; all else is copied. A head that was the embedding too becomes a tensor of its own.
+ * WATT_EINVAL: does not fit the model. */
 int  lora_merge(const char *path, const struct gguf *base, const struct lora *l,
                 struct err *e) MUST_CHECK;
 
@@ -71,12 +76,16 @@ struct lora_build {
     size_t   n_blocks;
     bool   **used;              /* [n_adapters][targets] */
     uint32_t last_x, last_ids;  /* values: the same rows' ids serve several products */
+    uint32_t last_experts, last_expert_ids;
     uint64_t n_fresh;
 };
 
 /* The value that stands for y = W x from now on. failed programs pass through. */
 uint32_t lora_apply(struct lora_build *b, struct program *p, uint32_t x, uint32_t y,
                     const char *weight);
+/* The same for y = W[ids] x of n_experts matrices. */
+uint32_t lora_apply_experts(struct lora_build *b, struct program *p, uint32_t x, uint32_t ids,
+                            uint32_t n_experts, uint32_t y, const char *weight);
 /* After the recording: every tensor of every adapter found its product. */
 int  lora_finish(struct lora_build *b, struct err *e) MUST_CHECK;
 void lora_build_deinit(struct lora_build *b, bool keep_blocks);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/rng.h"
+#include "chips/cpu/drop.h"
 #include "chips/cpu/exec_internal.h"
 #include "chips/rope.h"
 #include "chips/route.h"
@@ -250,7 +251,16 @@ static void row_adapter(struct cpu_exec *x, const struct item *it, uint32_t unit
 {
     const uint64_t row = unit_row(x, value(x, it->in->dst[0])->extent, unit);
 
-    *(int32_t *)(void *)dst_row(it, unit) = (int32_t)x->b->streams[x->b->row_stream[row]].adapter;
+    const int32_t own = (int32_t)x->b->streams[x->b->row_stream[row]].adapter;
+    const int32_t n_each = (int32_t)it->in->a.adapter.n_each;
+    int32_t *to = (int32_t *)(void *)dst_row(it, unit);
+
+    if (n_each == 0) {
+        *to = own;
+        return;
+    }
+    for (uint32_t k = 0; k < value(x, it->in->dst[0])->width; k++)
+        to[k] = own * n_each + ((const int32_t *)(const void *)src_row(it, 0, unit))[k];
 }
 
 static void run_instr(struct cpu_exec *x, const struct item *it, uint32_t unit, void *scratch)
@@ -359,16 +369,9 @@ static void run_prepare(struct cpu_exec *x, const struct item *it, uint32_t unit
 void exec_drop(float *y, size_t n, float p, uint64_t seed, uint32_t instr, uint32_t operand,
                uint64_t row)
 {
-    const uint64_t key = rng_mix(seed ^ rng_mix((uint64_t)instr * 8 + operand)) + row * 0x9E3779B97F4A7C15u;
-    const uint32_t below = (uint32_t)((double)p * 65536.0 + 0.5);
-    const float scale = 1.0f / (1.0f - p);
+    const struct drop d = drop_of(seed, instr, operand, p);
 
-    for (size_t i = 0; i < n; i += 4) {         /* four columns to a number */
-        const uint64_t u = rng_mix(key ^ (i << 32));
-
-        for (size_t k = i; k < n && k < i + 4; k++)
-            y[k] = (u >> 16 * (k - i) & 0xFFFF) < below ? 0.0f : y[k] * scale;
-    }
+    drop_cols(&d, y, row, 0, (uint32_t)n);
 }
 
 static void run_drop(struct cpu_exec *x, const struct item *it, uint32_t unit)
