@@ -181,7 +181,7 @@ static void check_with(struct grad_case *c, val y, float step, double tol,
 {
     rig_finish(&c->g, y);
     fill_batch(c);
-    c->drops = o && o->dropout > 0;
+    c->drops = o && (o->dropout > 0 || o->attn_dropout > 0);
     open_trainer(c, 2, o);
     check_all(c, step, tol);
     close_trainer(c);
@@ -476,6 +476,79 @@ static void test_ssm(void **state)
     ssm_case((struct ssm_args){ 24, 1, 8, 1 }, true);
 }
 
+static val sigmoid_of(struct program *p, val x, float scale)
+{
+    return prog_affine(p, prog_unary(p, x, (struct act_args){ .act = ACT_SIGMOID }), scale, 0);
+}
+
+static void delta_case(const struct delta_args *a, bool per_key)
+{
+    const uint32_t k = a->n_k_heads * a->k_dim, v = a->n_heads * a->v_dim;
+    const uint32_t decays = a->n_heads * (per_key ? a->k_dim : 1);
+    struct grad_case c = { 0 };
+    struct program *p;
+    val x;
+
+    rig_open(&c.g, 2 * k + v + decays + a->n_heads, 42);
+    p = c.g.p;
+    x = rig_input(&c.g);
+    check(&c, prog_delta_rule(p, prog_cols(p, x, 0, k), prog_affine(p, prog_cols(p, x, k, k), 0.4f, 0),
+                              prog_cols(p, x, 2 * k, v),
+                              sigmoid_of(p, prog_cols(p, x, 2 * k + v, decays), -1),
+                              sigmoid_of(p, prog_cols(p, x, 2 * k + v + decays, a->n_heads), 1),
+                              prog_state_fixed(p, v * a->k_dim), a));
+}
+
+static void test_delta(void **state)
+{
+    (void)state;
+    delta_case(&(struct delta_args){ 4, 2, 8, 6, 0.35f, false }, false);
+    delta_case(&(struct delta_args){ 4, 2, 16, 6, 0.35f, true }, false);
+    delta_case(&(struct delta_args){ 2, 2, 7, 5, 0.35f, false }, true);
+}
+
+static void test_linear_attention(void **state)
+{
+    const struct linear_attn_args a = { 4, 8, 6, 0.35f, 1.0f };
+    struct grad_case c = { 0 };
+    val x;
+
+    (void)state;
+    rig_open(&c.g, 2 * 32 + 24, 43);
+    x = rig_input(&c.g);
+    check(&c, prog_linear_attention(c.g.p, prog_cols(c.g.p, x, 0, 32), prog_cols(c.g.p, x, 32, 32),
+                                    prog_cols(c.g.p, x, 64, 24), prog_state_fixed(c.g.p, 24 * 8), &a));
+}
+
+static void test_wkv(void **state)
+{
+    const struct wkv_args a = { 3, 8 };
+    struct grad_case c = { 0 };
+    struct program *p;
+    val x, o[6];
+
+    (void)state;
+    rig_open(&c.g, 6 * 24, 44);
+    p = c.g.p;
+    x = rig_input(&c.g);
+    for (uint32_t i = 0; i < 6; i++)
+        o[i] = prog_cols(p, x, i * 24, 24);
+    check(&c, prog_wkv(p, o[0], sigmoid_of(p, o[1], -1), o[2], o[3], prog_affine(p, o[4], 0.3f, 0),
+                       prog_affine(p, o[5], 0.3f, 0), prog_state_fixed(p, 24 * 8), &a));
+}
+
+/* One value as two operands, and a shift. */
+static void test_shift(void **state)
+{
+    struct grad_case c = { 0 };
+    val x;
+
+    (void)state;
+    rig_open(&c.g, 20, 45);
+    x = rig_input(&c.g);
+    check(&c, prog_mul(c.g.p, x, prog_shift(c.g.p, x, prog_state_fixed(c.g.p, 20))));
+}
+
 static void test_cells(void **state)
 {
     (void)state;
@@ -493,7 +566,7 @@ static void test_cells(void **state)
 
 static void test_no_backward(void **state)
 {
-    const struct wkv_args a = { 2, 4 };
+    const struct conv2d_args a = { 1, 1, 8, 1, 1, 1, 1, 0, 0, 1, 1, 1 };
     const struct train_opts o = { .compute = DTYPE_F32, .max_rows = 8, .max_streams = 1 };
     struct train_opts with = o;
     struct grad_case c = { 0 };
@@ -504,11 +577,11 @@ static void test_no_backward(void **state)
     (void)state;
     rig_open(&c.g, 8, 60);
     x = rig_input(&c.g);
-    rig_finish(&c.g, prog_wkv(c.g.p, x, x, x, x, x, x, prog_state_fixed(c.g.p, 32), &a));
+    rig_finish(&c.g, prog_conv2d(c.g.p, x, vector(&c.g, 64, 0, 1), 0, &a));
     assert_int_equal(team_open(&with.team, 1, &e), 0);
     with.isa_mask = CPU_ALL;
     assert_int_equal(train_open(&t, c.g.p, &with, &e), WATT_ENOTSUP);
-    assert_non_null(strstr(e.msg, "wkv"));
+    assert_non_null(strstr(e.msg, "conv"));
     assert_null(t);
     team_close(with.team);
     rig_close(&c.g);
@@ -563,6 +636,30 @@ static void test_dropout(void **state)
 
     (void)state;
     check_with(&c, model(&c, 70), 2e-3f, 1e-2, &o);
+}
+
+static void test_attn_dropout(void **state)
+{
+    const struct train_opts o = { .compute = DTYPE_F32, .attn_dropout = 0.3f, .seed = 4 };
+    const struct train_opts both = { .compute = DTYPE_F32, .attn_dropout = 0.1f, .dropout = 0.3f };
+    const struct train_opts half = { .compute = DTYPE_BF16, .kv = DTYPE_F16, .attn_dropout = 0.3f };
+    struct grad_case c = { 0 }, d = { 0 }, h = { 0 };
+    struct train_loss with, without;
+
+    (void)state;
+    check_with(&c, model(&c, 70), 2e-3f, 1e-2, &o);
+    check_with(&d, model(&d, 70), 2e-3f, 1e-2, &both);
+    rig_finish(&h.g, model(&h, 70));
+    fill_batch(&h);
+    check_threads(&h, &half);
+    open_trainer(&h, 2, &half);
+    forward_backward(&h, &with);
+    close_trainer(&h);
+    open_trainer(&h, 2, &(struct train_opts){ .compute = DTYPE_BF16, .kv = DTYPE_F16 });
+    forward_backward(&h, &without);
+    close_trainer(&h);
+    assert_true(with.sum != without.sum);
+    rig_close(&h.g);
 }
 
 /* BF16 rounds operands: gradients are near those of F32, and of one set of bits. */
@@ -830,7 +927,7 @@ static void test_recompute(void **state)
     for (int kind = 0; kind < 2; kind++)
         for (int half = 0; half < 2; half++) {
             struct train_opts o = { .compute = half ? DTYPE_BF16 : DTYPE_F32, .dropout = 0.2f,
-                                    .balance = 0.1f };
+                                    .attn_dropout = 0.2f, .balance = 0.1f };
             struct train_memory kept, again;
             struct train_loss a, b;
             struct grad_case c = { 0 };
@@ -941,6 +1038,9 @@ static void test_refused(void **state)
     o.dropout = 1;
     assert_int_equal(train_plan(c.g.p, &o, 2, &m, &e), WATT_EINVAL);
     o = good;
+    o.attn_dropout = -0.5f;
+    assert_int_equal(train_plan(c.g.p, &o, 2, &m, &e), WATT_EINVAL);
+    o = good;
     o.max_streams = ROWS + 1;
     assert_int_equal(train_plan(c.g.p, &o, 2, &m, &e), WATT_EINVAL);
     o = good;
@@ -972,8 +1072,11 @@ int main(void)
         cmocka_unit_test(test_gate_limits), cmocka_unit_test(test_sums),
         cmocka_unit_test(test_reshape), cmocka_unit_test(test_attention),
         cmocka_unit_test(test_experts), cmocka_unit_test(test_conv), cmocka_unit_test(test_ssm),
+        cmocka_unit_test(test_delta), cmocka_unit_test(test_linear_attention),
+        cmocka_unit_test(test_wkv), cmocka_unit_test(test_shift),
         cmocka_unit_test(test_cells), cmocka_unit_test(test_no_backward),
-        cmocka_unit_test(test_dropout), cmocka_unit_test(test_bf16),
+        cmocka_unit_test(test_dropout), cmocka_unit_test(test_attn_dropout),
+        cmocka_unit_test(test_bf16),
         cmocka_unit_test(test_served), cmocka_unit_test(test_batches),
         cmocka_unit_test(test_frozen), cmocka_unit_test(test_recompute),
         cmocka_unit_test(test_refused), cmocka_unit_test(test_instruction_sets),

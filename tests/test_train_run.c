@@ -174,6 +174,7 @@ static struct trainer_opts rich(enum optim_kind kind)
     o.optim.kind = kind;
     o.optim.ema = 0.9f;
     o.dropout = 0.2f;
+    o.attn_dropout = 0.1f;
     o.data.documents = true;
     o.data.max_streams = 12;
     return o;

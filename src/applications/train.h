@@ -38,7 +38,8 @@ struct train_options {
     int64_t  ctx, batch, accum, steps;
     double   epochs;
     int      optimizer, schedule;
-    double   lr, min_lr, beta1, beta2, eps, momentum, weight_decay, clip, ema, dropout, balance;
+    double   lr, min_lr, beta1, beta2, eps, momentum, weight_decay, clip, ema, dropout,
+             attn_dropout, balance;
     int64_t  warmup, decay;
     int64_t  seed;
     int      compute;

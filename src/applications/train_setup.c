@@ -464,7 +464,8 @@ int train_open_trainer(struct train_run *r, struct err *e)
         .compute = o->compute == 1 ? DTYPE_BF16 : DTYPE_F32,
         .kv = kv_type(r),
         .lora = r->lora.rank ? &r->lora : NULL,
-        .dropout = (float)real_or(o->dropout, 0), .balance = (float)real_or(o->balance, 0.01),
+        .dropout = (float)real_or(o->dropout, 0),
+        .attn_dropout = (float)real_or(o->attn_dropout, real_or(o->dropout, 0)), .balance = (float)real_or(o->balance, 0.01),
         .recompute = o->recompute, .seed = (uint64_t)o->seed, .team = r->team,
         .isa_mask = r->isa_mask,
     };

@@ -45,6 +45,7 @@ struct train_opts {
     uint32_t     max_out;       /* rows with a target in one call; 0: max_rows */
     float        dropout;       /* 0 <= p < 1: of embeddings and of what is added to the residual
                                  * stream; survivors are scaled by 1 / (1 - p) */
+    float        attn_dropout;  /* likewise, of the weights of attention */
     uint64_t     seed;
     bool         recompute;     /* keep only what layers hand on; run each layer forward again
                                  * before its backward: less memory, a third more work, same bits */

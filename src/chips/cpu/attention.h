@@ -17,6 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "chips/cpu/drop.h"
 #include "chips/kv_layout.h"
 #include "chips/program.h"
 
@@ -48,8 +49,12 @@ struct attn_task {
     float          *partial;
     size_t          partial_stride;
     uint32_t        segment;
+    struct drop     drop;           /* of weights, in training only; columns are positions of keys */
+    uint64_t        drop_row;       /* of query 0 of head 0 of the model; a row per head */
     void           *scratch;        /* attn_scratch_bytes(), 64-byte aligned */
 };
+
+#define ATTN_DROP_OPERAND 7u        /* what drop_of() takes for the weights */
 
 /* A worker's scratch for tasks of these dimensions. */
 size_t attn_scratch_bytes(uint32_t k_dim, uint32_t v_dim);

@@ -465,6 +465,10 @@ static void run_chunk(const struct attn_task *t, struct attn_work *w, uint32_t n
 
         scores_finish(t, s + (first - base), first, tiles_end, pos, w->lo[i], w->hi[i], head);
         chunk_softmax(s, first - base, tiles_end - base, &w->m_chunk[i], &w->l_chunk[i]);
+        if (t->drop.share > 0.0f)       /* the sum stays that of all weights */
+            drop_cols(&t->drop, s + (first - base),
+                      t->drop_row + (uint64_t)(i / t->n_heads) * t->args->n_heads + head, first,
+                      tiles_end - first);
     }
     switch (t->layout->v_dtype) {
     case DTYPE_F32:  chunk_values(t, w, nq, base, first, last, DTYPE_F32); break;

@@ -153,6 +153,7 @@ struct cpu_exec {
     void    *kv_pages;
     float   *out;
     float    dropout;           /* 0: none */
+    float    attn_dropout;      /* of attention's weights */
     uint64_t drop_seed;
 };
 

@@ -187,6 +187,7 @@ static int set_batch(struct train *t, const struct train_batch *b, bool all, str
     t->x->b = &t->batch;
     t->x->kv_pages = t->kv_pages;
     t->x->dropout = t->backward ? t->o.dropout : 0.0f;
+    t->x->attn_dropout = t->backward ? t->o.attn_dropout : 0.0f;
     t->x->drop_seed = rng_mix(t->o.seed ^ rng_mix(b->seed));
     return rc;
 }
@@ -328,6 +329,9 @@ static int check_opts(const struct program *p, const struct train_opts *o, struc
     if (!(o->dropout >= 0.0f && o->dropout < 1.0f))
         return err_set(e, WATT_EINVAL, "training: dropout %g, must be in 0..1",
                        (double)o->dropout);
+    if (!(o->attn_dropout >= 0.0f && o->attn_dropout < 1.0f))
+        return err_set(e, WATT_EINVAL, "training: dropout of attention %g, must be in 0..1",
+                       (double)o->attn_dropout);
     if (!(o->balance >= 0.0f))
         return err_set(e, WATT_EINVAL, "training: load balance %g", (double)o->balance);
     if (prog_value(p, result)->extent != EXT_R || prog_value(p, result)->per != 1)

@@ -3,6 +3,7 @@
  * scores of a query are computed again from the values that forward kept (keys and values rounded as the
  * cache rounds them); with p the weights, o the result:
  *   dV += p dO;  dP = dO V^T;  dS = p (dP - sum of p dP);  dQ = dS K;  dK += dS^T Q.
+ * With dropout the same mask falls on p where it meets V, and on dP.
  * [Dao et al. 2022, arXiv 2205.14135, section 3.1] */
 #include <math.h>
 #include <string.h>
@@ -24,6 +25,7 @@ struct attn {
     float   *p, *dp, *cap;          /* [QUERIES][padded]; cap: slopes of the soft cap */
     const float *slopes, *sinks;
     float   *dsinks;
+    struct drop drop;               /* of weights, as in forward */
 };
 
 static uint64_t padded_rows(uint64_t n)
@@ -130,6 +132,15 @@ static void row_scores(const struct attn *w, const struct block *b, uint32_t i, 
         w->dsinks[b->head] -= sink * mean;
 }
 
+/* The mask of a row on its weights or their gradients. */
+static void mask_row(const struct attn *w, const struct block *b, uint32_t i, float *x)
+{
+    const uint64_t row = (uint64_t)w->s->first_row + b->row + i;
+
+    drop_cols(&w->drop, x + (size_t)i * w->padded + b->lo, row * w->a->n_heads + b->head, b->lo,
+              b->hi - b->lo);
+}
+
 static void run_block(const struct attn *w, const struct block *b)
 {
     const struct attn_args *a = w->a;
@@ -158,8 +169,13 @@ static void run_block(const struct attn *w, const struct block *b)
     for (uint32_t i = 0; i < b->n; i++)
         sink[i] = row_weights(w, b, i);
     w->t->k.gemm(&dweights);
-    for (uint32_t i = 0; i < b->n; i++)
+    for (uint32_t i = 0; i < b->n; i++) {
+        if (w->drop.share > 0.0f)
+            mask_row(w, b, i, w->dp);
         row_scores(w, b, i, sink[i]);
+        if (w->drop.share > 0.0f)
+            mask_row(w, b, i, w->p);
+    }
     w->t->k.gemm(&dvalues);
     w->t->k.gemm(&dkeys);
     if (w->dq.p) {
@@ -224,7 +240,9 @@ void train_attention(struct train *t, const struct train_phase *ph, void *scratc
                       .k = train_value(t, it->in->src[1]), .v = train_value(t, it->in->src[2]),
                       .dq = it->dst[0], .dk = it->dst[1], .dv = it->dst[2],
                       .slopes = t->x->slopes[it->in - prog_instr(t->own, 0)],
-                      .sinks = t->x->vector[it->in->w[0]] };
+                      .sinks = t->x->vector[it->in->w[0]],
+                      .drop = drop_of(t->x->drop_seed, (uint32_t)(it->in - prog_instr(t->own, 0)),
+                                      ATTN_DROP_OPERAND, t->x->attn_dropout) };
 
     for (size_t task; (task = team_next(t->team)) < n;) {
         const uint32_t stream = (uint32_t)(task / a->n_kv_heads);

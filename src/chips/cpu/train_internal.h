@@ -189,6 +189,11 @@ void train_scan(struct train *t, const struct train_phase *ph, void *scratch);
 /* train_cell.c: one stream of an OP_CELL */
 void train_cell(struct train *t, const struct train_item *it, uint32_t stream, float *scratch);
 uint64_t train_cell_scratch(const struct train *t, const struct instr *in);
+/* train_recurrent.c: one cut of one stream of a recurrence with a matrix of state, or of a shift */
+void train_recurrent(struct train *t, const struct train_item *it, uint32_t stream, uint32_t cut,
+                     float *scratch);
+uint32_t train_recurrent_cuts(const struct instr *in);
+uint64_t train_recurrent_scratch(const struct train *t, const struct instr *in);
 uint64_t train_scan_scratch(const struct train *t, const struct instr *in);
 
 static inline uint32_t train_units(const struct train *t, enum extent extent)

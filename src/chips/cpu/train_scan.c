@@ -1,5 +1,5 @@
 /* train_scan.c: backward of what runs over the rows of each stream: short convolutions and
- * selective state spaces; cells are in train_cell.c. Tasks are streams times columns or groups of
+ * selective state spaces; cells are in train_cell.c, other recurrences in train_recurrent.c. Tasks are streams times columns or groups of
  * heads, gradients of weights are kept per stream. States are made again, not kept: a column's
  * history fits in the cache. */
 #include <math.h>
@@ -198,8 +198,10 @@ uint64_t train_scan_scratch(const struct train *t, const struct instr *in)
 {
     if (in->op == OP_CELL)
         return train_cell_scratch(t, in);
-    if (in->op != OP_SSM_SCAN)
+    if (in->op == OP_SHORT_CONV)
         return 0;
+    if (in->op != OP_SSM_SCAN)
+        return train_recurrent_scratch(t, in);
     return ((uint64_t)t->limits.max_rows * (2 + decays_per_head(t, in) + in->a.ssm.d_state) +
             in->a.ssm.d_state) * sizeof(float);
 }
@@ -208,7 +210,8 @@ static uint32_t cuts_of(const struct train *t, const struct instr *in)
 {
     if (in->op == OP_SHORT_CONV)
         return (train_width(t, in->dst[0]) + CONV_COLS - 1) / CONV_COLS;
-    return in->op == OP_SSM_SCAN ? in->a.ssm.n_groups : 1;
+    return in->op == OP_SSM_SCAN ? in->a.ssm.n_groups
+         : in->op == OP_CELL     ? 1 : train_recurrent_cuts(in);
 }
 
 void train_scan(struct train *t, const struct train_phase *ph, void *scratch)
@@ -225,6 +228,8 @@ void train_scan(struct train *t, const struct train_phase *ph, void *scratch)
             train_cell(t, it, stream, scratch);
         else if (it->in->op == OP_SSM_SCAN)
             ssm_group(&c, cut);
+        else if (it->in->op != OP_SHORT_CONV)
+            train_recurrent(t, it, stream, cut, scratch);
         else
             for (uint32_t col = cut * CONV_COLS; col < width && col < (cut + 1) * CONV_COLS; col++)
                 conv_column(&c, col);

@@ -31,6 +31,10 @@ static const struct reverse_info infos[OP_COUNT] = {
     [OP_SSM_SCAN] = { REVERSE_WHOLE, 15, 0, false, 15 },
     [OP_POOL] = { REVERSE_ROWS, 1, 0, true, 0 },
     [OP_CELL] = { REVERSE_WHOLE, 1, 0, false, 1 | REVERSE_READS_RESULT },
+    [OP_DELTA_RULE] = { REVERSE_WHOLE, 31, 0, false, 31 },
+    [OP_LINEAR_ATTENTION] = { REVERSE_WHOLE, 7, 0, false, 7 },
+    [OP_WKV] = { REVERSE_WHOLE, 63, 0, false, 63 },
+    [OP_SHIFT] = { REVERSE_WHOLE, 1, 0, false, 0 },
     [OP_GROUP_SUM] = { REVERSE_ROWS, 1, 0, false, 0 },
 };
 

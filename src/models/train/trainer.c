@@ -74,7 +74,7 @@ static int open_train(struct trainer *t, struct err *e)
     const struct train_opts o = {
         .team = t->o.team, .isa_mask = t->o.isa_mask, .compute = t->o.compute, .kv = t->o.kv,
         .max_rows = t->o.data.max_rows, .max_streams = t->o.data.max_streams,
-        .dropout = t->o.dropout, .seed = t->o.seed, .recompute = t->o.recompute,
+        .dropout = t->o.dropout, .attn_dropout = t->o.attn_dropout, .seed = t->o.seed, .recompute = t->o.recompute,
         .balance = t->o.balance, .trains = t->o.lora ? is_adapter : NULL,
     };
     const struct model_facts *f = model_facts(t->model);

@@ -26,7 +26,7 @@ struct trainer_opts {
     struct optim_opts optim;        /* team and isa_mask are set from below */
     struct schedule schedule;
     enum dtype      compute, kv;    /* chips/train.h */
-    float           dropout, balance;
+    float           dropout, attn_dropout, balance;
     bool            recompute;
     uint64_t        seed;           /* of dropout; data.seed is apart */
     struct team    *team;           /* borrowed */
