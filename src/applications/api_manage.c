@@ -466,7 +466,7 @@ static void pull(struct api_call *c)
         begin_pull(c, &n, !json_is_false(stream));
 }
 
-/* ---- Ollama: delete and copy ---- */
+/* ---- Ollama: delete, copy, create ---- */
 
 static bool has_store(struct api_call *c)
 {
@@ -493,29 +493,65 @@ static void discard(struct api_call *c)
         api_json(c, 200, json_object());
 }
 
-static void copy(struct api_call *c)
+static void name_again(struct api_call *c, const char *source, const char *name, const char *said)
 {
-    struct json_place from, to;
-    const char *source, *name;
     struct err e = { 0 };
-    int rc = json_need(&c->at, "source", &from, &e);
 
-    if (rc == 0)
-        rc = json_read_cstr(&from, &source, &e);
-    if (rc == 0)
-        rc = json_need(&c->at, "destination", &to, &e);
-    if (rc == 0)
-        rc = json_read_cstr(&to, &name, &e);
-    if (rc < 0) {
-        api_fail(c, NULL, &e);
-        return;
-    }
     if (!has_store(c))
         return;
     if (store_alias(c->s->store, name, source, &e) < 0)
         api_fail(c, "source", &e);
     else
-        api_json(c, 200, json_object());
+        api_json(c, 200, said ? json_pack("{s:s}", "status", said) : json_object());
+}
+
+static int read_two(struct api_call *c, const char *key1, const char **first, const char *key2,
+                    const char **second, struct err *e)
+{
+    struct json_place p;
+    int rc = json_need(&c->at, key1, &p, e);
+
+    if (rc == 0)
+        rc = json_read_cstr(&p, first, e);
+    if (rc == 0)
+        rc = json_need(&c->at, key2, &p, e);
+    return rc == 0 ? json_read_cstr(&p, second, e) : rc;
+}
+
+static void copy(struct api_call *c)
+{
+    const char *source, *name;
+    struct err e = { 0 };
+
+    if (read_two(c, "source", &source, "destination", &name, &e) < 0)
+        api_fail(c, NULL, &e);
+    else
+        name_again(c, source, name, NULL);
+}
+
+/* Ollama's create, as far as it names a model that is here; a model of other settings is none of
+ * the store's. */
+static void create(struct api_call *c)
+{
+    static const char *const settings[] = { "system", "template", "parameters", "messages", "adapters",
+                                            "files", "quantize", "modelfile" };
+    const char *from, *name;
+    struct json_place p;
+    struct err e = { 0 };
+    int rc = 0;
+
+    for (size_t i = 0; rc == 0 && i < sizeof settings / sizeof *settings; i++) {
+        rc = json_find(&c->at, settings[i], &p, &e);
+        if (rc == 0 && p.value && json_count(&p) + json_string_length(p.value) > 0)
+            rc = json_refuse(&p, &e, WATT_ENOTSUP, "models are made by watt pull and watt quantize; "
+                             "here they are only named, model and from");
+    }
+    if (rc == 0)
+        rc = read_two(c, "from", &from, json_object_get(c->body, "model") ? "model" : "name", &name, &e);
+    if (rc < 0)
+        api_fail(c, NULL, &e);
+    else
+        name_again(c, from, name, "success");
 }
 
 const struct api_route api_manage_routes[] = {
@@ -530,5 +566,6 @@ const struct api_route api_manage_routes[] = {
     { "POST", "/api/pull", pull, API_ADMIN, true, "Fetches a model from the hub" },
     { "DELETE", "/api/delete", discard, API_ADMIN, true, "Removes a fetched model" },
     { "POST", "/api/copy", copy, API_ADMIN, true, "Another name for a fetched model" },
+    { "POST", "/api/create", create, API_ADMIN, true, "The same, as Ollama's create from a model" },
     { 0 }
 };

@@ -17,13 +17,21 @@ struct body {
     const char *fields;
 };
 
+#define CHAT_FIELDS "messages!:m tools:a tool_choice:x response_format:o reasoning_effort:s " \
+    "chat_template_kwargs:o stream_options:o structured_outputs:o"
+#define RESPONSE_FIELDS "input!:x instructions:s tools:a tool_choice:x text:o reasoning:o " \
+    "previous_response_id:s store:b include:a truncation:s metadata:o"
+#define EMBEDDING_FIELDS "input!:x encoding_format:s dimensions:i truncate:b truncate_prompt_tokens:i"
+#define RERANK_FIELDS "query!:s documents:a texts:a top_n:i return_documents:b raw_scores:b truncate:b"
+#define SCORE_FIELDS "text_1!:x text_2!:x raw_scores:b truncate:b"
+
 static const struct body bodies[] = {
-    { "/v1/chat/completions", GENERATES, "messages!:m tools:a tool_choice:x response_format:o "
-      "reasoning_effort:s chat_template_kwargs:o stream_options:o structured_outputs:o" },
+    { "/v1/chat/completions", GENERATES, CHAT_FIELDS },
+    { "/chat/completions", GENERATES, CHAT_FIELDS },
     { "/v1/chat/completions/input_tokens", PLAIN, "messages!:m tools:a" },
     { "/v1/completions", GENERATES, "prompt!:p suffix:s stream_options:o structured_outputs:o" },
-    { "/v1/responses", GENERATES, "input!:x instructions:s tools:a tool_choice:x text:o reasoning:o "
-      "previous_response_id:s store:b include:a truncation:s metadata:o" },
+    { "/v1/responses", GENERATES, RESPONSE_FIELDS },
+    { "/responses", GENERATES, RESPONSE_FIELDS },
     { "/v1/responses/input_tokens", PLAIN, "input!:x instructions:s tools:a" },
     { "/v1/messages", GENERATES, "max_tokens!:i messages!:m system:c tools:a tool_choice:o "
       "thinking:o output_config:o" },
@@ -33,6 +41,23 @@ static const struct body bodies[] = {
       "keep_alive:x" },
     { "/api/show", PLAIN, "model:s verbose:b" },
     { "/api/pull", PLAIN, "model:s stream:b" },
+    { "/api/delete", PLAIN, "model:s" },
+    { "/api/copy", PLAIN, "source!:s destination!:s" },
+    { "/api/create", PLAIN, "from!:s stream:b" },
+    { "/models/load", PLAIN, "" },
+    { "/models/unload", PLAIN, "" },
+    { "/v1/embeddings", PLAIN, EMBEDDING_FIELDS },
+    { "/embeddings", PLAIN, EMBEDDING_FIELDS },
+    { "/embedding", PLAIN, "content!:x embd_normalize:i truncate:b" },
+    { "/api/embed", PLAIN, "input!:x dimensions:i truncate:b keep_alive:x" },
+    { "/api/embeddings", PLAIN, "prompt!:s keep_alive:x" },
+    { "/v1/rerank", PLAIN, RERANK_FIELDS },
+    { "/v2/rerank", PLAIN, RERANK_FIELDS },
+    { "/rerank", PLAIN, RERANK_FIELDS },
+    { "/v1/reranking", PLAIN, RERANK_FIELDS },
+    { "/reranking", PLAIN, RERANK_FIELDS },
+    { "/v1/score", PLAIN, SCORE_FIELDS },
+    { "/score", PLAIN, SCORE_FIELDS },
     { "/completion", GENERATES, "prompt!:p n_probs:i grammar:s json_schema:o cache_prompt:b" },
     { "/completions", GENERATES, "prompt!:p n_probs:i grammar:s json_schema:o cache_prompt:b" },
     { "/infill", GENERATES, "input_prefix!:s input_suffix!:s input_extra:a prompt:s" },
