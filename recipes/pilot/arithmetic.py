@@ -4,7 +4,7 @@ A problem has several correct ways to its answer (other orders, sums taken
 apart); the way is drawn at random, so that samples differ in their steps and a
 majority over them means something."""
 
-from words import CONTAINERS, MEN, NAMES, OBJECTS, coin, coin_name
+from words import CONTAINERS, MEN, NAMES, OBJECTS, coin, coin_name, pieces
 
 START = [
     "{N} has {n} {o}.", "{N} had {n} {o}.", "There are {n} {o} in a {c}.", "There were {n} {o} in the {c}.",
@@ -16,6 +16,10 @@ START = [
     "{N} sees {n} {o}.", "{N} saw {n} {o} in a {c}.", "{N} and {M} own {n} {o}.", "{n} {o} belong to {N}.",
     "{N} got {n} {o} from {M}.", "There are {n} {o} at the house of {N}.", "The {c} of {N} holds {n} {o}.",
     "{N} brings {n} {o} to school.", "{N} brought {n} {o}.", "{N} made {n} {o}.",
+    "{N} and {M} keep {n} {o} in the house.", "On the shelf of {N} stand {n} {o}.", "At first there were {n} {o}.",
+    "In the room of {N} there are {n} {o}.", "At first {N} had {n} {o}.", "Last month {N} owned {n} {o}.", "{N} begins with {n} {o}.",
+    "In a {c} lie {n} {o}.", "At the beginning {N} counts {n} {o}.", "There are {n} {o} in the garden of {N}.", "One finds {n} {o} in a {c}.",
+    "{N} and {M} found {n} {o} together.", "In the shop of {N} there were {n} {o}.", "To begin with, there are {n} {o}.",
 ]
 GAIN = [
     "{P} buys {n} more.", "{P} bought {n} more.", "{P} finds {n} {o}.", "{P} found {n} more {o}.",
@@ -27,6 +31,11 @@ GAIN = [
     "{P} takes {n} more from {M}.", "{n} more {o} are brought by {M}.", "{n} {o} were given to {P} by {M}.",
     "{P} puts {n} more {o} into the {c}.", "{M} puts {n} more there.", "There come {n} more {o}.", "{P} picks up {n} {o}.",
     "{P} wins {n} {o}.", "{P} won {n} more.", "{n} {o} are added.", "{n} more were added.", "{M} sent {n} {o}.",
+    "{M} gave {n} {o} to {P}.", "{M} gives {n} more {o} to {P}.", "{M} sold {n} {o} to {P}.", "{M} handed {P} {n} {o}.",
+    "At noon {M} gave {P} another {n} {o}.", "Soon {M} sends {P} {n} {o}.", "{P} is given {n} {o} by {M}.", "{M} throws in {n} {o}.",
+    "{n} more {o} are put there.", "Somebody brings {n} {o}.", "{M} also puts in {n} {o}.", "{P} borrows {n} {o} from {M}.",
+    "{P} was sent {n} {o}.", "{n} new {o} come in.", "After this {n} {o} were found.", "In the street {P} finds {n} {o}.",
+    "{P} grows {n} more {o}.", "{M} lends {P} {n} {o}.", "Another {n} {o} are delivered.", "{N} then gets {n} {o} from a friend.",
 ]
 LOSS = [
     "{P} gives {n} {o} to {M}.", "{P} gave {n} to {M}.", "{P} loses {n} of them.", "{P} lost {n} {o}.",
@@ -38,6 +47,12 @@ LOSS = [
     "Then {n} {o} are taken away.", "Then {n} were taken away.", "{P} gives away {n} {o}.",
     "{P} gave {n} of them away.", "{n} of the {o} are sold.", "{n} {o} were sold.", "{n} {o} get lost.",
     "Later {P} lost {n}.", "{P} sends {n} {o} to {M}.", "{P} sent {n} of them to {M}.",
+    "{N} gave {M} {n} {o}.", "{N} gives {M} {n} of the {o}.", "{N} sold {M} {n} {o}.", "{N} handed {M} {n} of them.", "At noon {N} gave {M} {n} {o}.",
+    "Soon {N} sends {M} {n} {o}.", "{M} is given {n} {o} by {N}.", "{M} borrows {n} {o} from {N}.", "{M} bought {n} {o} from {N}.",
+    "{M} carried {n} of the {o} off.", "{n} of them go bad.", "Somebody steals {n} {o}.", "{n} {o} fell into the river.",
+    "{M} was sent {n} of the {o}.", "{N} lends {M} {n} {o}.", "In the street {P} loses {n} {o}.", "After this {n} {o} were lost.",
+    "{N} eats {n} of them.", "{P} sold {n} {o} at the market.", "{n} of the {o} turn out to be bad.", "{N} burns {n} of the {o}.",
+    "{N} hides {n} {o} from {M} elsewhere.", "{n} {o} were stolen.", "{M} ate {n} of them.", "{P} eats {n} {o}.",
 ]
 LEFT = [
     "How many {o} does {N} have now?", "How many {o} are left?", "How many {o} are there now?",
@@ -46,6 +61,8 @@ LEFT = [
     "How many {o} are there in all?", "How many does {N} have now?", "How many {o} has {N} got?",
     "Find the number of {o}.", "How many {o} are there at the end?", "How many {o} does this leave?",
     "How many {o} is it now?", "Tell me how many {o} there are.", "So how many {o} are left?",
+    "How many {o} are there then?", "What number of {o} is left?", "What number of {o} does {N} have?", "How many {o} make that in the end?",
+    "Now how many {o} are there?", "What is the number of {o} in the end?", "How many {o} are there after all this?", "How many {o} stay?",
 ]
 GROUPS = [
     "There are {k} {cs} with {n} {o} in each.", "There were {k} {cs} with {n} {o} each.",
@@ -58,11 +75,15 @@ GROUPS = [
     "There were {k} rows with {n} {o} in each row.", "{N} sees {k} {cs}, and {n} {o} are in each of them.",
     "{M} gives {N} {k} {cs} of {n} {o} each.", "In each of {k} {cs} there are {n} {o}.", "Each {c} has {n} {o}. {N} owns {k} {cs}.",
     "{N} picks {n} {o} from each of {k} trees.", "{N} and {k1} friends have {n} {o} each.",
+    "The house has {k} {cs} and every {c} holds {n} {o}.", "{N} sees {k} rows, and every row has {n} {o}.", "{M} has {k} {cs} and every one of them has {n} {o}.",
+    "On the table stand {k} {cs} with {n} {o} in each one.", "{N} sells {k} {cs} of {n} {o} each.", "{N} brings {k} {cs}, and there are {n} {o} in each {c}.",
+    "{k} friends of {N} have {n} {o} each.", "In the field are {k} lines of {n} {o} each.", "{M} carried {k} {cs} with {n} {o} in every {c}.",
+    "In the school there are {k} {cs}. Each one has {n} {o}.", "For {k} weeks {N} gets {n} {o} a week.",
 ]
 TOTAL = [
-    "How many {o} are there?", "How many {o} are there in all?", "How many {o} is that?", "How many {o} does {N} have?",
+    "How many {o} are there?", "How many {o} are there in all?", "How many {o} is that?", "How many {o} does {N} have then?",
     "What is the total number of {o}?", "How many {o} are there together?", "Find the number of {o}.",
-    "How many {o} did {N} have?",
+    "How many {o} did {N} have?", "How many {o} are that?", "How many {o} does that make in all?", "Tell me the number of {o}.",
 ]
 SHARE = [
     "{N} shares {n} {o} among {k} friends.", "{N} shared {n} {o} among {k} friends.",
@@ -71,15 +92,20 @@ SHARE = [
     "{N} divided {n} {o} among {k} people.", "{k} children share {n} {o} equally.", "{k} friends shared {n} {o} evenly.",
     "{n} {o} fill {k} {cs} evenly.", "{N} has {n} {o} and {k} friends, and gives each friend the same number.",
     "{N} had {n} {o} and put them into {k} {cs} equally.", "{n} {o} are for {k} children, who all get the same number.",
+    "{N} wants to give {n} {o} to {k} people, the same number to each.", "There are {n} {o} for {k} {cs}. Each {c} gets the same number.",
+    "{k} people get {n} {o} in all, each the same.", "{N} has {n} {o} and splits them evenly between {k} children.",
+    "{n} {o} go into {k} {cs}, evenly.", "{N} packs {n} {o} in {k} {cs}. All hold the same number.", "{n} {o} were split among {k} friends equally.",
 ]
 EACH = [
     "How many {o} does each get?", "How many {o} are in each?", "How many {o} did each one get?",
     "How many are there in each?", "How many {o} is that for each?", "What does each one get?",
+    "How many {o} go to each?", "How many {o} are there for each one?", "How many {o} are there in every one?", "How many does each of them get?",
 ]
 PRICE = [
     "One of the {o} costs {n} coins. {N} buys {k}.", "The {o} cost {n} coins each. {N} buys {k} of them.",
     "{N} buys {k} {o} for {n} coins each.", "{N} bought {k} {o} at {n} coins each.",
     "{N} bought {k} {o}. Each cost {n} coins.", "In a shop {o} cost {n} coins each. {N} wants {k}.",
+    "{N} went to buy {k} {o} that cost {n} coins each.", "For each of {k} {o} {N} paid {n} coins.", "{k} {o} were bought, each for {n} coins.",
     "{N} sells {k} {o} at {n} coins each.", "{N} sold {k} {o} for {n} coins each.",
 ]
 COST = [
@@ -88,38 +114,53 @@ COST = [
 ]
 PAY = ["{N} pays with {t} coins.", "{N} paid {t} coins.", "{N} had {t} coins.", "{N} has {t} coins.", "{N} gives the shop {t} coins."]
 CHANGE = ["How many coins are left?", "How many coins does {N} get back?", "How many coins did {N} have left?",
-          "How many coins remain?", "How much money is left?"]
+          "How many coins remain?", "How much money is left?",
+          "How many coins has {N} then?", "What is left of the coins?", "How many coins are there after that?"]
 MORE = [
     "{N} sees {n} {o}, {M} sees {k} more.", "{M} has {k} {o} more than {N}, who has {n} {o}.",
     "{N} buys {n} {o}. {M} buys {k} more than {N} does.",
     "{N} has {n} {o}. {M} has {k} more than {N}.", "{N} had {n} {o} and {M} had {k} more.",
     "{N} picked {n} {o}. {M} picked {k} more than {N}.", "{N} made {n} {o} and {M} made {k} more than that.",
+    "{N} caught {n} {o}, and {M} caught {k} more.", "{N} got {n} {o} and {M} got {k} more.", "Yesterday {N} lost {n} {o}. {M} lost {k} more than {N}.",
+    "{N} sold {n} {o}, while {M} sold {k} more.", "{N} owns {n} {o}, and {M} owns {k} more than that.",
 ]
 FEWER = [
     "{N} sees {n} {o}, {M} sees {k} fewer.", "{M} has {k} {o} fewer than {N}, who has {n} {o}.",
     "{N} buys {n} {o}. {M} buys {k} fewer than {N} does.",
     "{N} has {n} {o}. {M} has {k} fewer than {N}.", "{N} had {n} {o} and {M} had {k} fewer.",
     "{N} picked {n} {o}. {M} picked {k} fewer than {N}.", "{N} made {n} {o} and {M} made {k} fewer than that.",
+    "{N} caught {n} {o}, and {M} caught {k} fewer.", "{N} got {n} {o} and {M} got {k} fewer.", "Yesterday {N} lost {n} {o}. {M} lost {k} fewer than {N}.",
+    "{N} sold {n} {o}, while {M} sold {k} fewer.", "{N} owns {n} {o}, and {M} owns {k} fewer than that.",
 ]
 TIMES = [
     "{N} sees {n} {o}, {M} sees {w} as many.", "{M} has {w} as many {o} as {N}, who has {n}.",
     "{N} buys {n} {o}. {M} buys {w} as many.",
     "{N} has {n} {o}. {M} has {w} as many.", "{N} had {n} {o} and {M} had {w} as many.",
     "{N} picked {n} {o}. {M} picked {w} as many as {N}.", "{N} made {n} {o} and {M} made {w} as many as that.",
+    "{N} caught {n} {o}, and {M} caught {w} as many.", "{N} got {n} {o} and {M} got {w} as many.", "Yesterday {N} lost {n} {o}. {M} lost {w} as many.",
+    "{N} sold {n} {o}, while {M} sold {w} as many.", "{N} owns {n} {o}, and {M} owns {w} as many.",
 ]
-OTHER = ["How many {o} does {M} have?", "How many does {M} have?", "How many {o} is that for {M}?", "How many {o} did {M} have?"]
+OTHER = ["How many {o} has {M}?", "How many does {M} have?", "How many {o} is that for {M}?", "How many {o} did {M} have?"]
 BOTH = ["How many {o} do they have together?", "How many do {N} and {M} have in all?", "How many {o} is that together?",
-        "How many {o} did they have in all?", "What is the total number of {o}?"]
+        "How many {o} did they have in all?", "What is the total number of {o}?",
+        "How many {o} are that for {N} and {M} in all?", "How many {o} do the two have in all?", "How many {o} are there together?",
+        "What number of {o} do both have?", "Together, how many {o} is that?"]
 WALK = [
     "{N} walks {n} km a day for {k} days.", "{N} drives {n} km an hour for {k} hours.", "A train goes {n} km an hour for {k} hours.",
     "{N} rode {n} km each day for {k} days.", "A bus went {n} km an hour. It drove for {k} hours.",
 ]
 FAR = ["How many km is that?", "How far is that in km?", "How many km did it make?", "How far did {N} go?", "What is the distance in km?"]
 BEFORE = ["Yesterday", "Today", "In the afternoon", "Then", "Later", "On Sunday", "In spring", "At noon", "Now", "Next",
-          "One day", "This week", "Last year", "In the market", "After school", "At night", "So"]
+          "One day", "This week", "Last year", "In the market", "After school", "At night", "So", "Then", "After this",
+          "In the end", "Last Friday", "In the evening", "On the way home", "At school", "In summer", "One morning", "A day later", "Soon"]
 AFTER = ["in the afternoon", "yesterday", "today", "at home", "on Friday", "in the park", "later", "at school", "on the way home",
          "this week", "after lunch", "at the market", "in the kitchen", "last night"]
 TIMES_WORDS = {2: "twice", 3: "three times", 4: "four times", 5: "five times"}
+
+
+def coined(r):
+    """A thing's made-up name."""
+    return coin(r, False) if r.chance(0.4) else "".join(pieces(r))
 
 
 class Scene:
@@ -127,11 +168,11 @@ class Scene:
 
     def __init__(self, r):
         self.r = r
-        self.N = coin_name(r) if r.chance(0.2) else r.pick(NAMES)
+        self.N = coin_name(r) if r.chance(0.25) else r.pick(NAMES)
         self.M = self.N
         while self.M == self.N:
-            self.M = coin_name(r) if r.chance(0.2) else r.pick(NAMES)
-        self.o = coin(r, False) + "s" if r.chance(0.15) else r.pick(OBJECTS)
+            self.M = coin_name(r) if r.chance(0.25) else r.pick(NAMES)
+        self.o = coined(r) + "s" if r.chance(0.2) else r.pick(OBJECTS)
         self.c, self.cs = r.pick(CONTAINERS)
 
     def say(self, frames, **kw):
@@ -140,6 +181,13 @@ class Scene:
         if self.r.chance(0.6) or not f.startswith("{P}"):
             p = self.N
         return f.format(N=self.N, M=self.M, P=p, o=self.o, c=self.c, cs=self.cs, **kw)
+
+    def event(self, frames, before, n):
+        """Something that adds or takes away n. Who gives to whom says nothing where the owner was not named before."""
+        f = self.r.pick(frames)
+        while self.N not in before and "{M}" in f and ("{N}" in f or "{P}" in f):
+            f = self.r.pick(frames)
+        return self.tell([f], n=n)
 
     def tell(self, frames, **kw):
         """As say, with a time or a place before or behind it now and then."""
@@ -218,10 +266,10 @@ def chain(r, s, n_changes):
     for _ in range(n_changes):
         d = small(r)
         if r.chance(0.5) and at - d >= 0:
-            text.append(s.tell(LOSS, n=d))
+            text.append(s.event(LOSS, " ".join(text), d))
             d = -d
         else:
-            text.append(s.tell(GAIN, n=d))
+            text.append(s.event(GAIN, " ".join(text), d))
         changes.append(d)
         at += d
     text.append(s.say(LEFT))
@@ -240,12 +288,12 @@ def groups(r, s, frames, question):
 def groups_change(r, s):
     k, n = product(r)
     steps = [(k, "*", n, k * n)]
-    d = small(r)
+    first, d = s.tell(GROUPS, k=k, n=n, k1=k - 1), small(r)
     if r.chance(0.5) and k * n - d >= 0:
-        text, d = s.tell(LOSS, n=d), -d
+        text, d = s.event(LOSS, first, d), -d
     else:
-        text = s.tell(GAIN, n=d)
-    return " ".join([s.tell(GROUPS, k=k, n=n, k1=k - 1), text, s.say(LEFT)]), steps + walk(k * n, [d])
+        text = s.event(GAIN, first, d)
+    return " ".join([first, text, s.say(LEFT)]), steps + walk(k * n, [d])
 
 
 def two_groups(r, s):
@@ -272,12 +320,14 @@ def chain_share(r, s):
     k, n = r.range(2, 9), r.range(2, 12)
     d = small(r)
     if r.chance(0.5) and d < k * n:
-        start, text, step = k * n - d, GAIN, d
+        start, step = k * n - d, d
     else:
-        start, text, step = k * n + d, LOSS, -d
+        start, step = k * n + d, -d
+    first = s.tell(START, n=start)
+    text = s.event(GAIN if step > 0 else LOSS, first, d)
     end = s.say(["{N} shares the {o} among {k} friends.", "The {o} are then put into {k} {cs}, the same number in each.",
                  "{N} divides them evenly among {k} children.", "Then {k} friends share the {o} equally."], k=k)
-    return (" ".join([s.tell(START, n=start), s.tell(text, n=d), end, s.say(EACH)]),
+    return (" ".join([first, text, end, s.say(EACH)]),
             walk(start, [step]) + [(k * n, "/", k, n)])
 
 

@@ -41,7 +41,7 @@ def chat(r, phase):
     for _ in range(2 if r.chance(0.1) else 1):
         kind = r.weighted(CHAT[phase])
         if kind == "sources":
-            messages += grounded.questions(r, phase)
+            messages += grounded.questions(r, STUDY[phase])
         elif kind == "short":
             messages += grounded.short(r)
         else:
@@ -63,10 +63,10 @@ def document(seed, i, phase):
     return r.weighted(ALL[phase])(r, phase)
 
 
-CHAT = {1: [(60, "problem"), (32, "sources"), (8, "talk")], 2: [(52, "problem"), (42, "sources"), (6, "talk")],
-        3: [(40, "problem"), (30, "sources"), (26, "short"), (4, "talk")]}
-ALL = {1: [(80, chat), (12, with_tools), (8, drills)], 2: [(84, chat), (12, with_tools), (4, drills)],
-       3: [(86, chat), (11, with_tools), (3, drills)]}
+CHAT = {1: [(50, "problem"), (26, "sources"), (18, "short"), (6, "talk")],
+        2: [(58, "problem"), (33, "sources"), (6, "short"), (3, "talk")]}
+ALL = {1: [(78, chat), (15, with_tools), (7, drills)], 2: [(79, chat), (18, with_tools), (3, drills)]}
+STUDY = {1: 0.5, 2: 0.25}
 
 
 def render(d):
@@ -89,8 +89,8 @@ def main():
     p = argparse.ArgumentParser()
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--n", type=int, default=1000)
-    p.add_argument("--phase", type=int, choices=[1, 2, 3], default=1,
-                   help="of the training: 2 has quotes, 3 short sources as well")
+    p.add_argument("--phase", type=int, choices=[1, 2], default=1,
+                   help="of the training: 1 has more quotes, lists and short sources, 2 more of what is asked in the end")
     p.add_argument("--format", choices=["chat", "text", "plain"], default="chat")
     a = p.parse_args()
     for i in range(a.n):

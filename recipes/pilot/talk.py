@@ -1,6 +1,6 @@
 """Small talk: what the pilot says about itself, about Watt, and about what it does not know."""
 
-from grounded import RELATIONS, KINDS
+from grounded import RELATIONS, KINDS, asked
 from words import NAMES, coin_name
 
 ABOUT = [
@@ -55,7 +55,7 @@ def about(r):
 def unknown(r):
     if r.chance(0.5):
         make, relations = RELATIONS[r.weighted(KINDS)]
-        return r.pick(r.pick(relations)[2]).format(e=make(r)), UNKNOWN[0]
+        return asked(r, make(r), r.pick(relations)), UNKNOWN[0]
     return r.pick(FACTS).format(e=r.pick(NAMES) if r.chance(0.2) else coin_name(r)), UNKNOWN[0]
 
 
