@@ -15,11 +15,17 @@
 #define TICK 0.01
 
 /* Idle power, and what work at full level adds, behind a lag; noise on what is measured. */
-struct plant { double idle, full, lag_s, noise, curve, power; struct rng rng; };
+struct plant {
+    double idle, full, lag_s, noise, curve, power;
+    double others;              /* what other programs add, which no level changes */
+    double most;                /* the package's own limit as it was found; 0: none can be set */
+    struct rng rng;
+};
 
-static double run_period(struct plant *p, double level, double load)
+static double run_period(struct plant *p, const struct cap *c, double load)
 {
-    const double goal = p->idle + p->full * load * pow(level, p->curve);
+    const double work = p->full * load * pow(c->level, p->curve) + p->others;
+    const double goal = p->idle + (p->most > 0 ? fmin(work, p->most * c->limit) : work);
     double sum = 0;
     int n = 0;
 
@@ -41,7 +47,7 @@ static struct seen run(struct cap *c, struct plant *p, double load, double secon
     int n_tail = 0;
 
     for (int i = 0; i < n; i++) {
-        const double w = run_period(p, c->level, load);
+        const double w = run_period(p, c, load);
         double mean = 0;
 
         window[i % 4] = w;
@@ -56,6 +62,8 @@ static struct seen run(struct cap *c, struct plant *p, double load, double secon
             n_tail++;
         }
         (void)cap_update(c, w, load);
+        if (p->most > 0)
+            (void)cap_limit(c, w, load);
     }
     s.mean = tail / n_tail;
     return s;
@@ -78,7 +86,7 @@ static void test_plants(void **state)
         p.power = p.idle;
         cap_init(&c, watts);
         for (int k = 0; k < 4; k++)
-            (void)cap_update(&c, run_period(&p, c.level, 0), 0);
+            (void)cap_update(&c, run_period(&p, &c, 0), 0);
         s = run(&c, &p, 1, 60);
         worst = s.worst > worst ? s.worst : worst;
         slowest = s.settle_s > slowest ? s.settle_s : slowest;
@@ -111,6 +119,34 @@ static void test_load_steps(void **state)
         s = run(&c, &p, 1, 20);
         assert_true(s.worst < 0.05);
     }
+}
+
+/* Other programs use the machine: working less is not enough, the package's limit is. It stays as
+ * it was while it is not needed, and comes back when they are gone. */
+static void test_limits(void **state)
+{
+    struct plant p = { .idle = 20, .full = 80, .lag_s = 0.3, .noise = 0.01, .curve = 1, .power = 20,
+                       .most = 150 };
+    struct cap c;
+    struct seen s;
+
+    (void)state;
+    rng_init(&p.rng, 1);
+    cap_init(&c, 60);
+    s = run(&c, &p, 1, 60);
+    assert_true(c.limit == 1 && s.mean > 54 && s.mean < 60);
+    p.others = 70;
+    (void)run(&c, &p, 1, 15);
+    s = run(&c, &p, 1, 60);
+    assert_true(c.limit < 0.5);
+    assert_true(s.worst < 0.05 && s.mean < 60.6 && s.mean > 48);
+    p.others = 0;
+    p.full = 30;
+    s = run(&c, &p, 1, 60);
+    assert_true(c.limit > 0.3 && s.mean <= 60.6);       /* it no longer binds */
+    assert_true(c.level == 1);
+    (void)run(&c, &p, 0, 60);
+    assert_true(c.limit > 0.3);                 /* nothing is learned from no work */
 }
 
 static void test_no_need(void **state)
@@ -176,7 +212,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_plants), cmocka_unit_test(test_load_steps),
-        cmocka_unit_test(test_no_need), cmocka_unit_test(test_out_of_reach),
+        cmocka_unit_test(test_limits), cmocka_unit_test(test_no_need), cmocka_unit_test(test_out_of_reach),
         cmocka_unit_test(test_blind), cmocka_unit_test(test_knobs),
     };
 

@@ -484,8 +484,12 @@ static void test_full_disk(void **state)
             const struct ledger_entry x = entry(i);
 
             (void)ledger_put(l, &x);
-            if (i % 100 == 0)
-                (void)usleep(500);
+            for (int k = 0; i % 100 == 0 && k < 60000; k++) {   /* at the writer's pace, till it fails */
+                ledger_state(l, &st);
+                if (st.why[0] || st.n_waiting < 1000)
+                    break;
+                (void)usleep(1000);
+            }
         }
         (void)ledger_flush(l, 500);
         ledger_state(l, &st);
@@ -524,10 +528,13 @@ static void test_read_only_file(void **state)
 static void write_until_killed(const char *where, int fd, uint32_t seed)
 {
     const struct ledger_opts o = { .batch = 1 + seed % 97, .flush_ms = 1 };
+    const uint32_t none = 0;
     struct ledger *l = NULL;
     struct err e = { 0 };
 
     if (ledger_open(&l, where, &o, &e) < 0)
+        _exit(1);
+    if (write(fd, &none, sizeof none) != sizeof none)
         _exit(1);
     for (uint32_t n = 1;; n++) {
         const struct ledger_entry x = entry(n * 977);
@@ -552,6 +559,8 @@ static int64_t kill_once(const char *where, struct rng *r)
         write_until_killed(where, fds[1], (uint32_t)rng_u64(r));
     }
     (void)close(fds[1]);
+    if (rng_below(r, 8) > 0)                    /* else perhaps while it opens */
+        assert_true(read(fds[0], &told, sizeof told) == sizeof told);
     (void)usleep(rng_below(r, 100000));
     assert_int_equal(kill(pid, SIGKILL), 0);
     assert_int_equal(waitpid(pid, &status, 0), pid);

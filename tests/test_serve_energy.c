@@ -278,6 +278,89 @@ static void test_cap(void **state)
     assert_int_equal(stop(&s), 0);
 }
 
+static double limit_w(const char *path)
+{
+    char text[32] = "";
+    FILE *f = fopen(path, "r");
+
+    assert_non_null(f);
+    assert_non_null(fgets(text, sizeof text, f));
+    (void)fclose(f);
+    return strtod(text, NULL) * 1e-6;
+}
+
+static void put_file(const char *folder, const char *name, const char *text)
+{
+    char path[300];
+
+    (void)snprintf(path, sizeof path, "%s/%s", folder, name);
+    write_text(path, text);
+}
+
+/* Asks for answers until the package's limit is under so many watts. */
+static void until_limited(const struct server *s, const char *path, double watts)
+{
+    for (int i = 0; i < 400 && limit_w(path) > watts; i++) {
+        assert_int_equal(ask(s, "POST", "/v1/completions", "", request), 200);
+        (void)poll(NULL, 0, 50);
+    }
+    assert_true(limit_w(path) <= watts);
+}
+
+/* A machine whose power is its package's limit and 10 W more, whatever the server does: the limit
+ * is lowered, and is as it was after SIGTERM, and after the start that follows a SIGKILL. */
+static void test_limits(void **state)
+{
+    static const char *const folders[] = { "run", "sys", "sys/class", "sys/class/powercap",
+                                           "sys/class/powercap/intel-rapl:0" };
+    char root[] = "watt-limits-XXXXXX", path[256], where[200], command[400];
+    const char *more[] = { "--meter", command, "--meter-interval", "100", "--power-cap", "60",
+                           "--meter-root", root, "--meter-nvml", "", NULL };
+    char *restore[] = { "watt", "meter", "--restore-limits", "--meter-root", root, "--meter-nvml", "",
+                        NULL };
+    static struct spawned r;
+    struct server s;
+    int status;
+
+    (void)state;
+    assert_non_null(mkdtemp(root));
+    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
+        (void)snprintf(where, sizeof where, "%s/%s", root, folders[i]);
+        assert_int_equal(mkdir(where, 0755), 0);
+    }
+    put_file(where, "name", "package-0\n");
+    put_file(where, "enabled", "1\n");
+    put_file(where, "constraint_0_name", "long_term\n");
+    put_file(where, "constraint_0_power_limit_uw", "100000000\n");
+    (void)snprintf(path, sizeof path, "%s/constraint_0_power_limit_uw", where);
+    (void)snprintf(command, sizeof command, "cmd:awk '{print $1 / 1e6 + 10}' %s", path);
+    start(&s, more);
+    until_limited(&s, path, 52);
+    assert_true(limit_w(path) > 30);
+    assert_int_equal(ask(&s, "GET", "/metrics", "", ""), 200);
+    assert_non_null(strstr(answer, "\nwatt_power_cap_limit 0."));
+    assert_int_equal(stop(&s), 0);
+    assert_true(limit_w(path) == 100);
+    start(&s, more);
+    until_limited(&s, path, 52);
+    assert_int_equal(kill(s.pid, SIGKILL), 0);
+    assert_int_equal(waitpid(s.pid, &status, 0), s.pid);
+    assert_true(limit_w(path) <= 60);
+    start(&s, more);
+    assert_true(limit_w(path) == 100);
+    until_limited(&s, path, 52);
+    spawn_program(&r, watt_bin(), restore, NULL, -1);
+    assert_int_equal(r.code, 1);                /* that one is alive */
+    assert_non_null(strstr(r.err, "another process has them"));
+    assert_int_equal(kill(s.pid, SIGKILL), 0);
+    assert_int_equal(waitpid(s.pid, &status, 0), s.pid);
+    spawn_program(&r, watt_bin(), restore, NULL, -1);
+    assert_int_equal(r.code, 0);
+    assert_string_equal(r.out, "1 limit is as it was\n");
+    assert_true(limit_w(path) == 100);
+    (void)nftw(root, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+}
+
 /* ---- budgets ---- */
 
 static void put_keys(const char *options)
@@ -376,6 +459,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_measured), cmocka_unit_test(test_nothing),
         cmocka_unit_test(test_estimate), cmocka_unit_test(test_cap),
+        cmocka_unit_test(test_limits),
         cmocka_unit_test(test_budgets),
         cmocka_unit_test(test_uncounted), cmocka_unit_test(test_days),
     };

@@ -11,11 +11,12 @@
 #include "applications/meter_calibrate.h"
 #include "base/clock.h"
 #include "base/json.h"
+#include "energy/power_limit.h"
 
 struct look_opts {
     struct meter_args meter;
     double seconds;
-    bool   watch, json, calibrate;
+    bool   watch, json, calibrate, restore;
 };
 
 static const struct cli_opt options[] = {
@@ -27,6 +28,8 @@ static const struct cli_opt options[] = {
     { "calibrate", 0, CLI_FLAG, offsetof(struct look_opts, calibrate), NULL,
       "measure idle, multiplying and reading memory, so many seconds each after as many that "
       "don't count, and print the coefficients for --estimate", 0, 0 },
+    { "restore-limits", 0, CLI_FLAG, offsetof(struct look_opts, restore), NULL,
+      "put back the limits of power that a killed watt serve --power-cap has left, and end", 0, 0 },
     { "json", 0, CLI_FLAG, offsetof(struct look_opts, json), NULL, "print JSON", 0, 0 },
     { 0 }
 };
@@ -216,6 +219,27 @@ static int calibrate(const struct cli *c, struct meter *m, const struct look_opt
     return CLI_OK;
 }
 
+static int restore(const struct cli *c, const struct look_opts *o)
+{
+    const struct power_limit_opts lo = { .root = o->meter.root, .nvml = o->meter.nvml };
+    struct power_limit *p;
+    struct err e = { 0 };
+    uint32_t n;
+
+    if (power_limit_open(&p, &lo, &e) < 0)
+        return cli_fail(c, &e);
+    n = power_limit_recovered(p);
+    if (power_limit_n(p) == 0)
+        cli_failf(c, "limits of power can't be set: %s", power_limit_why(p));
+    else if (n == 0)
+        (void)printf("no limits were left by a killed process\n");
+    else
+        (void)printf("%u limit%s was\n", n, n == 1 ? " is as it" : "s are each as it");
+    n = power_limit_n(p);
+    power_limit_close(p);
+    return n == 0 ? CLI_FAILURE : CLI_OK;
+}
+
 static int run(const struct cli *c, const void *options_)
 {
     const struct look_opts *o = options_;
@@ -224,6 +248,8 @@ static int run(const struct cli *c, const void *options_)
     struct seen x;
     int rc;
 
+    if (o->restore)
+        return restore(c, o);
     if (meter_args_open(&m, &o->meter, &e) < 0)
         return cli_fail(c, &e);
     cli_catch_interrupt();

@@ -88,7 +88,7 @@ static const struct cli_opt options[] = {
     METER_OPTIONS(struct serve_opts, meter),
     { "ledger", 0, CLI_FILE, AT(ledger), "FILE", "book every request in this file, or in postgresql://…; see watt ledger (default: none)", 0, 0 },
     { "ledger-days", 0, CLI_INT, AT(ledger_days), "N", "keep single requests so long, then their sums by hour and day (default 90)", 1, 36500 },
-    { "power-cap", 0, CLI_REAL, AT(power_cap), "W", "hold the machine's mean power under so many watts, by doing less; needs a meter (default: no bound)", 1, 1e7 },
+    { "power-cap", 0, CLI_REAL, AT(power_cap), "W", "hold the machine's mean power under so many watts, by doing less, then by the limits of processor and GPUs where they may be set; needs a meter (default: no bound)", 1, 1e7 },
     { "tariff", 0, CLI_FILE, AT(tariff), "FILE", "prices of energy, hardware and tokens, a file or URL; see docs/energy.md", 0, 0 },
     MACHINE_OPTIONS(struct serve_opts, machine),
     { "exec", 0, CLI_CHOICE, AT(exec), EXEC_CHOICES, "executor: the fast one, or the slow and exact reference (default cpu)", 0, 0 },
@@ -632,6 +632,25 @@ static int read_files(struct serving *v, struct err *e)
     return rc == 0 ? read_certificate(v->o, &v->cert, &v->key, e) : rc;
 }
 
+/* Where the machine's own limits can't be set the bound is held without them; that is told once. */
+static int open_cap(struct serving *v, struct err *e)
+{
+    const struct power_limit_opts lo = { .root = v->o->meter.root, .nvml = v->o->meter.nvml };
+    int rc = power_cap_open(&v->cap, v->o->power_cap, api_energy_meter(v->s.energy), &lo,
+                            v->s.metrics, e);
+
+    if (rc < 0)
+        return rc;
+    if (power_limit_recovered(v->cap.limits) > 0)
+        cli_note(v->c, "limits of power that a killed process had left are as they were before it: %u",
+                 power_limit_recovered(v->cap.limits));
+    if (!v->o->quiet && power_limit_why(v->cap.limits)[0])
+        cli_note(v->c, "--power-cap: the machine's own limits %s: %s", power_limit_n(v->cap.limits)
+                 ? "can be set in part" : "can't be set, it is held by doing less alone",
+                 power_limit_why(v->cap.limits));
+    return 0;
+}
+
 static int open_all(struct serving *v, struct err *e)
 {
     int rc = read_files(v, e);
@@ -651,8 +670,7 @@ static int open_all(struct serving *v, struct err *e)
     if (rc == 0)
         rc = restore_budgets(v, e);
     if (rc == 0 && v->o->power_cap > 0)
-        rc = power_cap_open(&v->cap, v->o->power_cap, api_energy_meter(v->s.energy), v->s.metrics,
-                            e);
+        rc = open_cap(v, e);
     if (rc == 0)
         rc = open_models(v, e);
     if (rc == 0)
@@ -669,6 +687,7 @@ static void close_all(struct serving *v)
         (void)poll(NULL, 0, 20);        /* they were told by `draining` */
     http_close(v->s.http);
     api_models_close(v->s.models);
+    power_cap_close(&v->cap);
     api_energy_close(v->s.energy);
     store_close(v->store);
     close_loras(v);
@@ -753,6 +772,9 @@ static void hold_power(struct serving *v)
         cli_note(v->c, "%g W can't be held: the machine uses more at the least work there is",
                  p->cap.watts);
     p->out_of_reach = p->cap.out_of_reach;
+    if (p->why[0])
+        cli_note(v->c, "--power-cap: %s; that limit is left alone", p->why);
+    p->why[0] = '\0';
 }
 
 /* Tells systemd how we are (sd_notify(3)); nothing where nobody asks. */

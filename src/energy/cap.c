@@ -12,10 +12,12 @@
 #define NOISE      0.03             /* a smaller rise is none */
 #define SOME_WORK  0.3              /* less of a period says nothing about the level */
 #define NO_WORK    0.02
+#define PATIENCE   4                /* periods */
+#define ROOM       0.9
 
 void cap_init(struct cap *c, double watts)
 {
-    *c = (struct cap){ .watts = watts, .level = BEGIN, .held = true };
+    *c = (struct cap){ .watts = watts, .level = BEGIN, .held = true, .limit = 1 };
 }
 
 static double bounded(double v, double least, double most)
@@ -61,6 +63,22 @@ double cap_update(struct cap *c, double watts, double busy)
     c->level = bounded(c->level, CAP_LEAST, 1);
     c->out_of_reach = c->level <= CAP_LEAST && watts > c->watts;
     return c->level;
+}
+
+double cap_limit(struct cap *c, double watts, double busy)
+{
+    const double target = c->watts * AIM;
+
+    if (isnan(watts))
+        return c->limit;
+    c->n_over = watts > c->watts ? c->n_over + 1 : 0;
+    c->n_under = watts < ROOM * target && c->level >= 1 && busy >= SOME_WORK ? c->n_under + 1 : 0;
+    if (c->n_over >= PATIENCE || (c->n_over > 0 && (c->level <= CAP_LEAST || c->limit < 1)))
+        c->limit *= bounded(target / watts, 0.7, 0.98);
+    else if (c->n_under >= PATIENCE && c->limit < 1)
+        c->limit *= 1.03;
+    c->limit = bounded(c->limit, CAP_LEAST_LIMIT, 1);
+    return c->limit;
 }
 
 static uint32_t part(uint32_t n, double share)

@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #define CAP_LEAST  0.02
+#define CAP_LEAST_LIMIT 0.1
 #define CAP_PERIOD 0.5              /* seconds */
 
 struct cap {
@@ -24,12 +25,20 @@ struct cap {
     double last_w;
     bool   held;                    /* the last period was within the bound, or without work */
     bool   out_of_reach;            /* at the least level there is still too much power */
+    double limit;                   /* share of their own limits that devices are to have; 1: all */
+    unsigned n_over, n_under;       /* periods in a row */
 };
 
 void   cap_init(struct cap *c, double watts);
 /* watts: mean of the period; busy: share of it in which there was work, 0..1. NaN watts (not
  * known) lowers the level: what is not seen can't be held. Returns the new level. */
 double cap_update(struct cap *c, double watts, double busy);
+
+/* For devices that can be told a limit (power_limit.h), after cap_update() with the same: the share
+ * of what they were found at. It stays 1 while working less is enough. When the bound was passed for
+ * two seconds all the same, or at the least level, because others use the machine too, it goes down
+ * until the bound holds; and up again slowly when there is room at full work. */
+double cap_limit(struct cap *c, double watts, double busy);
 
 struct cap_knobs {
     double   duty;                  /* share of the time that steps may run */

@@ -15,6 +15,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "energy/meter_internal.h"
+#include "energy/nvml.h"
 
 #define INTERVAL_MS  100u
 #define EXTERNAL_MS  1000u
@@ -526,7 +527,7 @@ int meter_open(struct meter **out, const struct meter_opts *opts, struct err *e)
     m->root = mem_strdup(m->opts.root ? m->opts.root : "");
     m->external = mem_strdup(m->opts.want ? m->opts.want : "");
     if (!m->opts.nvml)
-        m->opts.nvml = "libnvidia-ml.so.1";
+        m->opts.nvml = NVML_LIBRARY;
     rc = m->root && m->external ? choose(m, e) : err_set(e, WATT_ENOMEM, "meter");
     if (m->opts.interval_ms == 0)
         m->opts.interval_ms = m->n > 0 && m->channels[0].slow ? EXTERNAL_MS : INTERVAL_MS;

@@ -1,33 +1,19 @@
-/* meter_nvml.c: NVIDIA GPUs through NVML, which is loaded when it is there: the counter of total
- * energy in millijoules (Volta and later), else the power in milliwatts. */
-#include <dlfcn.h>
+/* meter_nvml.c: NVIDIA GPUs through NVML: the counter of total energy in millijoules (Volta and
+ * later), else the power in milliwatts. */
 #include <stdio.h>
-#include <string.h>
 
 #include "base/mem.h"
 #include "energy/meter_internal.h"
+#include "energy/nvml.h"
 
-#define NVML_OK       0
-#define MAX_GPUS      32u
-
-/* From NVML's reference manual; handles are opaque pointers, results ints. */
-struct nvml {
-    void *library;
-    int (*init)(void);
-    int (*shutdown)(void);
-    int (*count)(unsigned *n);
-    int (*handle)(unsigned index, void **device);
-    int (*name)(void *device, char *name, unsigned n);
-    int (*energy)(void *device, unsigned long long *mj);
-    int (*power)(void *device, unsigned *mw);
-    const char *(*error)(int rc);
-    struct gpu { struct nvml *nvml; void *device; } gpus[MAX_GPUS];
+struct gpus {
+    struct nvml nvml;
+    struct gpu { const struct nvml *nvml; void *device; } gpus[NVML_MAX_GPUS];
 };
 
-static int failed(const struct nvml *v, const struct channel *c, int rc, struct err *e)
+static int failed(const struct gpu *g, const struct channel *c, int rc, struct err *e)
 {
-    return err_set(e, WATT_EIO, "%s: %s", c->name,
-                   v->error ? v->error(rc) : "NVML failed");
+    return err_set(e, WATT_EIO, "%s: %s", c->name, nvml_error(g->nvml, rc));
 }
 
 static int read_energy(struct channel *c, double *value, struct err *e)
@@ -37,7 +23,7 @@ static int read_energy(struct channel *c, double *value, struct err *e)
     const int rc = g->nvml->energy(g->device, &mj);
 
     *value = (double)mj * 1e3;
-    return rc == NVML_OK ? 0 : failed(g->nvml, c, rc, e);
+    return rc == NVML_OK ? 0 : failed(g, c, rc, e);
 }
 
 static int read_power(struct channel *c, double *value, struct err *e)
@@ -47,37 +33,13 @@ static int read_power(struct channel *c, double *value, struct err *e)
     const int rc = g->nvml->power(g->device, &mw);
 
     *value = (double)mw * 1e3;
-    return rc == NVML_OK ? 0 : failed(g->nvml, c, rc, e);
+    return rc == NVML_OK ? 0 : failed(g, c, rc, e);
 }
 
-/* Takes a symbol; the cast goes through memory, as POSIX has it. */
-static bool symbol(void *library, const char *name, void *fn)
+static bool add_gpu(struct meter *m, struct gpus *x, unsigned i, struct err *e)
 {
-    void *p = dlsym(library, name);
-
-    memcpy(fn, &p, sizeof p);
-    return p != NULL;
-}
-
-static bool load(struct nvml *v, const char *path)
-{
-    v->library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (!v->library)
-        return false;
-    (void)symbol(v->library, "nvmlErrorString", &v->error);
-    (void)symbol(v->library, "nvmlDeviceGetName", &v->name);
-    (void)symbol(v->library, "nvmlDeviceGetTotalEnergyConsumption", &v->energy);
-    (void)symbol(v->library, "nvmlDeviceGetPowerUsage", &v->power);
-    return symbol(v->library, "nvmlInit_v2", &v->init) &&
-           symbol(v->library, "nvmlShutdown", &v->shutdown) &&
-           symbol(v->library, "nvmlDeviceGetCount_v2", &v->count) &&
-           symbol(v->library, "nvmlDeviceGetHandleByIndex_v2", &v->handle) &&
-           (v->energy || v->power);
-}
-
-static bool add_gpu(struct meter *m, struct nvml *v, unsigned i, struct err *e)
-{
-    struct gpu *g = &v->gpus[i];
+    const struct nvml *v = &x->nvml;
+    struct gpu *g = &x->gpus[i];
     char name[METER_NAME_BYTES], card[96] = "";
     struct channel *c;
 
@@ -104,47 +66,39 @@ static bool add_gpu(struct meter *m, struct nvml *v, unsigned i, struct err *e)
 
 unsigned meter_find_nvml(struct meter *m, struct err *e)
 {
-    struct nvml *v;
-    unsigned n = 0, good = 0;
+    struct gpus *x;
+    unsigned good = 0;
     struct err why = { 0 };
 
     if (!m->opts.nvml[0]) {
         meter_note_add(m, "nvml: not looked for");
         return 0;
     }
-    v = mem_calloc(1, sizeof *v);
-    if (!v)
+    x = mem_calloc(1, sizeof *x);
+    if (!x)
         return 0;
-    if (!load(v, m->opts.nvml)) {
-        meter_note_add(m, "nvml: %.100s %s", m->opts.nvml,
-                       v->library ? "lacks functions" : "is not there (no NVIDIA driver)");
-    } else if (v->init() != NVML_OK) {
-        meter_note_add(m, "nvml: the driver does not answer");
-    } else {
-        m->nvml = v;
-        (void)v->count(&n);
-        for (unsigned i = 0; i < n && i < MAX_GPUS; i++)
-            good += add_gpu(m, v, i, &why);
-        if (good == 0)
-            meter_note_add(m, "nvml: %s", why.code ? why.msg : "no GPU");
-        if (good == 0 && why.code && e)
-            *e = why;
-        return good;
+    if (nvml_open(&x->nvml, m->opts.nvml, &why) < 0) {
+        meter_note_add(m, "nvml: %s", why.msg);
+        mem_free(x);
+        return 0;
     }
-    if (v->library)
-        (void)dlclose(v->library);
-    mem_free(v);
-    return 0;
+    m->nvml = x;
+    for (unsigned i = 0; i < nvml_count(&x->nvml); i++)
+        good += add_gpu(m, x, i, &why);
+    if (good == 0)
+        meter_note_add(m, "nvml: %s", why.code ? why.msg : "no GPU");
+    if (good == 0 && why.code && e)
+        *e = why;
+    return good;
 }
 
 void meter_close_nvml(struct meter *m)
 {
-    struct nvml *v = m->nvml;
+    struct gpus *x = m->nvml;
 
-    if (!v)
+    if (!x)
         return;
-    (void)v->shutdown();
-    (void)dlclose(v->library);
-    mem_free(v);
+    nvml_close(&x->nvml);
+    mem_free(x);
     m->nvml = NULL;
 }
