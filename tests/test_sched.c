@@ -91,6 +91,38 @@ static void random_schedules(void **state)
     assert_true(preempted > 0 && cached > 0 && accepted > 0 && refused > 0 && late > 0);
 }
 
+/* Answers in blocks: whole prompts, and blocks that are run again and again; short blocks, last ones
+ * that are shorter, prompts of one token, preemption amid a block. */
+static void random_schedules_of_blocks(void **state)
+{
+    uint64_t preempted = 0, refused = 0, late = 0, cancelled = 0;
+
+    (void)state;
+    for (uint64_t seed = 0; seed < 40; seed++) {
+        struct sim_spec p = tight(seed);
+        struct trace t = random_trace(seed, 100, 2, seed % 4 == 0 ? 3 : 400, 90);
+        struct sim_report a, b;
+
+        p.block = 1 + (uint32_t)(seed * 7 % 70);
+        p.shifted = seed % 2;
+        p.n_slots = 0;
+        p.n_pages = 10 + (uint32_t)seed % 20;
+        p.n_ctx = 500;
+        p.max_rows = 500 + p.n_seats;
+        a = simulate(&t, &p);
+        b = simulate(&t, &p);
+        assert_memory_equal(&a, &b, sizeof a);
+        assert_int_equal(all_ended(&a), 100);
+        assert_int_equal(a.n_ended[SCHED_FAILED], 0);
+        preempted += a.n_preempted;
+        refused += a.n_refused;
+        late += a.n_ended[SCHED_LATE];
+        cancelled += a.n_ended[SCHED_CANCELLED];
+        trace_close(&t);
+    }
+    assert_true(preempted > 0 && refused > 0 && late > 0 && cancelled > 0);
+}
+
 static size_t heap_bytes(void)
 {
     return mallinfo2().uordblks;
@@ -119,6 +151,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_schedules),
+        cmocka_unit_test(random_schedules_of_blocks),
         cmocka_unit_test(memory_stays_flat),
     };
 

@@ -30,6 +30,11 @@ static int check_spec(const struct sched_spec *p, struct err *e)
         !p->model.step || p->snapshot_tokens % kv_page_tokens(p->kv) != 0)
         return err_set(e, WATT_EINVAL, "scheduler: context %u, vocabulary %u, %u drafts", p->n_ctx,
                        p->n_vocab, p->max_draft);
+    if (p->block > 0 && (!p->whole || p->prefix || kv_slot_bytes(p->kv) > 0 || p->mask < 0 ||
+                         (uint64_t)p->n_seats * (p->block + 1u) > p->max_rows ||
+                         (uint64_t)p->n_seats * p->block > p->max_out))
+        return err_set(e, WATT_EINVAL, "scheduler: %u blocks of %u tokens in steps of %u rows and %u "
+                       "results", p->n_seats, p->block, p->max_rows, p->max_out);
     if (kv_slot_bytes(p->kv) > 0 && kv_n_slots(p->kv) / 2 < p->n_seats)
         return err_set(e, WATT_EINVAL, "scheduler: %u states for %u seats, wanted two for each",
                        kv_n_slots(p->kv), p->n_seats);
@@ -182,7 +187,7 @@ static int check_request(const struct sched *s, const struct sched_request *r, s
         if (r->tokens[i] < 0 || (uint32_t)r->tokens[i] >= s->spec.n_vocab)
             return err_set(e, WATT_EINVAL, "token %d is outside 0..%u", r->tokens[i],
                            s->spec.n_vocab - 1);
-    if (r->max_new > 0 && s->spec.whole)
+    if (r->max_new > 0 && s->spec.whole && s->spec.block == 0)
         return err_set(e, WATT_ENOTSUP, "this model draws no tokens");
     return sched_fits(s, r->n_tokens, r->max_new, &context, e);
 }
@@ -295,7 +300,7 @@ static uint64_t whole_ns(double ns)
 
 struct sched_wait sched_wait(const struct sched *s)
 {
-    const double rows = (double)(s->waiting_tokens + s->filling) + s->n_waiting * s->mean_drawn;
+    const double rows = (double)(s->waiting_tokens + s->filling) + s->n_waiting * s->mean_rows;
     const double row_ns = s->rows_per_ns > 0 ? 1 / s->rows_per_ns : 0;
 
     return (struct sched_wait){ whole_ns(rows * row_ns), row_ns,
@@ -436,6 +441,7 @@ void req_finish(struct sched *s, struct req *r, enum sched_end end, struct err *
     const struct sched_client *client = r->o.client;
     void *ctx = r->o.ctx;
     struct sched_result result = r->result;
+    const double n_rows = r->n_answer_rows;
 
     if (end == SCHED_FAILED)
         kv_seq_reset(s->spec.kv, &r->seq);
@@ -445,7 +451,7 @@ void req_finish(struct sched *s, struct req *r, enum sched_end end, struct err *
     release(s, r);
     s->stats.n_ended[end]++;
     if (result.n_drawn > 0)
-        s->mean_drawn += 0.05 * (result.n_drawn - s->mean_drawn);
+        s->mean_rows += 0.05 * (n_rows - s->mean_rows);
     result.end = end;
     result.error = end == SCHED_FAILED ? error : NULL;
     result.times.ended = sched_now(s);
@@ -500,7 +506,7 @@ static void verify_seats(const struct sched *s)
         CHECK(r->state == REQ_RUNNING && r->seat < s->spec.n_seats);
         CHECK(i == 0 || ranks_before(req_at(s, s->running[i - 1]), r));
         CHECK(r->seq.pages == s->tables + (size_t)r->seat * s->max_pages);
-        CHECK(r->seq.len < r->n_tokens && r->seq.n_pages == pages_for(s, r->seq.len));
+        CHECK(r->seq.len < r->n_tokens + in_blocks(s, r) && r->seq.n_pages == pages_for(s, r->seq.len));
         CHECK(r->n_tokens <= s->spec.n_ctx);
         for (uint32_t p = 0; p < r->seq.n_pages; p++)
             CHECK(kv_page_owners(kv, r->seq.pages[p]) > 0);

@@ -18,6 +18,11 @@
  * preempted: it gives its pages to that cache and computes what it still lacks when it is its
  * turn again. The first in order always fits alone, so everything ends.
  *
+ * Blocks. A model that reads both ways (diffusion) makes its answer a block at a time: the block
+ * begins as masks, is run again and again on top of what is final, while its client fixes tokens,
+ * and is run once more when no mask is left, so that later ones see its keys and values. Such a
+ * request has the rows of a whole block in a step. Its prompt can't be cut into chunks.
+ *
  * The tokens drawn do not depend on any of this: a row's result depends on the tokens before it
  * only, and a client draws exactly once for every position, in order.
  *
@@ -97,6 +102,12 @@ struct sched_client {
      * SCHED_DRAW_FAILED ends the request with what `failed` then says. */
     int32_t (*draw)(void *ctx, const float *row);
     void    (*failed)(void *ctx, struct err *e);
+    /* Blocks, in place of draw: fixes tokens of block[0..n_block) that are masks yet; rows: a row of
+     * results for each of those, in order; step: of this block, from 0. Returns how many masks are
+     * left (fewer than there were), or SCHED_DRAW_FAILED. Once 0, each token goes to `took`. On any
+     * thread; allocates nothing. NULL where there are no blocks. */
+    int32_t (*denoise)(void *ctx, int32_t *block, uint32_t n_block, uint32_t step,
+                       const float *rows);
     /* A drawn token joins the answer. True: this was the last. */
     bool    (*took)(void *ctx, int32_t token);
     /* A row of the prompt's results, with want_rows; NULL otherwise. */
@@ -127,6 +138,11 @@ struct sched_spec {
     uint32_t snapshot_tokens;   /* fixed states are entered into the prefix tree every so many
                                  * positions of a prompt, a multiple of a page; 0: at its end */
     bool     whole;             /* an input goes in one step (models that read both ways) */
+    uint32_t block;             /* with `whole`: answers come in blocks of so many tokens. A step
+                                 * takes those of all seats: max_rows, max_out; 0: one by one */
+    int32_t  mask;              /* what a block begins as */
+    bool     shifted;           /* a row's results are of the next position: the last final token is
+                                 * run with the block */
     bool     pooled;            /* results are one row per input of a step, whatever is wanted */
 };
 

@@ -37,11 +37,14 @@ struct req {
     bool     cancelled;
     bool     prompt_done;       /* was in at least once */
     uint32_t n_shown;           /* rows of the prompt that the client has seen */
+    uint32_t n_block, n_masks;  /* the block behind n_tokens; 0: none */
+    uint32_t block_step;        /* of it */
+    uint32_t n_answer_rows;     /* that steps had of it */
     struct err *error;          /* during the call of finish */
     struct sched_result result;
     /* in the step under way */
     uint32_t n_rows, n_draft, n_new, n_show, first_out, n_out;
-    bool     draws, draw_failed;
+    bool     draws, draw_failed, denoises;
 };
 
 struct account {
@@ -60,7 +63,7 @@ struct sched {
     uint64_t  next_order, req_bytes;
     uint64_t  waiting_tokens;   /* known ones of those who wait */
     uint64_t  filling;          /* tokens of prompts that have a seat and are not in */
-    double    mean_drawn;       /* tokens of recent answers */
+    double    mean_rows;        /* of steps, that recent answers had */
     struct account *accounts;   /* [max_accounts] */
     uint32_t  max_accounts, n_accounts;
     uint64_t  used_floor;       /* where an account begins that was away */
@@ -106,6 +109,16 @@ static inline uint32_t pages_for(const struct sched *s, uint64_t n_tokens)
     const uint32_t per = kv_page_tokens(s->spec.kv);
 
     return kv_page_bytes(s->spec.kv) == 0 ? 0 : (uint32_t)((n_tokens + per - 1) / per);
+}
+/* Does its answer come in blocks? */
+static inline bool in_blocks(const struct sched *s, const struct req *r)
+{
+    return s->spec.block > 0 && r->o.max_new > 0;
+}
+/* Positions that are run for good before the answer goes on. */
+static inline uint32_t final_len(const struct sched *s, const struct req *r)
+{
+    return r->n_tokens - (in_blocks(s, r) && s->spec.shifted ? 1 : 0);
 }
 uint64_t sched_now(const struct sched *s);
 

@@ -51,19 +51,26 @@ static uint64_t tokens_to_fill(const struct sched *s)
     for (uint32_t i = 0; i < s->n_running; i++) {
         const struct req *r = req_at(s, s->running[i]);
 
-        n += r->n_tokens - r->seq.len > 1 ? r->n_tokens - r->seq.len : 0;
+        n += r->n_tokens > r->seq.len + 1 ? r->n_tokens - r->seq.len : 0;
     }
     return n;
 }
 
-/* Everybody who runs, and one more, can grow by a page. */
+/* Pages that a step may add to an answer. */
+static uint32_t growth(const struct sched *s)
+{
+    return s->spec.block > 0 ? pages_for(s, s->spec.block) : 1;
+}
+
+/* Everybody who runs, and one more, can grow. */
 static bool room_for(const struct sched *s, const struct req *r, uint32_t n_tokens)
 {
     const struct kv *kv = s->spec.kv;
     const struct kv_need need = kv_seq_need(kv, &r->seq, n_tokens);
 
     if (kv_page_bytes(kv) > 0 &&
-        need.pages + s->n_running + 1 > kv_n_free(kv) + kv_n_cached(kv))
+        need.pages + (uint64_t)growth(s) * (s->n_running + 1) >
+            (uint64_t)kv_n_free(kv) + kv_n_cached(kv))
         return false;
     return need.slots <= kv_n_free_slots(kv) + kv_n_cached_slots(kv);
 }
@@ -129,8 +136,11 @@ static uint32_t pending(const struct req *r)
     return r->n_tokens - r->seq.len;
 }
 
-static bool decodes(const struct req *r)
+/* Is all before its next tokens in? */
+static bool decodes(const struct sched *s, const struct req *r)
 {
+    if (in_blocks(s, r))
+        return r->seq.len >= final_len(s, r);
     return r->prompt_done && pending(r) == 1;
 }
 
@@ -171,7 +181,8 @@ static void propose(struct sched *s)
                                                           left - 1), spare);
 
         r->n_draft = 0;
-        if (!s->spec.model.propose || room == 0 || !decodes(r) || r->o.want_rows)
+        if (!s->spec.model.propose || room == 0 || !decodes(s, r) || r->o.want_rows ||
+            in_blocks(s, r))
             continue;
         s->proposals[n++] = (struct sched_proposal){
             .client_ctx = r->o.ctx, .request = req_id(s, r), .seat = r->seat,
@@ -188,7 +199,11 @@ static void propose(struct sched *s)
 
 /* ---- planning ---- */
 
-struct budget { uint32_t prompt_rows, out; };
+struct budget {
+    uint32_t prompt_rows, out;
+    uint32_t rows;              /* blocks: of the step */
+    bool     prompted;          /* blocks: the step has a prompt */
+};
 
 static struct budget step_budget(const struct sched *s)
 {
@@ -198,10 +213,13 @@ static struct budget step_budget(const struct sched *s)
     for (uint32_t i = 0; i < s->n_running; i++) {
         const struct req *r = req_at(s, s->running[i]);
 
-        rows += decodes(r) ? 1 + r->n_draft : 0;
+        rows += decodes(s, r) ? 1 + r->n_draft : 0;
         outs += 1 + r->n_draft;
     }
-    b.prompt_rows = s->spec.max_rows - rows;
+    if (s->spec.block > 0)
+        return (struct budget){ .prompt_rows = rows > 0 ? s->spec.mixed_rows : s->spec.max_rows,
+                                .out = s->spec.max_out, .rows = s->spec.max_rows };
+    b = (struct budget){ .prompt_rows = s->spec.max_rows - rows };
     if (rows > 0 && b.prompt_rows > s->spec.mixed_rows)
         b.prompt_rows = s->spec.mixed_rows;
     if (s->limit_rows > 0 && b.prompt_rows > s->limit_rows)
@@ -239,10 +257,10 @@ static uint32_t chunk(const struct sched *s, struct req *r, struct budget *b)
 {
     uint32_t n = pending(r);
 
-    if (decodes(r))
+    if (decodes(s, r))
         return 1;
     if (s->spec.whole)
-        return n <= b->prompt_rows ? n : 0;
+        return n <= b->prompt_rows || (s->spec.block > 0 && !b->prompted) ? n : 0;
     n = cut_for_snapshot(s, r, least(n, b->prompt_rows));
     return rows_to_show(r, n) > b->out ? b->out : n;
 }
@@ -266,6 +284,16 @@ static void add_out(struct sched *s, struct req *r, uint32_t row)
 {
     s->out_row[s->batch.n_out++] = row;
     r->n_out++;
+}
+
+static void add_stream(struct sched *s, struct req *r, uint32_t first)
+{
+    s->streams[s->batch.n_streams++] = (struct stream){
+        .first_row = first, .n_rows = r->n_rows, .n_past = r->seq.len, .pages = r->seq.pages,
+        .fixed = r->seq.slot == KV_NO_SLOT ? NULL : kv_slot(s->spec.kv, r->seq.slot),
+        .adapter = r->o.adapter,
+    };
+    s->planned[s->n_planned++] = req_index(s, r);
 }
 
 static bool wants_first(const struct req *r, uint32_t pos)
@@ -296,19 +324,87 @@ static void add_rows(struct sched *s, struct req *r, uint32_t n)
             add_out(s, r, b->n_rows);
         b->n_rows++;
     }
-    s->streams[b->n_streams++] = (struct stream){
-        .first_row = first, .n_rows = r->n_rows, .n_past = from, .pages = r->seq.pages,
-        .fixed = r->seq.slot == KV_NO_SLOT ? NULL : kv_slot(s->spec.kv, r->seq.slot),
-        .adapter = r->o.adapter,
-    };
-    s->planned[s->n_planned++] = req_index(s, r);
+    add_stream(s, r, first);
+}
+
+/* ---- planning blocks ---- */
+
+/* Where the stretch ends that is run for good at once: the prompt, then block by block. What sees
+ * what is the same then, however often a sequence is computed. */
+static uint32_t stretch_end(const struct sched *s, const struct req *r)
+{
+    const uint32_t len = r->seq.len + (s->spec.shifted ? 1 : 0);
+    uint64_t end = r->n_prompt;
+
+    if (len >= r->n_prompt)
+        end += ((uint64_t)(len - r->n_prompt) / s->spec.block + 1) * s->spec.block;
+    return end < r->n_tokens ? (uint32_t)end : r->n_tokens;
+}
+
+static void begin_block(const struct sched *s, struct req *r)
+{
+    r->n_block = r->n_masks = least(s->spec.block, r->o.max_new - r->result.n_drawn);
+    r->block_step = 0;
+    for (uint32_t i = 0; i < r->n_block; i++)
+        r->tokens[r->n_tokens + i] = s->spec.mask;
+}
+
+/* Rows from the sequence's end on; results of those whose tokens are masks. */
+static void add_block_rows(struct sched *s, struct req *r, uint32_t n)
+{
+    struct batch *b = &s->batch;
+    const uint32_t first = b->n_rows, from = r->seq.len, shift = s->spec.shifted ? 1 : 0;
+
+    r->n_rows = n;
+    r->n_show = 0;
+    r->first_out = b->n_out;
+    r->n_out = 0;
+    r->draws = r->denoises;
+    memcpy(s->token + first, r->tokens + from, n * sizeof *s->token);
+    memset(s->type + first, 0, n * sizeof *s->type);
+    for (uint32_t i = 0; i < n; i++)
+        s->row_stream[first + i] = b->n_streams;
+    for (uint32_t i = 0; r->denoises && i < r->n_block; i++)
+        if (r->tokens[r->n_tokens + i] == s->spec.mask)
+            add_out(s, r, first + (r->n_tokens - from) - shift + i);
+    b->n_rows += n;
+    add_stream(s, r, first);
+}
+
+/* A prompt, a finished block, or the block under way: each in one piece, or not in this step. One
+ * prompt may pass the bound of those beside answers, or it would never come in. */
+static void plan_block(struct sched *s, struct req *r, uint32_t rank, struct budget *b)
+{
+    const bool prompt = !r->prompt_done && !decodes(s, r);
+    uint32_t n;
+
+    r->denoises = decodes(s, r);
+    if (r->denoises && r->n_block == 0)
+        begin_block(s, r);
+    n = r->denoises ? r->n_tokens + r->n_block - r->seq.len : stretch_end(s, r) - r->seq.len;
+    if (n > b->rows || (r->denoises && r->n_masks > b->out) ||
+        (prompt && b->prompted && n > b->prompt_rows))
+        return;
+    if (!take_room(s, r, rank, n))
+        return;
+    b->rows -= n;
+    b->out -= r->denoises ? r->n_masks : 0;
+    if (prompt) {
+        b->prompted = true;
+        b->prompt_rows -= least(n, b->prompt_rows);
+    }
+    add_block_rows(s, r, n);
 }
 
 static void plan_one(struct sched *s, struct req *r, uint32_t rank, struct budget *b)
 {
     uint32_t n;
 
-    if (!decodes(r) && b->prompt_rows > 0 && req_reads_cache(s, r)) {
+    if (in_blocks(s, r)) {
+        plan_block(s, r, rank, b);
+        return;
+    }
+    if (!decodes(s, r) && b->prompt_rows > 0 && req_reads_cache(s, r)) {
         const uint32_t had = r->seq.len;
 
         prefix_extend(s->spec.prefix, &r->o.space, r->tokens, r->n_tokens - 1, &r->seq, &r->at);
@@ -318,14 +414,16 @@ static void plan_one(struct sched *s, struct req *r, uint32_t rank, struct budge
         }
     }
     n = chunk(s, r, b);
-    if (n == 0)
+    if (n == 0 || (s->spec.block > 0 && n > b->rows))
         return;
     if (r->n_draft > 0)
         kv_seq_mark(s->spec.kv, &r->seq);
     if (!take_room(s, r, rank, n + r->n_draft))
         return;
-    if (!decodes(r))
-        b->prompt_rows -= n;
+    if (!decodes(s, r))
+        b->prompt_rows -= least(n, b->prompt_rows);
+    b->prompted = true;
+    b->rows -= least(n, b->rows);
     b->out -= rows_to_show(r, n);
     add_rows(s, r, n);
 }
@@ -348,6 +446,16 @@ static const float *row_of(const struct sched *s, const struct req *r, uint32_t 
     return s->out + (size_t)(r->first_out + i) * s->spec.width;
 }
 
+static void denoise_one(const struct sched *s, struct req *r)
+{
+    const int32_t left = r->o.client->denoise(r->o.ctx, r->tokens + r->n_tokens, r->n_block,
+                                              r->block_step++, row_of(s, r, 0));
+
+    r->draw_failed = left < 0 || (uint32_t)left >= r->n_masks;
+    if (!r->draw_failed)
+        r->n_masks = (uint32_t)left;
+}
+
 /* Draws for one request: the token after the last known one, and, as long as the proposals are
  * what was drawn, the tokens after those. */
 static void draw_one(void *arg, uint32_t i)
@@ -360,6 +468,10 @@ static void draw_one(void *arg, uint32_t i)
 
     r->n_new = 0;
     r->draw_failed = false;
+    if (in_blocks(s, r)) {
+        denoise_one(s, r);
+        return;
+    }
     for (uint32_t k = 0; k <= r->n_draft; k++) {
         const int32_t id = r->o.client->draw(r->o.ctx, row_of(s, r, first + k));
 
@@ -402,9 +514,10 @@ static void seat_followers(struct sched *s, struct req *r)
         f->first_out = r->first_out;
         f->n_out = r->n_out;
         f->n_draft = f->n_rows = 0;
-        f->draws = true;
+        f->draws = !in_blocks(s, f);
         req_run(s, f, seat);
-        s->drawing[s->n_drawing++] = req_index(s, f);
+        if (f->draws)
+            s->drawing[s->n_drawing++] = req_index(s, f);
     }
     req_release_followers(s, r);
 }
@@ -425,13 +538,20 @@ static void take_tokens(struct sched *s, struct req *r, uint64_t now)
     const int32_t *drawn = drawn_of(s, r);
     bool ended = false;
 
+    if (in_blocks(s, r) && !r->draw_failed) {
+        if (r->n_masks > 0)
+            return;
+        drawn = r->tokens + r->n_tokens;
+        r->n_new = r->n_block;
+        r->n_block = 0;
+    }
     r->result.n_drafted += r->n_draft;
     s->stats.n_drafted += r->n_draft;
     for (uint32_t i = 0; i < r->n_new && !ended; i++) {
         r->tokens[r->n_tokens++] = drawn[i];
         r->result.n_drawn++;
-        r->result.n_accepted += i > 0;
-        s->stats.n_accepted += i > 0;
+        r->result.n_accepted += i > 0 && r->n_draft > 0;
+        s->stats.n_accepted += i > 0 && r->n_draft > 0;
         s->stats.n_drawn++;
         if (r->result.times.first_token == 0)
             r->result.times.first_token = now;
@@ -458,22 +578,42 @@ static void show_rows(const struct sched *s, struct req *r)
         r->o.client->prompt_row(r->o.ctx, r->n_shown++, row_of(s, r, i));
 }
 
+/* What was run for good stays; the block under way is run anew. */
+static void advance_block(struct sched *s, struct req *r)
+{
+    const uint32_t keep = r->denoises ? r->seq.len
+                                      : r->seq.len + r->n_rows - (s->spec.shifted ? 1 : 0);
+
+    kv_seq_advance(&r->seq, r->n_rows);
+    CHECK(kv_seq_truncate(s->spec.kv, &r->seq, keep));
+    r->prompt_done |= r->denoises;
+}
+
 /* The batch has run: sequences are longer, pages may be shared. */
 static void advance(struct sched *s, struct req *r)
 {
-    const bool fills = !decodes(r);
+    const bool fills = !decodes(s, r);
 
-    kv_seq_advance(&r->seq, r->n_rows);
+    if (!fills || r->prompt_done)
+        r->n_answer_rows += r->n_rows;
     account_charge(s, r, fills ? r->n_rows : SCHED_ANSWER_COST * r->n_rows);
+    if (in_blocks(s, r)) {
+        advance_block(s, r);
+        if (!fills)
+            return;
+    } else {
+        kv_seq_advance(&r->seq, r->n_rows);
+    }
     if (!fills)
         return;
     if (req_fills_cache(s, r))
         prefix_insert(s->spec.prefix, &r->o.space, r->tokens, &r->seq, false, &r->at);
     if (r->o.client->progress && !r->prompt_done)
-        r->o.client->progress(r->o.ctx, least(r->seq.len, r->n_prompt), r->n_prompt,
+        r->o.client->progress(r->o.ctx, r->seq.len < final_len(s, r)
+                              ? least(r->seq.len, r->n_prompt) : r->n_prompt, r->n_prompt,
                               r->result.n_cached);
     show_rows(s, r);
-    r->prompt_done |= r->seq.len >= r->n_tokens;
+    r->prompt_done |= r->seq.len >= final_len(s, r);
 }
 
 static void settle(struct sched *s, uint64_t now)

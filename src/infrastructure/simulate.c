@@ -3,7 +3,7 @@
  * The model is a checksum: the result of a position is a number mixed from the result of the one
  * before, which it reads from the cache (and from the fixed state), and the token. Every request
  * knows what must come out, so a page of somebody else, a stale copy or a lost state is seen at
- * once, in every run. */
+ * once, in every run. With blocks (diffusion) what a stretch shows depends on all of its tokens. */
 #include "infrastructure/simulate.h"
 
 #include <math.h>
@@ -25,7 +25,8 @@
 struct sim_req {
     struct sim *sim;
     uint64_t id, at_ns, last_ns;
-    uint32_t chain;             /* of all tokens known */
+    uint32_t chain;             /* of all tokens known; blocks: of those run for good */
+    int32_t  last;              /* blocks: the last token known */
     uint32_t n_drawn, n_answer, cancel_at;
     bool     doomed;
 };
@@ -77,6 +78,34 @@ static uint32_t *cell(const struct sim *m, const struct stream *st, uint32_t pos
            pos % PAGE_TOKENS;
 }
 
+/* Of tokens that see each other, on top of what is in front of them. */
+static uint32_t stretch_of(uint32_t chain, const int32_t *tokens, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        chain = mix(chain, tokens[i]);
+    return chain;
+}
+
+static uint32_t place_in(uint32_t stretch, uint32_t at)
+{
+    return mix(stretch, (int32_t)(at + 5));
+}
+
+static void run_stretch(const struct sim *m, const struct batch *b, const struct stream *st,
+                        float *out, uint32_t *n_out)
+{
+    const uint32_t all = stretch_of(st->n_past ? *cell(m, st, st->n_past - 1) : 0,
+                                    b->token + st->first_row, st->n_rows);
+
+    for (uint32_t i = 0; i < st->n_rows; i++) {
+        const uint32_t result = place_in(all, i);
+
+        *cell(m, st, st->n_past + i) = result;
+        if (*n_out < b->n_out && b->out_row[*n_out] == st->first_row + i)
+            memcpy(&out[(*n_out)++], &result, sizeof result);
+    }
+}
+
 static void run_stream(const struct sim *m, const struct batch *b, const struct stream *st,
                        float *out, uint32_t *n_out)
 {
@@ -110,7 +139,7 @@ static int step(void *ctx, const struct batch *b, float *out, struct err *e)
     for (uint32_t i = 0; i < b->n_streams; i++) {
         const struct stream *st = &b->streams[i];
 
-        run_stream(m, b, st, out, &n_out);
+        (m->spec.block ? run_stretch : run_stream)(m, b, st, out, &n_out);
         ns += m->spec.position_ns * st->n_rows * ((double)st->n_past + st->n_rows * 0.5) +
               m->spec.read_ns * ((double)st->n_past + st->n_rows);
     }
@@ -200,6 +229,38 @@ static int32_t draw(void *ctx, const float *row)
     return token;
 }
 
+/* Checks every result, and fixes some of the masks by it; a finished block is run for good next. */
+static int32_t denoise(void *ctx, int32_t *block, uint32_t n_block, uint32_t nth, const float *rows)
+{
+    struct sim_req *r = ctx;
+    const struct sim *m = r->sim;
+    const uint32_t shift = m->spec.shifted;
+    const uint32_t before = shift ? mix(r->chain, r->last) : r->chain;
+    const uint32_t all = stretch_of(before, block, n_block);
+    int32_t left = 0, fixed = 0;
+
+    CHECK(nth < n_block);
+    for (uint32_t i = 0; i < n_block; i++) {
+        uint32_t result;
+
+        if (block[i] != (int32_t)VOCAB)
+            continue;
+        memcpy(&result, rows++, sizeof result);
+        CHECK(result == place_in(all, i));      /* shifted: the row before, of one that is longer */
+        if (fixed == 0 || result % 3 == 0) {
+            block[i] = (int32_t)(result % VOCAB);
+            fixed++;
+        } else {
+            left++;
+        }
+    }
+    if (left == 0) {
+        r->chain = place_in(stretch_of(before, block, n_block), n_block - 1);
+        r->last = block[n_block - 1];
+    }
+    return left;
+}
+
 static bool took(void *ctx, int32_t token)
 {
     struct sim_req *r = ctx;
@@ -247,7 +308,7 @@ static void ended(void *ctx, const struct sched_result *res)
         m->spec.ended(m->spec.ctx, &o);
 }
 
-static const struct sched_client client = { .draw = draw, .failed = failed, .took = took,
+static const struct sched_client client = { .draw = draw, .denoise = denoise, .failed = failed, .took = took,
                                             .ended = ended };
 
 /* ---- arrivals ---- */
@@ -296,8 +357,12 @@ static int arrive(struct sim *m, size_t i, struct err *e)
         return rc;
     *r = (struct sim_req){ .sim = m, .at_ns = m->now_ns, .n_answer = q.max_new,
                            .doomed = rng_double(&m->rng) < m->spec.cancel_share };
-    for (uint32_t k = 0; k < q.n_tokens; k++)
-        r->chain = mix(r->chain, m->tokens[k]);
+    r->chain = stretch_of(0, m->tokens, q.n_tokens);
+    if (m->spec.block) {
+        r->last = m->tokens[q.n_tokens - 1];
+        r->chain = q.n_tokens == 1 && m->spec.shifted
+                       ? 0 : place_in(r->chain, q.n_tokens - 1 - m->spec.shifted);
+    }
     r->cancel_at = rng_below(&m->rng, q.max_new);
     q.tokens = m->tokens;
     if (m->spec.deadline_s > 0)
@@ -366,6 +431,8 @@ static void fill_spec(struct sim_spec *p)
     p->n_seats = or_count(p->n_seats, 64);
     p->max_rows = or_count(p->max_rows, 512);
     p->mixed_rows = or_count(p->mixed_rows, 64);
+    if (p->max_rows < p->n_seats * (p->block + 1))
+        p->max_rows = p->n_seats * (p->block + 1);
     p->n_pages = or_count(p->n_pages, 16384);
     p->max_queued = or_count(p->max_queued, 1024);
     p->draft_right = or_default(p->draft_right, 0.7);
@@ -383,14 +450,15 @@ static int open_parts(struct sim *m, struct err *e)
                                 .slot_floats = p->n_slots ? 1 : 0, .n_slots = p->n_slots };
     struct sched_spec s = {
         .model = { .ctx = m, .step = step, .propose = p->max_draft ? propose : NULL, .now_ns = now },
-        .width = 1, .n_vocab = VOCAB, .n_ctx = p->n_ctx, .n_seats = p->n_seats,
+        .width = 1, .n_vocab = VOCAB + 1, .n_ctx = p->n_ctx, .n_seats = p->n_seats,
         .max_rows = p->max_rows, .mixed_rows = p->mixed_rows, .max_draft = p->max_draft,
-        .max_out = p->n_seats * (1 + p->max_draft) + 1, .max_reqs = p->n_seats + p->max_queued,
+        .max_out = p->n_seats * (1 + p->max_draft + p->block) + 1, .whole = p->block > 0,
+        .block = p->block, .mask = (int32_t)VOCAB, .shifted = p->shifted, .max_reqs = p->n_seats + p->max_queued,
         .max_req_bytes = UINT64_C(1) << 40, .max_wait_ns = (uint64_t)(p->max_wait_s * 1e9), .snapshot_tokens = 8 * PAGE_TOKENS,
     };
     int rc = kv_open(&m->kv, &kv, e);
 
-    if (rc == 0 && !p->no_prefix)
+    if (rc == 0 && !p->no_prefix && p->block == 0)
         rc = prefix_open(&m->prefix, m->kv, 0, NULL, e);
     if (rc < 0)
         return rc;

@@ -36,6 +36,8 @@ struct sim_spec {               /* zero means the default everywhere */
     uint32_t mixed_rows;        /* default 64 */
     uint32_t n_pages;           /* of 64 tokens; default 16384 */
     uint32_t n_slots;           /* fixed states; 0: the model has none */
+    uint32_t block;             /* answers come in blocks of so many tokens; 0: one by one */
+    bool     shifted;           /* and a row's results are of the next position */
     uint32_t max_draft;         /* proposals per answer; 0: none */
     double   draft_right;       /* how often a proposed token is right; default 0.7 */
     uint32_t max_queued;        /* default 1024 */

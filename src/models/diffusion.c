@@ -1,17 +1,10 @@
 /* diffusion.c: see diffusion.h. */
 #include "models/diffusion.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "base/mem.h"
-#include "base/rng.h"
-
-struct guess {
-    double   sure;
-    int32_t  id;
-    uint32_t at;            /* in the block */
-};
+#include "models/denoiser.h"
 
 struct diffusion {
     struct session *s;
@@ -22,9 +15,8 @@ struct diffusion {
     int32_t  *ids;                  /* [n_ctx] prompt, answer, masks */
     float    *logits;               /* [block][n_vocab] */
     uint64_t *allowed;              /* bits of all tokens but the mask */
-    struct guess *guesses;          /* [block] */
+    struct denoiser *denoiser;
     struct sampler *sampler;        /* of the answer under way, or NULL */
-    struct rng rng;
     uint32_t  limit;                /* positions of prompt and answer at most */
     uint32_t  done;                 /* positions that are final */
     uint32_t  end;                  /* of the block under way; done: none is */
@@ -42,15 +34,43 @@ bool diffusion_fits(const struct model *m)
 
 /* ---- opening ---- */
 
-/* Files that don't say shift, as the engines that came first do. */
-static int read_shift(struct diffusion *d, const struct gguf *g, struct err *e)
+int diffusion_read(const struct model *m, const struct tokenizer *tok, struct diffusion_facts *f,
+                   struct err *e)
 {
-    bool shift = true;
-    const int rc = gguf_get_bool(g, "diffusion.shift_logits", &shift, e);
+    const char *path = gguf_path(model_gguf(m));
+    bool shift = true;          /* of files that don't say, as the engines that came first have it */
+    int rc;
 
+    if (!diffusion_fits(m))
+        return err_set(e, WATT_ENOTSUP, "%s: %s is no diffusion language model", path,
+                       model_facts(m)->arch);
+    f->mask = tok ? tokenizer_role(tok, TOKEN_MASK) : -1;
+    if (f->mask < 0 || (uint32_t)f->mask >= model_facts(m)->n_vocab)
+        return err_set(e, WATT_ENOTSUP, "%s: key tokenizer.ggml.mask_token_id is missing, expected "
+                       "the token that blocks begin as", path);
+    rc = gguf_get_bool(model_gguf(m), "diffusion.shift_logits", &shift, e);
     if (rc < 0 && rc != WATT_ENOENT)
         return rc;
-    d->shift = shift;
+    f->shift = shift;
+    return 0;
+}
+
+void diffusion_fill(struct diffusion_opts *o)
+{
+    if (o->block == 0)
+        o->block = DIFFUSION_BLOCK;
+    if (o->steps == 0 || o->steps > o->block)
+        o->steps = o->block;
+}
+
+int diffusion_check(const struct diffusion_opts *o, struct err *e)
+{
+    if (!(o->threshold >= 0 && o->threshold <= 1))
+        return err_set(e, WATT_EINVAL, "diffusion: threshold %g is not in 0..1",
+                       (double)o->threshold);
+    if ((unsigned)o->algorithm > DIFFUSION_RANDOM || (unsigned)o->cache > DIFFUSION_CACHE_NONE)
+        return err_set(e, WATT_EINVAL, "diffusion: algorithm %d with cache %d", (int)o->algorithm,
+                       (int)o->cache);
     return 0;
 }
 
@@ -61,13 +81,7 @@ static int check_opts(const struct diffusion *d, struct err *e)
     if (o->block > session_max_out(d->s))
         return err_set(e, WATT_ELIMIT, "diffusion: blocks of %u tokens, the session gives %u results "
                        "a step", o->block, session_max_out(d->s));
-    if (!(o->threshold >= 0 && o->threshold <= 1))
-        return err_set(e, WATT_EINVAL, "diffusion: threshold %g is not in 0..1",
-                       (double)o->threshold);
-    if ((unsigned)o->algorithm > DIFFUSION_RANDOM || (unsigned)o->cache > DIFFUSION_CACHE_NONE)
-        return err_set(e, WATT_EINVAL, "diffusion: algorithm %d with cache %d", (int)o->algorithm,
-                       (int)o->cache);
-    return 0;
+    return diffusion_check(o, e);
 }
 
 static int open_tables(struct diffusion *d, struct err *e)
@@ -77,42 +91,31 @@ static int open_tables(struct diffusion *d, struct err *e)
     d->ids = mem_array(d->n_ctx, sizeof *d->ids);
     d->logits = mem_array(d->o.block, d->n_vocab * sizeof *d->logits);
     d->allowed = mem_array(words, sizeof *d->allowed);
-    d->guesses = mem_array(d->o.block, sizeof *d->guesses);
-    if (!d->ids || !d->logits || !d->allowed || !d->guesses)
+    if (!d->ids || !d->logits || !d->allowed)
         return err_set(e, WATT_ENOMEM, "diffusion: a block of %u tokens", d->o.block);
     memset(d->allowed, 0xFF, words * sizeof *d->allowed);
     d->allowed[d->mask / 64] &= ~(UINT64_C(1) << (d->mask % 64));
-    return 0;
+    return denoiser_open(&d->denoiser, &d->o, d->n_vocab, d->mask, e);
 }
 
 int diffusion_open(struct diffusion **out, struct session *s, uint32_t seq, const struct model *m,
                    const struct tokenizer *tok, const struct diffusion_opts *opts, struct err *e)
 {
-    const char *path = gguf_path(model_gguf(m));
-    const int32_t mask = tok ? tokenizer_role(tok, TOKEN_MASK) : -1;
+    struct diffusion_facts f;
     struct diffusion *d;
-    int rc;
+    int rc = diffusion_read(m, tok, &f, e);
 
-    if (!diffusion_fits(m))
-        return err_set(e, WATT_ENOTSUP, "%s: %s is no diffusion language model", path,
-                       model_facts(m)->arch);
-    if (mask < 0 || (uint32_t)mask >= model_facts(m)->n_vocab)
-        return err_set(e, WATT_ENOTSUP, "%s: key tokenizer.ggml.mask_token_id is missing, expected "
-                       "the token that blocks begin as", path);
+    if (rc < 0)
+        return rc;
     d = mem_calloc(1, sizeof *d);
     if (!d)
         return err_set(e, WATT_ENOMEM, "diffusion: header");
-    *d = (struct diffusion){ .s = s, .seq = seq, .n_vocab = model_facts(m)->n_vocab, .mask = mask,
-                             .n_ctx = session_n_ctx(s) };
+    *d = (struct diffusion){ .s = s, .seq = seq, .n_vocab = model_facts(m)->n_vocab, .mask = f.mask,
+                             .shift = f.shift, .n_ctx = session_n_ctx(s) };
     if (opts)
         d->o = *opts;
-    if (d->o.block == 0)
-        d->o.block = DIFFUSION_BLOCK;
-    if (d->o.steps == 0 || d->o.steps > d->o.block)
-        d->o.steps = d->o.block;
+    diffusion_fill(&d->o);
     rc = check_opts(d, e);
-    if (rc == 0)
-        rc = read_shift(d, model_gguf(m), e);
     if (rc == 0)
         rc = open_tables(d, e);
     if (rc < 0) {
@@ -130,7 +133,7 @@ void diffusion_close(struct diffusion *d)
     mem_free(d->ids);
     mem_free(d->logits);
     mem_free(d->allowed);
-    mem_free(d->guesses);
+    denoiser_close(d->denoiser);
     mem_free(d);
 }
 
@@ -186,131 +189,18 @@ static int forward(struct diffusion *d, struct err *e)
     return run_rows(d, 0, d->limit, first, last, e);
 }
 
-/* ---- choosing ---- */
-
-/* The two largest logits but the mask's, and the sum of exp(logit - top) over all tokens. */
-struct top { uint32_t id; double first, second, sum; };
-
-static struct top top_of(const struct diffusion *d, const float *logits)
-{
-    struct top t = { .first = -INFINITY, .second = -INFINITY };
-    double all = -INFINITY;
-
-    for (uint32_t i = 0; i < d->n_vocab; i++) {
-        const double v = logits[i];
-
-        all = v > all ? v : all;
-        if (i == (uint32_t)d->mask || !(v > t.second))
-            continue;
-        if (v > t.first) {
-            t.second = t.first;
-            t.first = v;
-            t.id = i;
-        } else {
-            t.second = v;
-        }
-    }
-    for (uint32_t i = 0; i < d->n_vocab; i++)
-        t.sum += exp((double)logits[i] - all);
-    t.sum *= exp(all - t.first);
-    return t;
-}
-
-static double entropy_of(const struct diffusion *d, const float *logits, const struct top *t)
-{
-    double h = 0;
-
-    for (uint32_t i = 0; i < d->n_vocab; i++) {
-        const double p = exp((double)logits[i] - t->first) / t->sum;
-
-        if (p > 0)
-            h -= p * log(p);
-    }
-    return h;
-}
-
-/* The token for a mask, and how sure the model is of it. */
-static int guess(struct diffusion *d, uint32_t at, struct guess *g, struct err *e)
-{
-    const float *logits = d->logits + (size_t)at * d->n_vocab;
-    const struct top t = top_of(d, logits);
-    uint32_t id = t.id;
-
-    if (!(t.sum >= 1) || !isfinite(t.sum))
-        return err_set(e, WATT_EFORMAT, "diffusion: logits of position %u are no numbers",
-                       d->done + at);
-    if (d->sampler) {
-        const int rc = sampler_sample(d->sampler, logits, d->allowed, &id, e);
-
-        if (rc < 0)
-            return rc;
-    }
-    *g = (struct guess){ .id = (int32_t)id, .at = at };
-    switch (d->o.algorithm) {
-    case DIFFUSION_CONFIDENCE: g->sure = exp((double)logits[id] - t.first) / t.sum; break;
-    case DIFFUSION_ENTROPY:    g->sure = -entropy_of(d, logits, &t); break;
-    case DIFFUSION_MARGIN:     g->sure = (1 - exp(t.second - t.first)) / t.sum; break;
-    case DIFFUSION_RANDOM:     g->sure = rng_double(&d->rng); break;
-    }
-    return 0;
-}
-
-/* Moves the surest guess behind the first n to place n; earlier positions win ties. */
-static void next_surest(struct guess *g, uint32_t n, uint32_t total)
-{
-    uint32_t best = n;
-    struct guess swap;
-
-    for (uint32_t i = n + 1; i < total; i++)
-        if (g[i].sure > g[best].sure || (g[i].sure == g[best].sure && g[i].at < g[best].at))
-            best = i;
-    swap = g[n];
-    g[n] = g[best];
-    g[best] = swap;
-}
-
-/* Steps of a block share its tokens evenly, the first ones taking what is left over. */
-static uint32_t scheduled(const struct diffusion *d, uint32_t n_block)
-{
-    const uint32_t steps = d->o.steps < n_block ? d->o.steps : n_block;
-    const uint32_t n = n_block / steps + (d->step < n_block % steps);
-
-    return n < d->n_masked ? n : d->n_masked;
-}
-
-/* A threshold is of the probability, whatever orders the tokens. */
-static bool sure_enough(const struct diffusion *d, const struct guess *g)
-{
-    const float *logits = d->logits + (size_t)g->at * d->n_vocab;
-    double p = g->sure;
-
-    if (d->o.algorithm != DIFFUSION_CONFIDENCE)
-        p = exp((double)sampler_logprob(logits, d->n_vocab, (uint32_t)g->id));
-    return p >= (double)d->o.threshold;
-}
-
+/* Fixes some of the block's tokens by the logits of all its rows. */
 static int choose(struct diffusion *d, uint32_t *n_fixed, struct err *e)
 {
-    int32_t *block = d->ids + d->done;
-    const uint32_t n_block = d->end - d->done, wanted = scheduled(d, n_block);
-    uint32_t total = 0, n = 0;
+    const struct denoise_step step = {
+        .block = d->ids + d->done, .n_block = d->end - d->done, .first_at = d->done,
+        .step = d->step, .rows = d->logits, .sampler = d->sampler, .allowed = d->allowed,
+    };
+    int rc = denoiser_step(d->denoiser, &step, n_fixed, e);
 
-    for (uint32_t i = 0; i < n_block; i++)
-        if (block[i] == d->mask) {
-            const int rc = guess(d, i, &d->guesses[total++], e);
-
-            if (rc < 0)
-                return rc;
-        }
-    while (n < total) {
-        next_surest(d->guesses, n, total);
-        if (d->o.threshold > 0 ? n > 0 && !sure_enough(d, &d->guesses[n]) : n >= wanted)
-            break;
-        block[d->guesses[n].at] = d->guesses[n].id;
-        n++;
-    }
-    d->n_masked -= n;
-    *n_fixed = n;
+    if (rc < 0)
+        return rc;
+    d->n_masked = (uint32_t)rc;
     return 0;
 }
 
@@ -338,7 +228,7 @@ int diffusion_start(struct diffusion *d, const int32_t *ids, size_t n, uint32_t 
     d->step = d->n_masked = 0;
     d->n_steps = 0;
     d->sampler = sampler;
-    rng_init(&d->rng, d->o.seed);
+    denoiser_reset(d->denoiser, d->o.seed);
     return keep_final(d, e);
 }
 

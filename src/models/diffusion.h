@@ -15,6 +15,10 @@
  *           what follows (Fast-dLLM's prefix cache).
  *   NONE    every step runs everything, as the models' own samplers do.
  *
+ * This is for one answer at a time, over a session; a service makes many together, block by block
+ * with the cache kind BLOCK and the same bits (service.h). Which tokens of a block are fixed is
+ * denoiser.h in both.
+ *
  * One owner thread. Stepping allocates nothing. The sequence of the session is this module's own
  * while it is at work. */
 #ifndef MODELS_DIFFUSION_H
@@ -53,6 +57,16 @@ struct diffusion_opts {         /* zero means the default everywhere */
 };
 
 struct diffusion;
+
+struct diffusion_facts {        /* of a model */
+    int32_t mask;               /* the token that blocks begin as */
+    bool    shift;              /* a row's logits are of the next position */
+};
+/* WATT_ENOTSUP: another kind of model, or none of the mask token that the vocabulary should have. */
+int  diffusion_read(const struct model *m, const struct tokenizer *tok, struct diffusion_facts *f,
+                    struct err *e) MUST_CHECK;
+void diffusion_fill(struct diffusion_opts *o);      /* defaults of block and steps */
+int  diffusion_check(const struct diffusion_opts *o, struct err *e) MUST_CHECK;     /* WATT_EINVAL */
 
 /* Can this model's answers be made here: logits, and attention both ways. */
 bool diffusion_fits(const struct model *m);

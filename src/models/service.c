@@ -16,6 +16,7 @@
 
 #define DEFAULT_CTX     4096u
 #define DEFAULT_SEQS    16u
+#define DEFAULT_BLOCKS   8u     /* answers by diffusion: each has a block of rows in a step */
 #define DEFAULT_ROWS    256u
 #define DEFAULT_MIXED   64u
 #define DEFAULT_DRAFT   8u
@@ -43,6 +44,25 @@ static uint32_t or_default(uint32_t v, uint32_t d)
     return v ? v : d;
 }
 
+/* A step has room for the blocks of all answers. */
+static int fill_blocks(struct service_opts *o, struct err *e)
+{
+    struct diffusion_opts *d = &o->diffusion;
+    const uint64_t rows = (uint64_t)o->max_seqs * (d->block ? d->block + 1u : DIFFUSION_BLOCK + 1u);
+
+    diffusion_fill(d);
+    if (o->draft)
+        return err_set(e, WATT_ENOTSUP, "service: a draft model for one that writes by diffusion, "
+                       "whose tokens don't follow each other");
+    if (d->cache != DIFFUSION_CACHE_BLOCK || d->block > o->n_ctx || rows > SERVICE_MAX_BLOCK_ROWS)
+        return err_set(e, WATT_ELIMIT, "service: %u answers of blocks of %u tokens: %" PRIu64 " rows "
+                       "of a step, of at most %u", o->max_seqs, d->block, rows,
+                       SERVICE_MAX_BLOCK_ROWS);
+    if (o->max_rows < rows)
+        o->max_rows = (uint32_t)rows;
+    return diffusion_check(d, e);
+}
+
 static int fill_opts(const struct model *m, const struct service_opts *in, struct service_opts *o,
                      struct err *e)
 {
@@ -52,7 +72,7 @@ static int fill_opts(const struct model *m, const struct service_opts *in, struc
 
     *o = in ? *in : (struct service_opts){ 0 };
     o->n_ctx = or_default(o->n_ctx, trained);
-    o->max_seqs = or_default(o->max_seqs, DEFAULT_SEQS);
+    o->max_seqs = or_default(o->max_seqs, diffusion_fits(m) ? DEFAULT_BLOCKS : DEFAULT_SEQS);
     o->max_rows = or_default(o->max_rows, f->whole_inputs ? o->n_ctx : DEFAULT_ROWS);
     o->mixed_rows = or_default(o->mixed_rows, DEFAULT_MIXED);
     o->max_draft = or_default(o->max_draft, DEFAULT_DRAFT);
@@ -68,23 +88,26 @@ static int fill_opts(const struct model *m, const struct service_opts *in, struc
         return err_set(e, WATT_ELIMIT, "service: %u answers of %u positions, %u waiting, %u drafts; "
                        "at most %u, %u, %u and %u", o->max_seqs, o->n_ctx, o->max_queued,
                        o->max_draft, SCHED_MAX_SEATS, 1u << 26, MAX_QUEUED, SERVICE_MAX_DRAFT);
-    return 0;
+    return diffusion_fits(m) ? fill_blocks(o, e) : 0;
 }
 
-static uint32_t max_out(const struct service_opts *o)
+static uint32_t max_out(const struct model *m, const struct service_opts *o)
 {
+    if (diffusion_fits(m))
+        return o->max_seqs * o->diffusion.block + 1;
     return 2 * o->max_seqs + o->max_draft + 1;
 }
 
 /* The session that lends executor, weights and arena; its own pages are not used. */
-static struct session_opts session_of(const struct service_opts *o)
+static struct session_opts session_of(const struct model *m, const struct service_opts *o)
 {
     struct session_opts s = o->session;
+    const uint32_t n_out = max_out(m, o);
 
     s.n_ctx = KV_PAGE_TOKENS;
     s.n_seqs = o->max_seqs;
-    s.max_rows = o->max_rows > max_out(o) ? o->max_rows : max_out(o);
-    s.max_out = max_out(o);
+    s.max_rows = o->max_rows > n_out ? o->max_rows : n_out;
+    s.max_out = n_out;
     s.kv_bytes = 0;     /* a page each, never touched */
     s.n_marks = 0;
     return s;
@@ -185,9 +208,11 @@ static void sched_spec_of(const struct service *s, struct sched_spec *p)
                    .propose = s->drafter ? drafter_propose : NULL, .ran = ran },
         .kv = s->kv, .prefix = s->prefix, .width = f->n_out, .n_vocab = f->n_vocab,
         .n_ctx = o->n_ctx, .n_seats = o->max_seqs, .max_rows = o->max_rows,
-        .mixed_rows = o->mixed_rows, .max_out = max_out(o), .max_draft = o->max_draft,
+        .mixed_rows = o->mixed_rows, .max_out = max_out(s->model, o), .max_draft = o->max_draft,
         .max_reqs = o->max_seqs + o->max_queued, .max_req_bytes = UINT64_MAX / 2,
         .snapshot_tokens = SNAPSHOT_TOKENS, .whole = f->whole_inputs, .pooled = f->pooled,
+        .block = s->diffuses ? o->diffusion.block : 0, .mask = s->diffusion.mask,
+        .shifted = s->diffusion.shift,
     };
 }
 
@@ -479,7 +504,7 @@ static int open_parts(struct service *s, struct err *e)
         return rc;
     if (!s->team)
         s->team = s->own_team;
-    so = session_of(&s->opts);
+    so = session_of(s->model, &s->opts);
     so.team = s->team;
     rc = session_open(&s->session, s->model, &so, e);
     if (rc < 0)
@@ -487,7 +512,7 @@ static int open_parts(struct service *s, struct err *e)
     session_memory(s->session, &s->memory);
     s->width = session_width(s->session);
     rc = open_memory(s, e);
-    if (rc == 0)
+    if (rc == 0 && !s->diffuses)
         rc = drafter_open(&s->drafter, s, e);
     if (rc == 0)
         rc = service_metrics_open(&s->metrics, s, e);
@@ -524,6 +549,9 @@ int service_open(struct service **out, const struct model *m, const struct token
     (void)snprintf(s->name, sizeof s->name, "%s", opts && opts->name ? opts->name
                    : model_facts(m)->name[0] ? model_facts(m)->name : model_facts(m)->arch);
     rc = fill_opts(m, opts, &s->opts, e);
+    s->diffuses = diffusion_fits(m);
+    if (rc == 0 && s->diffuses)
+        rc = diffusion_read(m, tok, &s->diffusion, e);
     if (rc == 0)
         rc = open_parts(s, e);
     if (rc == 0) {
@@ -600,7 +628,7 @@ int service_plan(const struct model *m, const struct service_opts *opts,
 
     if (rc < 0)
         return rc;
-    so = session_of(&s.opts);
+    so = session_of(m, &s.opts);
     rc = session_plan(m, &so, mem, e);
     if (rc == 0)
         rc = kv_spec_of(m, &s.opts, mem, &kv, e);
@@ -624,6 +652,11 @@ void service_memory(const struct service *s, struct session_memory *mem)
 uint32_t service_n_ctx(const struct service *s) { return s->opts.n_ctx; }
 const struct model *service_model(const struct service *s) { return s->model; }
 const struct tokenizer *service_tokenizer(const struct service *s) { return s->tok; }
+
+const struct diffusion_opts *service_diffusion(const struct service *s)
+{
+    return s->diffuses ? &s->opts.diffusion : NULL;
+}
 
 /* ---- from any thread ---- */
 

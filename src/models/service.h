@@ -10,6 +10,11 @@
  * steps is had at open; a request that can never fit is refused, one that can't fit now waits in
  * a bounded queue, and one that the queue can't hold is refused with a time to come back.
  *
+ * Models that write by diffusion are served in blocks (diffusion.h): the tokens of a block come
+ * together, as they do alone. They take no grammar, no log probabilities, no mirostat and no speculation:
+ * refused, for those are of one token after the other. Their prompts are shared by the choices of a
+ * request only, since what they read both ways depends on all of it.
+ *
  * Threads. Every function but open and close may be called from any thread at any time; close
  * when nobody calls any more. Events come on the service's own thread, one at a time, those of a
  * request in order; whoever receives them must not block and may call service_submit and
@@ -24,6 +29,7 @@
 #include "base/err.h"
 #include "base/metric.h"
 #include "base/str.h"
+#include "models/diffusion.h"
 #include "models/model.h"
 #include "models/sampler.h"
 #include "models/session.h"
@@ -36,6 +42,7 @@
 #define SERVICE_MAX_DRAFT     16u       /* tokens proposed per step */
 #define SERVICE_MAX_STOP_IDS  256u
 #define SERVICE_MAX_SALT      256u      /* bytes */
+#define SERVICE_MAX_BLOCK_ROWS 65536u   /* of the blocks of all answers by diffusion, in a step */
 
 /* ---- opening ---- */
 
@@ -50,8 +57,9 @@ struct service_share {
 struct service_opts {           /* zero means the default everywhere */
     uint32_t n_ctx;             /* positions of one answer with its prompt; default: as trained,
                                  * but at most 4096 */
-    uint32_t max_seqs;          /* answers that run together; default 16 */
-    uint32_t max_rows;          /* tokens of one step; default 256 */
+    uint32_t max_seqs;          /* answers that run together; default 16, by diffusion 8 */
+    uint32_t max_rows;          /* tokens of one step; default 256; n_ctx for models that take an
+                                 * input in one step */
     uint32_t mixed_rows;        /* of those, prompt tokens while answers are running, so that
                                  * streams keep their pace; default 64 */
     uint32_t max_draft;         /* most tokens proposed per answer and step; default 8 */
@@ -66,6 +74,9 @@ struct service_opts {           /* zero means the default everywhere */
     bool     no_prefix_cache;
     const char *spill_dir;      /* pages that leave the cache go here; NULL: are forgotten */
     uint64_t    spill_bytes;    /* bound of that folder; default 4 GiB */
+    /* Of models that write by diffusion: the block is as this says, the rest for requests that say
+     * nothing; of the kinds of cache BLOCK only. */
+    struct diffusion_opts diffusion;
     const struct model *draft;  /* proposes tokens; same vocabulary; borrowed; NULL: none */
     /* Executor, threads, cache types, progress; n_ctx, n_seqs, max_rows, max_out, kv_bytes and
      * n_marks in it are not read. */
@@ -98,6 +109,8 @@ void     service_memory(const struct service *s, struct session_memory *mem);
 uint32_t service_n_ctx(const struct service *s);
 const struct model *service_model(const struct service *s);
 const struct tokenizer *service_tokenizer(const struct service *s);
+/* NULL: the model does not write by diffusion. */
+const struct diffusion_opts *service_diffusion(const struct service *s);
 
 /* ---- events ---- */
 
@@ -198,6 +211,10 @@ struct service_request {        /* copied; service_request_init first */
     bool     prompt_logprobs;   /* of the prompt's tokens (its cache is not read then), with */
     uint32_t n_prompt_top;
     bool     progress;          /* SERVICE_PROGRESS after each step of the prompt */
+    /* By diffusion only; zero and SERVICE_NO_ALGORITHM: as the service has it. */
+    uint32_t diffusion_steps;
+    float    diffusion_threshold;
+    int      diffusion_algorithm;
     enum service_speculate speculate;
     uint32_t max_draft;         /* 0: as the service has it */
     int32_t  priority;          /* higher first; clamped to -100..100 */
@@ -210,6 +227,7 @@ struct service_request {        /* copied; service_request_init first */
     service_event_fn *on_event;
     void    *ctx;
 };
+#define SERVICE_NO_ALGORITHM (-1)
 void service_request_init(struct service_request *r);
 
 /* Why a submission was refused. */

@@ -39,6 +39,49 @@ static int open_sampler(struct answer *a, struct err *e)
     return rc;
 }
 
+static void forbid_ends(const struct answer *a, uint64_t *bits)
+{
+    const struct service *s = a->job->svc;
+    const struct service_request *r = &a->job->r;
+
+    for (uint32_t i = 0; i < s->mask_words; i++)
+        bits[i] &= ~s->end_bits[i];
+    for (size_t i = 0; i < r->n_stop_ids; i++)
+        bits[r->stop_ids[i] / 64] &= ~(UINT64_C(1) << r->stop_ids[i] % 64);
+}
+
+/* What may come in a block, and what before min_tokens. */
+static int open_denoiser(struct answer *a, struct err *e)
+{
+    const struct service *s = a->job->svc;
+    const struct service_request *r = &a->job->r;
+    const uint32_t mask = (uint32_t)s->diffusion.mask;
+    struct diffusion_opts o = s->opts.diffusion;
+
+    o.seed = r->sampling.seed + a->choice;
+    if (r->diffusion_steps) {
+        o.steps = r->diffusion_steps;
+        o.threshold = 0;
+    }
+    if (r->diffusion_threshold > 0)
+        o.threshold = r->diffusion_threshold;
+    if (r->diffusion_algorithm != SERVICE_NO_ALGORITHM)
+        o.algorithm = (enum diffusion_algorithm)r->diffusion_algorithm;
+    diffusion_fill(&o);
+    a->bits = mem_array(s->mask_words, sizeof *a->bits);
+    a->early = mem_array(s->mask_words, sizeof *a->early);
+    if (!a->bits || !a->early)
+        return err_set(e, WATT_ENOMEM, "request: token mask");
+    if (r->allowed)
+        memcpy(a->bits, r->allowed, s->mask_words * sizeof *a->bits);
+    else
+        memset(a->bits, 0xff, s->mask_words * sizeof *a->bits);
+    a->bits[mask / 64] &= ~(UINT64_C(1) << mask % 64);
+    memcpy(a->early, a->bits, s->mask_words * sizeof *a->bits);
+    forbid_ends(a, a->early);
+    return denoiser_open(&a->denoiser, &o, s->width, s->diffusion.mask, e);
+}
+
 static int alloc_notes(struct answer *a, struct err *e)
 {
     const struct service_request *r = &a->job->r;
@@ -75,6 +118,10 @@ int answer_init(struct answer *a, struct job *j, uint32_t choice, struct err *e)
     rc = stops_init(&a->stops, r->stops, r->n_stops, e);
     if (rc < 0 || (r->prompt_only && !r->prompt_logprobs))
         return rc;
+    if (s->diffuses) {
+        rc = open_denoiser(a, e);
+        return rc < 0 ? rc : open_sampler(a, e);
+    }
     if (restricted(r)) {
         a->bits = mem_array(s->mask_words, sizeof *a->bits);
         if (!a->bits)
@@ -90,6 +137,8 @@ void answer_deinit(struct answer *a)
         mem_free(a->notes[i].top);
     mem_free(a->notes);
     mem_free(a->bits);
+    mem_free(a->early);
+    denoiser_close(a->denoiser);
     sampler_close(a->sampler);
     token_mask_close(a->mask);
     stops_deinit(&a->stops);
@@ -105,17 +154,6 @@ static bool any_bit(const uint64_t *bits, uint32_t n)
         if (bits[i])
             return true;
     return false;
-}
-
-static void forbid_ends(const struct answer *a, uint64_t *bits)
-{
-    const struct service *s = a->job->svc;
-    const struct service_request *r = &a->job->r;
-
-    for (uint32_t i = 0; i < s->mask_words; i++)
-        bits[i] &= ~s->end_bits[i];
-    for (size_t i = 0; i < r->n_stop_ids; i++)
-        bits[r->stop_ids[i] / 64] &= ~(UINT64_C(1) << r->stop_ids[i] % 64);
 }
 
 /* What may come now, into a->bits; *mask NULL: everything. */
@@ -179,6 +217,23 @@ static int32_t draw(void *ctx, const float *row)
     return (int32_t)id;
 }
 
+/* Some tokens of a block; n_taken is where it begins in the answer. */
+static int32_t denoise(void *ctx, int32_t *block, uint32_t n_block, uint32_t step, const float *rows)
+{
+    struct answer *a = ctx;
+    const uint32_t min = a->job->r.min_tokens;
+    const struct denoise_step s = {
+        .block = block, .n_block = n_block, .first_at = a->job->r.n_tokens + a->n_taken,
+        .step = step, .rows = rows, .packed = true, .sampler = a->sampler, .allowed = a->bits,
+        .early = a->early, .n_early = min > a->n_taken ? min - a->n_taken : 0,
+    };
+    const int left = denoiser_step(a->denoiser, &s, NULL, &a->error);
+
+    for (uint32_t i = 0; left == 0 && i < n_block; i++)
+        sampler_accept(a->sampler, (uint32_t)block[i]);
+    return left < 0 ? SCHED_DRAW_FAILED : left;
+}
+
 static void failed(void *ctx, struct err *e)
 {
     *e = ((struct answer *)ctx)->error;
@@ -239,8 +294,9 @@ static bool add_text(struct answer *a, int32_t id)
 
 static bool took(void *ctx, int32_t id)
 {
+    static const struct draw_note none = { 0 };
     struct answer *a = ctx;
-    const struct draw_note *note = &a->notes[a->next_note++];
+    const struct draw_note *note = a->denoiser ? &none : &a->notes[a->next_note++];
     struct service_event ev = { .kind = SERVICE_TOKEN, .id = id, .index = a->n_taken++ };
     bool hit;
 
@@ -387,6 +443,6 @@ static void ended(void *ctx, const struct sched_result *r)
 }
 
 const struct sched_client answer_client = {
-    .draw = draw, .failed = failed, .took = took, .prompt_row = prompt_row,
+    .draw = draw, .denoise = denoise, .failed = failed, .took = took, .prompt_row = prompt_row,
     .progress = progress, .ended = ended,
 };

@@ -12,6 +12,7 @@
 #include "infrastructure/prefix.h"
 #include "infrastructure/sched.h"
 #include "infrastructure/spill.h"
+#include "models/denoiser.h"
 #include "models/service.h"
 
 struct job;
@@ -33,6 +34,8 @@ struct answer {
     atomic_bool      cancel;        /* set by anybody; read by the service's thread */
     struct sampler  *sampler;
     struct token_mask *mask;
+    struct denoiser *denoiser;      /* of models that write by diffusion; else NULL */
+    uint64_t        *early;         /* [mask_words] what may come before min_tokens, of those */
     uint64_t        *bits;          /* [mask_words]; NULL when nothing is ever forbidden */
     struct stops     stops;
     struct detok     detok;
@@ -78,6 +81,8 @@ struct service {
     struct sched   *sched;
     struct drafter *drafter;
     struct service_metrics *metrics;
+    bool            diffuses;
+    struct diffusion_facts diffusion;
     uint32_t        width, mask_words;
     uint64_t       *end_bits;       /* [mask_words] tokens that end an answer */
     uint8_t         space_key[32];  /* what cached pages depend on, but for tokens */

@@ -11,7 +11,7 @@
 
 void service_request_init(struct service_request *r)
 {
-    *r = (struct service_request){ .n_choices = 1 };
+    *r = (struct service_request){ .n_choices = 1, .diffusion_algorithm = SERVICE_NO_ALGORITHM };
     sampler_defaults(&r->sampling);
 }
 
@@ -32,10 +32,31 @@ static int check_ids(const char *what, const int32_t *ids, size_t n, uint32_t n_
     return 0;
 }
 
+/* What is of one token after the other, and what is of blocks. */
+static int check_diffusion(const struct service *s, const struct service_request *r, struct err *e)
+{
+    const char *what = r->mask ? "a grammar or a bound of reasoning"
+                     : r->logprobs || r->prompt_logprobs ? "log probabilities"
+                     : r->sampling.mirostat != 0 ? "mirostat" : NULL;
+    const bool of_blocks = r->diffusion_steps || r->diffusion_threshold != 0 ||
+                           r->diffusion_algorithm != SERVICE_NO_ALGORITHM;
+    struct diffusion_opts o = { .threshold = r->diffusion_threshold };
+
+    if (!s->diffuses && of_blocks)
+        return err_set(e, WATT_ENOTSUP, "%s is no diffusion language model: it has no steps, threshold "
+                       "or algorithm of blocks", model_facts(s->model)->arch);
+    if (s->diffuses && what)
+        return err_set(e, WATT_ENOTSUP, "%s writes by diffusion, whose answers can't have %s",
+                       model_facts(s->model)->arch, what);
+    if (r->diffusion_algorithm != SERVICE_NO_ALGORITHM)
+        o.algorithm = (enum diffusion_algorithm)r->diffusion_algorithm;
+    return diffusion_check(&o, e);
+}
+
 static int check(const struct service *s, const struct service_request *r, struct err *e)
 {
     const struct model_facts *f = model_facts(s->model);
-    const bool logits = f->causal && f->n_out == f->n_vocab;
+    const bool logits = (f->causal || s->diffuses) && f->n_out == f->n_vocab;
     int rc;
 
     if (!r->tokens || r->n_tokens == 0)
@@ -57,6 +78,9 @@ static int check(const struct service *s, const struct service_request *r, struc
     if (!logits && (!r->prompt_only || r->prompt_logprobs))
         return err_set(e, WATT_ENOTSUP, "%s gives no next-token logits: a service makes no answers "
                        "with it", f->arch);
+    rc = check_diffusion(s, r, e);
+    if (rc < 0)
+        return rc;
     if (r->prompt_only && (r->mask || r->n_choices > 1))
         return err_set(e, WATT_EINVAL, "choices or a grammar for a request without answer");
     rc = check_ids("token", r->tokens, r->n_tokens, f->n_vocab, e);
@@ -94,6 +118,8 @@ static uint64_t job_bytes(const struct service *s, const struct service_request 
 
     if (!r->prompt_only)
         own += (uint64_t)s->width * 16;     /* sampler: candidates and counts */
+    if (s->diffuses)
+        own += denoiser_bytes(s->opts.diffusion.block) + (uint64_t)s->mask_words * 16;
     if (r->mask || r->allowed || r->min_tokens)
         own += (uint64_t)s->mask_words * 8;
     if (r->logprobs)
