@@ -191,6 +191,10 @@ void api_options_init(struct api_options *o);
 /* JSON schemas of the fields, under all their names, into an object of properties. */
 void api_options_describe(json_t *properties);
 
+/* Into q what diffusion_* fields say. False: has answered 400, since the model does not write by
+ * diffusion or since it does and can't honour another field. */
+bool api_read_diffusion(struct api_call *c, const struct api_options *o, struct service_request *q);
+
 /* ---- a run ---- */
 
 struct api_run;

@@ -74,7 +74,8 @@ void api_options_describe(json_t *properties)
 {
     static const struct { const char *name, *type; } more[] = { { "seed", "integer" },
         { "priority", "integer" }, { "cache_salt", "string" }, { "cache_prompt", "boolean" },
-        { "logit_bias", "object" }, { "stop_token_ids", "array" } };
+        { "logit_bias", "object" }, { "stop_token_ids", "array" }, { "diffusion_steps", "integer" },
+        { "diffusion_threshold", "number" }, { "diffusion_algorithm", "string" } };
     static const char *const stops[] = { "stop", "stop_sequences" };
 
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)

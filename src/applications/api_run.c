@@ -413,8 +413,11 @@ static int open_mask(struct api_call *c, const struct api_options *o, struct api
     struct token_thinking thinking = { .tok = c->m->tm->tok, .at = r->choices[0].track,
                                        .budget = o->think_budget };
     struct grammar_masks *masks = NULL;
-    int rc = api_grammar_of(c->m->grammars, &c->at, r->frame->split, &masks, e);
+    int rc;
 
+    if (service_diffusion(c->m->svc))
+        return 0;               /* what would need one was refused */
+    rc = api_grammar_of(c->m->grammars, &c->at, r->frame->split, &masks, e);
     if (thinking_is_off(c))
         thinking.budget = 0;
     if (!r->frame->split)
@@ -455,16 +458,19 @@ void api_generate(struct api_call *c, const struct api_ask *a, const struct api_
                   const char *id_prefix)
 {
     const struct api_options *o = &a->o;
-    struct api_run *r = run_open(c, o, frame, id_prefix, sv_of(&a->text));
+    struct api_run *r;
     struct service_request q;
     struct service_ticket t = { 0 };
     struct err e = { 0 };
 
+    service_request_init(&q);
+    if (!api_read_diffusion(c, o, &q))
+        return;
+    r = run_open(c, o, frame, id_prefix, sv_of(&a->text));
     if (!r) {
         api_error(c, 503, "server_error", "out_of_memory", NULL, "out of memory");
         return;
     }
-    service_request_init(&q);
     if (open_mask(c, o, r, &q.mask, &e) < 0 || (frame->split && open_calls(c, r, &e) < 0)) {
         token_mask_close(q.mask);
         api_fail(c, strncmp(e.msg, "tool_choice:", 12) == 0 ? "tool_choice"

@@ -41,7 +41,9 @@ struct serve_opts {
     int64_t  ledger_days;
     double   power_cap;
     int      kv, exec, reasoning;
-    int64_t  reasoning_budget;
+    int64_t  reasoning_budget, diffusion_block, diffusion_steps;
+    double   diffusion_threshold;
+    int      diffusion_algorithm;
     bool     no_cache, access_log, quiet, stored;
 };
 
@@ -78,6 +80,10 @@ static const struct cli_opt options[] = {
     { "template", 0, CLI_FILE, AT(template_file), "FILE", "chat template in place of the model's", 0, 0 },
     { "reasoning-format", 0, CLI_CHOICE, AT(reasoning), "auto|deepseek|none", "what is reasoned comes apart from the answer, or (none) within it (default auto)", 0, 0 },
     { "reasoning-budget", 0, CLI_INT, AT(reasoning_budget), "N", "most tokens of reasoning where a request sets no bound; 0: no reasoning, -1: no bound (default -1)", -1, 1e9 },
+    { "diffusion-block", 0, CLI_INT, AT(diffusion_block), "N", "models that write by diffusion: tokens of a block (default 32)", 0, 4096 },
+    { "diffusion-steps", 0, CLI_INT, AT(diffusion_steps), "N", "steps per block of requests that say none (default: its length, one token a step)", 0, 65536 },
+    { "diffusion-threshold", 0, CLI_REAL, AT(diffusion_threshold), "P", "likewise: fix every token of at least this probability at once; 0: off (default 0)", 0, 1 },
+    { "diffusion-algorithm", 0, CLI_CHOICE, AT(diffusion_algorithm), DIFFUSION_ALGORITHMS, "likewise: which tokens are fixed first (default confidence)", 0, 0 },
     { "max-body", 0, CLI_BYTES, AT(body_bytes), "SIZE", "largest request (default 32M)", 0, 0 },
     { "connections", 0, CLI_INT, AT(connections), "N", "most open connections (default 4096)", 1, 1e6 },
     { "idle", 0, CLI_INT, AT(idle_s), "SECONDS", "connections that say nothing so long, or dawdle over a request, are closed (default 60)", 1, 86400 },
@@ -271,9 +277,11 @@ static int open_answering(struct serving *v, struct api_model *m, const char *pa
     if (facts->embeds || facts->n_out != facts->n_vocab)
         return err_set(e, WATT_ENOTSUP, "%s: %s gives embeddings or scores, no text; see "
                        "/v1/embeddings and /v1/rerank", m->name, facts->arch);
-    if (facts->whole_inputs || !facts->causal)
-        return err_set(e, WATT_ENOTSUP, "%s: %s writes by diffusion, which the server does not; "
-                       "see watt run", m->name, facts->arch);
+    if (!facts->causal && !diffusion_fits(m->tm->model))
+        return err_set(e, WATT_ENOTSUP, "%s: %s reads both ways and writes no text", m->name,
+                       facts->arch);
+    if (diffusion_fits(m->tm->model))
+        m->think_budget = API_NO_BUDGET;        /* nothing can count in a block */
     if (!m->tm->tmpl && m->tm->tmpl_why[0])
         on_warning(v, m->tm->tmpl_why);
     rc = default_template(v, m, e);
@@ -351,7 +359,11 @@ static int service_options(struct serving *v, const struct api_model *m, const c
         .max_queued = (uint32_t)o->queue, .kv_bytes = o->kv_bytes,
         .queue_bytes = queue_bytes(v, model_facts(m->tm->model)),
         .no_prefix_cache = o->no_cache, .spill_dir = is_first(v, path) ? o->spill : NULL,
-        .spill_bytes = o->spill_bytes, .draft = m->draft, .metrics = v->s.metrics, .name = m->name,
+        .spill_bytes = o->spill_bytes,
+        .diffusion = { .block = (uint32_t)o->diffusion_block, .steps = (uint32_t)o->diffusion_steps,
+                       .threshold = (float)o->diffusion_threshold,
+                       .algorithm = (enum diffusion_algorithm)o->diffusion_algorithm },
+        .draft = m->draft, .metrics = v->s.metrics, .name = m->name,
     };
     rc = session_opts_exec(&so->session, o->exec, o->isa, e);
     v->machine = o->machine;
