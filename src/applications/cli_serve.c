@@ -729,13 +729,25 @@ static void catch_hangup(void)
     (void)sigaction(SIGHUP, &sa, NULL);
 }
 
+static void swap(char **a, char **b)
+{
+    char *was = *a;
+
+    *a = *b;
+    *b = was;
+}
+
 static int reload_certificate(struct serving *v, struct err *e)
 {
     char *cert = NULL, *key = NULL;
     int rc = read_certificate(v->o, &cert, &key, e);
 
-    if (rc == 0)
+    if (rc == 0 && (strcmp(cert, v->cert) != 0 || strcmp(key, v->key) != 0))
         rc = http_set_tls(v->s.http, cert, key, e);
+    if (rc == 0) {
+        swap(&cert, &v->cert);
+        swap(&key, &v->key);
+    }
     mem_free(cert);             /* the server has its own copy */
     mem_free(key);
     return rc;
@@ -752,7 +764,8 @@ static void reload(struct serving *v)
     else if (v->o->key_file && !v->o->quiet)
         cli_note(v->c, "SIGHUP: %zu keys", api_keys_count(v->s.keys));
     if (v->o->tls_cert && reload_certificate(v, &e) < 0)
-        cli_note(v->c, "SIGHUP: the certificate stays as it was: %s", e.msg);
+        cli_note(v->c, "SIGHUP: the certificate stays as it was, not that of %s: %s", v->o->tls_cert,
+                 e.msg);
     else if (v->o->tls_cert && !v->o->quiet)
         cli_note(v->c, "SIGHUP: new connections get the certificate of %s", v->o->tls_cert);
 }

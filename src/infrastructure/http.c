@@ -24,6 +24,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 
+#define TLS_VERSIONS "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"   /* RFC 8996: no older ones */
 #define LOOK_MS 500         /* how often silent streams and late clients are looked for */
 #define SLOWEST 4096u       /* bytes a second that a client may be given time for, beyond idle_s */
 
@@ -776,7 +777,7 @@ static int start_daemon(struct http_server *s, int listen_fd, const struct http_
                         struct MHD_Daemon **out, struct err *e)
 {
     struct MHD_Daemon *d;
-    struct MHD_OptionItem more[4] = { { MHD_OPTION_END, 0, NULL } };
+    struct MHD_OptionItem more[5] = { { MHD_OPTION_END, 0, NULL } };
     unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC;
     const unsigned n_threads = o->n_threads ? o->n_threads : 2;
 
@@ -786,7 +787,9 @@ static int start_daemon(struct http_server *s, int listen_fd, const struct http_
                                            (void *)(uintptr_t)o->tls_cert };
         more[1] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_MEM_KEY, 0,
                                            (void *)(uintptr_t)o->tls_key };
-        more[2] = (struct MHD_OptionItem){ MHD_OPTION_END, 0, NULL };
+        more[2] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_PRIORITIES, 0,
+                                           (void *)(uintptr_t)TLS_VERSIONS };
+        more[3] = (struct MHD_OptionItem){ MHD_OPTION_END, 0, NULL };
     }
     d = MHD_start_daemon(
         flags, 0, NULL, NULL, on_access, s,
