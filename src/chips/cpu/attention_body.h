@@ -35,8 +35,10 @@ static inline const uint8_t *page_at(const struct attn_task *t, uint32_t pos)
            (size_t)t->pages[pos / KV_PAGE_TOKENS] * t->layout->page_bytes;
 }
 
-/* Tiles of keys that nq queries take at once, so that there are eight independent sums. */
-#define TILES_OF(nq) (8 / ((nq) * (int)NV) >= 4 ? 4 : 8 / ((nq) * (int)NV) >= 2 ? 2 : 1)
+/* Tiles of keys that nq queries take at once: so that the sums, which must be eight for their
+ * latency, are as many as the registers hold beside keys and queries. */
+#define N_SUMS (VN == 16 ? 16 : 8)
+#define TILES_OF(nq) (N_SUMS / ((nq) * (int)NV) >= 4 ? 4 : N_SUMS / ((nq) * (int)NV) >= 2 ? 2 : 1)
 
 /* Asks for what will be read a page later; the parts of a head in successive pages lie far apart,
  * which no hardware foresees. Into the second level: the first has few requests under way. */
@@ -208,14 +210,21 @@ static void tile_bias(const struct attn_task *t, float *s, uint32_t base, uint32
 }
 
 /* Scale, cap, biases and mask of one query's scores of keys [first, last), whole tiles; what it
- * sees are keys [lo, hi). */
-static void scores_finish(const struct attn_task *t, float *s, uint32_t first, uint32_t last,
-                          uint32_t pos, uint32_t lo, uint32_t hi, uint32_t head)
+ * sees are keys [lo, hi). Returns the largest score. */
+static float scores_finish(const struct attn_task *t, float *s, uint32_t first, uint32_t last,
+                           uint32_t pos, uint32_t lo, uint32_t hi, uint32_t head)
 {
     const vf scale = v_set1(t->args->scale);
+    vf top = v_set1(-INFINITY);
 
-    for (uint32_t j = 0; j < last - first; j += VN)
-        v_store(s + j, v_mul(v_load(s + j), scale));
+    for (uint32_t j = 0; j < last - first; j += VN) {
+        const vf x = v_mul(v_load(s + j), scale);
+
+        top = v_max(top, x);
+        v_store(s + j, x);
+    }
+    if (t->args->softcap == 0.0f && !t->slopes && !t->relative && lo <= first && hi >= last)
+        return v_hmax(top);
     if (t->args->softcap != 0.0f || t->slopes || t->relative)
         for (uint32_t at = first; at < last; at += KV_LANES)
             tile_bias(t, s + (at - first), at, pos, head);
@@ -223,6 +232,10 @@ static void scores_finish(const struct attn_task *t, float *s, uint32_t first, u
         s[at - first] = -INFINITY;
     for (uint32_t at = hi > first ? hi : first; at < last; at++)
         s[at - first] = -INFINITY;
+    top = v_set1(-INFINITY);
+    for (uint32_t j = 0; j < last - first; j += VN)
+        top = v_max(top, v_load(s + j));
+    return v_hmax(top);
 }
 
 /* Vector c of a token's columns from `row` on; scale: of the token's blocks (Q8_0). */
@@ -404,32 +417,29 @@ static void merge(float *M, float *L, float *O, float m, float l, const float *o
         v_store(O + d, v_fma(v_load(o + d), vb, v_mul(v_load(O + d), va)));
 }
 
-/* Maximum, exponentials and sum of one query's chunk; tiles [first, last) of it. */
-static void chunk_softmax(float *s, uint32_t first, uint32_t last, float *m, float *l)
+/* Exponentials and their sum of one query's chunk, whose largest score is m; tiles [first, last)
+ * of it. */
+static float chunk_softmax(float *s, uint32_t first, uint32_t last, float m)
 {
-    vf top = v_set1(-INFINITY), sum[NV], x;
+    const vf top = v_set1(m);
+    vf sum[NV], x;
 
-    for (uint32_t j = first; j < last; j += VN)
-        top = v_max(top, v_load(s + j));
-    *m = v_hmax(top);
-    if (*m == -INFINITY) {
+    if (m == -INFINITY) {
         memset(s + first, 0, (last - first) * sizeof *s);
-        *l = 0.0f;
-        return;
+        return 0.0f;
     }
-    top = v_set1(*m);
     for (unsigned v = 0; v < NV; v++)
         sum[v] = v_zero();
     for (uint32_t j = first; j < last; j += KV_LANES)
         for (unsigned v = 0; v < NV; v++) {
-            x = v_exp(v_sub(v_load(s + j + v * VN), top));
+            x = v_exp_below(v_sub(v_load(s + j + v * VN), top));
             v_store(s + j + v * VN, x);
             sum[v] = v_add(sum[v], x);
         }
     x = sum[0];
     for (unsigned v = 1; v < NV; v++)
         x = v_add(x, sum[v]);
-    *l = v_sum(x);
+    return v_sum(x);
 }
 
 static void run_chunk(const struct attn_task *t, struct attn_work *w, uint32_t nq, uint32_t chunk)
@@ -463,8 +473,9 @@ static void run_chunk(const struct attn_task *t, struct attn_work *w, uint32_t n
         const uint32_t pos = t->first_pos + i / t->n_heads;
         const uint32_t head = group_first + i % t->n_heads;
 
-        scores_finish(t, s + (first - base), first, tiles_end, pos, w->lo[i], w->hi[i], head);
-        chunk_softmax(s, first - base, tiles_end - base, &w->m_chunk[i], &w->l_chunk[i]);
+        w->m_chunk[i] = scores_finish(t, s + (first - base), first, tiles_end, pos, w->lo[i],
+                                      w->hi[i], head);
+        w->l_chunk[i] = chunk_softmax(s, first - base, tiles_end - base, w->m_chunk[i]);
         if (t->drop.share > 0.0f)       /* the sum stays that of all weights */
             drop_cols(&t->drop, s + (first - base),
                       t->drop_row + (uint64_t)(i / t->n_heads) * t->args->n_heads + head, first,

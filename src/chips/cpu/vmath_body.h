@@ -4,13 +4,11 @@
 #ifndef CHIPS_CPU_VMATH_BODY_H
 #define CHIPS_CPU_VMATH_BODY_H
 
-/* exp(x): 2^n times a polynomial on |r| <= ln2/2 (degree 6, Cephes' coefficients);
- * under 2 ulp. exp(0) is exactly 1; below -104 gives 0, above 88.8 infinity, NaN stays. */
-static inline vf v_exp(vf x)
+/* 2^n times a polynomial on |r| <= ln2/2, x = n ln2 + r (degree 6, Cephes' coefficients). */
+static inline vf v_exp_within(vf x)
 {
-    vf c = v_min(v_max(x, v_set1(-104.0f)), v_set1(89.0f));
-    vf n = v_round(v_mul(c, v_set1(1.44269504088896341f)));
-    vf r = v_fma(n, v_set1(-0.693359375f), c);
+    vf n = v_round(v_mul(x, v_set1(1.44269504088896341f)));
+    vf r = v_fma(n, v_set1(-0.693359375f), x);
     vf p = v_set1(1.9875691500e-4f);
 
     r = v_fma(n, v_set1(2.12194440e-4f), r);
@@ -20,9 +18,23 @@ static inline vf v_exp(vf x)
     p = v_fma(p, r, v_set1(1.6666665459e-1f));
     p = v_fma(p, r, v_set1(5.0000001201e-1f));
     p = v_add(v_fma(p, v_mul(r, r), r), v_set1(1.0f));
-    p = v_scale2(p, n);
+    return v_scale2(p, n);
+}
+
+/* exp(x), under 2 ulp. exp(0) is exactly 1; below -104 gives 0, above 88.8 infinity, NaN stays. */
+static inline vf v_exp(vf x)
+{
+    vf p = v_exp_within(v_min(v_max(x, v_set1(-104.0f)), v_set1(89.0f)));
+
     p = v_if_gt(x, v_set1(-104.0f), p, v_zero());
     return v_if_nan(x, x, p);
+}
+
+/* The same for x that is at most 0 or NaN: 2^-150, which -104 gives, is rounded to 0, and the
+ * maximum is its second operand where that is no number. */
+static inline vf v_exp_below(vf x)
+{
+    return v_exp_within(v_max(v_set1(-104.0f), x));
 }
 
 /* 1 / (1 + exp(-x)) */
