@@ -25,6 +25,7 @@
 #include "base/rng.h"
 #include "energy/ledger.h"
 #include "energy/ledger_db.h"
+#include "pg_rig.h"
 
 #define DAY_MS INT64_C(86400000)
 #define START  (INT64_C(20779) * DAY_MS)
@@ -604,78 +605,6 @@ static void test_kill(void **state)
 
 /* ---- PostgreSQL ---- */
 
-/* Starts a program and waits for it; its exit code, 127 when it is not there. */
-static int run_program(const char *const argv[])
-{
-    int status = 0;
-    const pid_t pid = fork();
-
-    assert_true(pid >= 0);
-    if (pid == 0) {
-        const int null = open("/dev/null", O_RDWR);
-
-        (void)dup2(null, 0);
-        (void)dup2(null, 1);
-        (void)dup2(null, 2);
-        if (geteuid() == 0 && (setgid(65534) < 0 || setuid(65534) < 0))  /* it refuses root */
-            _exit(126);
-        (void)execvp(argv[0], (char *const *)(uintptr_t)argv);
-        _exit(127);
-    }
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 126;
-}
-
-/* initdb and pg_ctl are rarely on the PATH. */
-static bool find_program(const char *name, char out[128])
-{
-    for (int version = 20; version >= 9; version--) {
-        (void)snprintf(out, 128, "/usr/lib/postgresql/%d/bin/%s", version, name);
-        if (access(out, X_OK) == 0)
-            return true;
-    }
-    for (const char *const *p = (const char *const[]){ "/usr/bin", "/usr/local/bin",
-                                                        "/usr/pgsql/bin", NULL }; *p; p++) {
-        (void)snprintf(out, 128, "%s/%s", *p, name);
-        if (access(out, X_OK) == 0)
-            return true;
-    }
-    return false;
-}
-
-struct server { char data[128], pg_ctl[128], url[256]; };
-
-static bool server_start(struct server *s)
-{
-    char initdb[128], options[192], cwd[64], log[160];
-
-    if (!find_program("initdb", initdb) || !find_program("pg_ctl", s->pg_ctl))
-        return false;
-    /* a socket's path is short: a folder of its own */
-    (void)snprintf(cwd, sizeof cwd, "%s/watt-pg-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : P_tmpdir);
-    if (!mkdtemp(cwd))
-        return false;
-    (void)chmod(cwd, 0777);
-    (void)snprintf(s->data, sizeof s->data, "%s/data", cwd);
-    (void)snprintf(log, sizeof log, "%s/log", cwd);
-    (void)snprintf(options, sizeof options, "-k %s -c listen_addresses= -c fsync=off", cwd);
-    (void)snprintf(s->url, sizeof s->url, "postgresql:///postgres?host=%s&user=watt", cwd);
-    return run_program((const char *const[]){ initdb, "-D", s->data, "-U", "watt", "-A", "trust",
-                                              "-E", "UTF8", "--locale=C", NULL }) == 0 &&
-           run_program((const char *const[]){ s->pg_ctl, "-D", s->data, "-l", log, "-o", options,
-                                              "-w", "-t", "30", "start", NULL }) == 0;
-}
-
-static void server_stop(struct server *s)
-{
-    char top[128];
-
-    (void)run_program((const char *const[]){ s->pg_ctl, "-D", s->data, "-m", "immediate", "-w",
-                                             "stop", NULL });
-    (void)snprintf(top, sizeof top, "%.*s", (int)(strlen(s->data) - 5), s->data);
-    (void)nftw(top, remove_one, 8, FTW_DEPTH | FTW_PHYS);
-}
-
 /* Several servers write to one book; some are killed. */
 static void several_servers(const char *url)
 {
@@ -707,13 +636,13 @@ static void several_servers(const char *url)
 
 static void test_postgres(void **state)
 {
-    struct server s = { .url = "" };
+    struct pg_server s = { .url = "" };
     const struct ledger_opts o = { .busy_ms = 50 };
     struct ledger *l = NULL;
     struct err e = { 0 };
 
     (void)state;
-    if (!server_start(&s)) {
+    if (!pg_start(&s)) {
         (void)fprintf(stderr, "skipped: no PostgreSQL server can be started (package postgresql)\n");
         skip();
     }
@@ -724,7 +653,7 @@ static void test_postgres(void **state)
         const struct ledger_entry x = entry(5);
 
         l = open_at(s.url, false);
-        (void)run_program((const char *const[]){ s.pg_ctl, "-D", s.data, "-m", "fast", "-w", "stop",
+        (void)pg_run_program((const char *const[]){ s.pg_ctl, "-D", s.data, "-m", "fast", "-w", "stop",
                                                  NULL });
         assert_true(ledger_put(l, &x));
         assert_false(ledger_flush(l, 500));
@@ -740,13 +669,13 @@ static void test_postgres(void **state)
 
             (void)snprintf(options, sizeof options, "-k %.*s -c listen_addresses= -c fsync=off",
                            (int)(strlen(s.data) - 5), s.data);
-            assert_int_equal(run_program((const char *const[]){ s.pg_ctl, "-D", s.data, "-o",
+            assert_int_equal(pg_run_program((const char *const[]){ s.pg_ctl, "-D", s.data, "-o",
                              options, "-l", "/dev/null", "-w", "start", NULL }), 0);
         }
         assert_true(ledger_flush(l, 20000));
         ledger_close(l);
     }
-    server_stop(&s);
+    pg_stop(&s);
     assert_int_equal(ledger_open(&l, s.url, &o, &e), WATT_EIO);
 }
 

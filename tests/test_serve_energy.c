@@ -12,6 +12,7 @@
 #include "applications/api_keys.h"
 #include "energy/budget.h"
 #include "energy/ledger.h"
+#include "pg_rig.h"
 #include "serve_rig.h"
 
 static char dir[512], book[600], tariff[600], keys[600];
@@ -412,6 +413,58 @@ static void test_budgets(void **state)
     use_up("money_day=0.00004", "\"money_budget_exhausted\"", true);
 }
 
+/* Two servers with one ledger: what one has booked counts at the other. Without that each would
+ * give the whole budget. */
+static void share_a_budget(const char *ledger)
+{
+    const char *more[] = { "--ledger", ledger, "--api-keys", keys, NULL };
+    struct server two[2];
+    bool over[2] = { false, false };
+    int64_t used = 0;
+    const int64_t budget = 800;
+
+    put_keys("tokens_day=800");
+    start(&two[0], more);
+    start(&two[1], more);
+    for (int i = 0; i < 2000 && !(over[0] && over[1]); i++) {
+        const int k = i % 2;
+        json_t *j;
+
+        if (over[k])
+            continue;
+        if (complete(&two[k]) == 429) {
+            over[k] = true;
+            continue;
+        }
+        j = parsed();
+        used += json_integer_value(json_object_get(json_object_get(j, "usage"), "total_tokens"));
+        json_decref(j);
+        (void)poll(NULL, 0, 60);
+    }
+    (void)fprintf(stderr, "a budget of %lld tokens: two servers gave %lld\n", (long long)budget,
+                  (long long)used);
+    assert_true(over[0] && over[1]);
+    assert_true(used >= budget);
+    assert_true(used < 2 * budget * 9 / 10);
+    assert_int_equal(stop(&two[0]), 0);
+    assert_int_equal(stop(&two[1]), 0);
+}
+
+static void test_shared_budget(void **state)
+{
+    struct pg_server pg = { .url = "" };
+
+    (void)state;
+    (void)unlink(book);
+    share_a_budget(book);
+    if (!pg_start(&pg)) {
+        (void)fprintf(stderr, "skipped: no PostgreSQL server can be started (package postgresql)\n");
+        skip();
+    }
+    share_a_budget(pg.url);
+    pg_stop(&pg);
+}
+
 /* A budget that nothing can count is refused at the start. */
 static void test_uncounted(void **state)
 {
@@ -461,6 +514,7 @@ int main(void)
         cmocka_unit_test(test_estimate), cmocka_unit_test(test_cap),
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_budgets),
+        cmocka_unit_test(test_shared_budget),
         cmocka_unit_test(test_uncounted), cmocka_unit_test(test_days),
     };
 

@@ -523,13 +523,22 @@ void api_key_name(const struct api_key *key, char out[API_KEY_NAME_BYTES])
         snprintf(out, API_KEY_NAME_BYTES, "%s", limits_of(key).name);
 }
 
+/* With mu held. */
+static void label_of(const struct api_key *key, char out[API_KEY_LABEL_BYTES])
+{
+    (void)snprintf(out, API_KEY_LABEL_BYTES, "%s", key->limits.name);
+    for (size_t i = 0; !key->limits.name[0] && i < 6; i++)
+        (void)snprintf(out + 2 * i, 3, "%02x", key->digest[i]);
+}
+
 void api_key_label(const struct api_key *key, char out[API_KEY_LABEL_BYTES])
 {
-    api_key_name(key, out);
-    if (!key || out[0])
+    out[0] = '\0';
+    if (!key)
         return;
-    for (size_t i = 0; i < 6; i++)
-        (void)snprintf(out + 2 * i, 3, "%02x", key->digest[i]);
+    pthread_mutex_lock(&key->set->mu);
+    label_of(key, out);
+    pthread_mutex_unlock(&key->set->mu);
 }
 
 int32_t api_key_priority(const struct api_key *key, int32_t wanted)
@@ -647,23 +656,23 @@ void api_key_charge(struct api_key *key, enum budget_kind kind, double amount)
     pthread_mutex_unlock(&key->set->mu);
 }
 
-static bool labelled(const struct api_key *key, const char *label)
+static int by_label(const void *a, const void *b)
 {
-    char hash[13];
-
-    if (key->limits.name[0])
-        return strcmp(key->limits.name, label) == 0;
-    for (size_t i = 0; i < 6; i++)
-        (void)snprintf(hash + 2 * i, 3, "%02x", key->digest[i]);
-    return strcmp(hash, label) == 0;
+    return strcmp(((const struct api_key_use *)a)->label, ((const struct api_key_use *)b)->label);
 }
 
-void api_keys_charge(struct api_keys *k, const char *label, enum budget_kind kind, double amount)
+void api_keys_used(struct api_keys *k, const struct api_key_use *list, size_t n, int64_t day)
 {
     pthread_mutex_lock(&k->mu);
-    for (size_t i = 0; i < k->n; i++)
-        if (labelled(k->list[i], label))
-            budget_charge(&k->list[i]->budget, kind, amount, clock_wall_ns() / 1000000000);
+    for (size_t i = 0; n > 0 && i < k->n; i++) {
+        const struct api_key_use *u;
+        struct api_key_use want;
+
+        label_of(k->list[i], want.label);
+        u = bsearch(&want, list, n, sizeof *list, by_label);
+        for (int b = 0; u && b < N_BUDGETS; b++)
+            budget_raise(&k->list[i]->budget, (enum budget_kind)b, u->used[b], day);
+    }
     pthread_mutex_unlock(&k->mu);
 }
 

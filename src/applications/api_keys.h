@@ -97,8 +97,10 @@ void api_key_spend(struct api_key *key, uint64_t now, uint64_t n_tokens);
 void api_key_leave(struct api_key *key);
 /* Of today's budget; tokens are charged by api_key_spend. */
 void api_key_charge(struct api_key *key, enum budget_kind kind, double amount);
-/* What the key of this label (api_key_label) has used today already, as a ledger knows. */
-void api_keys_charge(struct api_keys *k, const char *label, enum budget_kind kind, double amount);
+/* What keys of these labels (api_key_label) have used on a day (since 1970), as a ledger knows that
+ * several servers write: budgets rise to it, where it is still that day. list: sorted by label. */
+struct api_key_use { char label[API_KEY_LABEL_BYTES]; double used[N_BUDGETS]; };
+void api_keys_used(struct api_keys *k, const struct api_key_use *list, size_t n, int64_t day);
 /* Has any key such a budget? */
 bool api_keys_budget(struct api_keys *k, enum budget_kind kind);
 

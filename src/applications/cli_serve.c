@@ -13,6 +13,7 @@
 
 #include "applications/api.h"
 #include "applications/api_store.h"
+#include "applications/budget_sync.h"
 #include "applications/meter_args.h"
 #include "applications/model_args.h"
 #include "applications/power_cap.h"
@@ -121,6 +122,7 @@ struct serving {
     struct progress   bar;
     bool              ledger_fails;
     struct power_cap  cap;
+    struct budget_sync *budgets;
 };
 
 /* ---- keys ---- */
@@ -183,36 +185,6 @@ static int check_budgets(struct serving *v, struct meter *m, const struct tariff
     if (api_keys_budget(v->s.keys, BUDGET_MONEY) && !t)
         return err_set(e, WATT_EINVAL, "%s: money_day needs prices: see --tariff", v->o->key_file);
     return 0;
-}
-
-static int charge_key(void *keys, const struct ledger_sum *s)
-{
-    const int64_t money = s->n_priced > 0 ? s->price_nano : s->cost_nano;
-
-    api_keys_charge(keys, s->key, BUDGET_TOKENS,
-                    (double)(s->n_input + s->n_cached + s->n_output + s->n_thinking));
-    api_keys_charge(keys, s->key, BUDGET_JOULES, (double)(s->prefill_uj + s->decode_uj) * 1e-6);
-    api_keys_charge(keys, s->key, BUDGET_MONEY, (double)money * 1e-9);
-    return 0;
-}
-
-/* What keys have used today before this start, as far as the ledger knows. */
-static int restore_budgets(struct serving *v, struct err *e)
-{
-    const struct ledger_opts lo = { .read_only = true };
-    const struct ledger_query q = { .from_s = (int64_t)time(NULL) / 86400 * 86400,
-                                    .by = LEDGER_BY_KEY };
-    struct ledger *l;
-    int rc = 0;
-
-    if (!v->o->ledger || api_keys_count(v->s.keys) == 0)
-        return 0;
-    rc = ledger_open(&l, v->o->ledger, &lo, e);
-    if (rc < 0)
-        return rc;
-    rc = ledger_report(l, &q, charge_key, v->s.keys, e);
-    ledger_close(l);
-    return rc;
 }
 
 /* Meter, tariff and ledger. What the operator asked for and can't be had is an error now, not a
@@ -663,6 +635,14 @@ static int open_cap(struct serving *v, struct err *e)
     return 0;
 }
 
+/* What keys have used today, before this start and by other servers, as the ledger knows it. */
+static int open_budgets(struct serving *v, struct err *e)
+{
+    if (!v->o->ledger || api_keys_count(v->s.keys) == 0)
+        return 0;
+    return budget_sync_open(&v->budgets, v->o->ledger, v->s.keys, e);
+}
+
 static int open_all(struct serving *v, struct err *e)
 {
     int rc = read_files(v, e);
@@ -680,7 +660,7 @@ static int open_all(struct serving *v, struct err *e)
     if (rc == 0)
         rc = open_energy(v, e);
     if (rc == 0)
-        rc = restore_budgets(v, e);
+        rc = open_budgets(v, e);
     if (rc == 0 && v->o->power_cap > 0)
         rc = open_cap(v, e);
     if (rc == 0)
@@ -700,6 +680,7 @@ static void close_all(struct serving *v)
     http_close(v->s.http);
     api_models_close(v->s.models);
     power_cap_close(&v->cap);
+    budget_sync_close(v->budgets);
     api_energy_close(v->s.energy);
     store_close(v->store);
     close_loras(v);

@@ -40,6 +40,15 @@ void budget_charge(struct budget *b, enum budget_kind k, double amount, int64_t 
         b->used[k] += amount;
 }
 
+void budget_raise(struct budget *b, enum budget_kind k, double used, int64_t day)
+{
+    if (day < b->day || !isfinite(used))
+        return;
+    turn(b, day * DAY_S);
+    if (used > b->used[k])
+        b->used[k] = used;
+}
+
 int64_t budget_renews(int64_t unix_s)
 {
     return (day_of(unix_s) + 1) * DAY_S;

@@ -18,6 +18,8 @@ const char *budget_name(enum budget_kind k);
 /* The first bound that is reached; BUDGET_NONE: there is room. */
 enum budget_kind budget_exhausted(struct budget *b, const struct budget_limits *l, int64_t unix_s);
 void    budget_charge(struct budget *b, enum budget_kind k, double amount, int64_t unix_s);
+/* That much has been used on that day (since 1970) by all: more than is known here, or no news. */
+void    budget_raise(struct budget *b, enum budget_kind k, double used, int64_t day);
 int64_t budget_renews(int64_t unix_s);      /* when the next day begins */
 
 #endif

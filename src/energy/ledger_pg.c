@@ -179,8 +179,9 @@ int ledger_pg_open(struct ledger_db **out, const char *url, const struct ledger_
                    struct err *e)
 {
     /* what the URL says comes later and so goes before */
-    const char *const keys[] = { "connect_timeout", "application_name", "dbname", NULL };
-    const char *const values[] = { "5", "watt", url, NULL };
+    const char *const keys[] = { "connect_timeout", "tcp_user_timeout", "application_name", "dbname",
+                                 NULL };
+    const char *const values[] = { "5", "10000", "watt", url, NULL };
     struct pg *p = mem_calloc(1, sizeof *p);
     int rc;
 
