@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "applications/cli_internal.h"
+#include "base/fault.h"
 #include "base/mem.h"
 
 /* A closed standard stream would hand its number to the next file we open, and
@@ -19,6 +20,7 @@ static void open_std_streams(void)
 
 int main(int argc, char **argv)
 {
+    fault_env();
     open_std_streams();
     /* Only character types: numbers are read and written the same everywhere. */
     (void)setlocale(LC_CTYPE, "");

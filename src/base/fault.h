@@ -16,8 +16,12 @@ enum fault_kind { FAULT_ALLOC, FAULT_READ, FAULT_WRITE, FAULT_THREAD, FAULT_KIND
  * since the last fault_arm of that kind. */
 unsigned long fault_arm(enum fault_kind kind, unsigned long n);
 bool fault_hit(enum fault_kind kind);
+/* For tests of whole commands: with $WATT_FAULT_KILL "read:N" or "write:N" the process dies at its
+ * N-th read or write, as by kill -9. Called once, before threads. */
+void fault_env(void);
 #else
 static inline bool fault_hit(enum fault_kind kind) { (void)kind; return false; }
+static inline void fault_env(void) {}
 #endif
 
 #endif
