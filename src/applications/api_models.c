@@ -14,6 +14,8 @@
 #include "base/mem.h"
 
 #define MAX_SERVICES 256u
+/* Who was answered may ask for another model before the last holder of this one is through. */
+#define BUSY_NS   UINT64_C(1000000000)
 #define FAILED_NS UINT64_C(2000000000)  /* a model that can't be loaded isn't tried again so long */
 
 struct parked { struct parked *next; struct api_call call; };
@@ -50,6 +52,7 @@ struct api_models {
     pthread_cond_t  wake;
     pthread_t       thread;
     bool            started, stop, draining;
+    bool            short_of_room;  /* somebody waits for a model to be idle */
     struct entry   *list, **list_end;
     size_t          n;
     uint32_t        n_parked;
@@ -270,10 +273,46 @@ static struct face *least_recent(const struct api_models *ms, const struct face 
     return best;
 }
 
+static void wait_until(struct api_models *ms, uint64_t now, uint64_t when)
+{
+    struct timespec t;
+    uint64_t ns = when - now;
+
+    if (when == UINT64_MAX) {
+        (void)pthread_cond_wait(&ms->wake, &ms->mu);
+        return;
+    }
+    if (ns > UINT64_C(3600000000000))
+        ns = UINT64_C(3600000000000);
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    t.tv_sec += (time_t)(ns / 1000000000);
+    t.tv_nsec += (long)(ns % 1000000000);
+    if (t.tv_nsec >= 1000000000) {
+        t.tv_sec++;
+        t.tv_nsec -= 1000000000;
+    }
+    (void)pthread_cond_timedwait(&ms->wake, &ms->mu, &t);
+}
+
+/* Under mu, which is let go meanwhile: the idle one that was used longest ago, if need be once one is
+ * idle; NULL: none was until then. */
+static struct face *await_idle(struct api_models *ms, const struct face *but, uint64_t until)
+{
+    struct face *idle;
+    uint64_t now;
+
+    while (!(idle = least_recent(ms, but)) && !ms->draining && (now = clock_mono_ns()) < until) {
+        ms->short_of_room = true;
+        wait_until(ms, now, until);
+    }
+    ms->short_of_room = false;
+    return idle;
+}
+
 /* Under mu: what could be freed by and by. */
 static int make_room(struct api_models *ms, const struct face *f, uint64_t bytes, struct err *e)
 {
-    const uint64_t bound = ms->o.memory_bytes;
+    const uint64_t bound = ms->o.memory_bytes, until = clock_mono_ns() + BUSY_NS;
 
     if (bound == 0)
         return 0;
@@ -281,7 +320,7 @@ static int make_room(struct api_models *ms, const struct face *f, uint64_t bytes
         return err_set(e, WATT_ELIMIT, "model %s needs %" PRIu64 " bytes of memory; all models "
                        "together may have %" PRIu64, f->entry->name, bytes, bound);
     while (bytes > bound - ms->used) {
-        struct face *idle = least_recent(ms, f);
+        struct face *idle = await_idle(ms, f, until);
 
         if (!idle)
             return err_set(e, WATT_EBUSY, "model %s needs %" PRIu64 " bytes of memory; of %" PRIu64
@@ -401,27 +440,6 @@ static void fail_parked(struct api_models *ms)
         }
 }
 
-static void wait_until(struct api_models *ms, uint64_t now, uint64_t when)
-{
-    struct timespec t;
-    uint64_t ns = when - now;
-
-    if (when == UINT64_MAX) {
-        (void)pthread_cond_wait(&ms->wake, &ms->mu);
-        return;
-    }
-    if (ns > UINT64_C(3600000000000))
-        ns = UINT64_C(3600000000000);
-    (void)clock_gettime(CLOCK_MONOTONIC, &t);
-    t.tv_sec += (time_t)(ns / 1000000000);
-    t.tv_nsec += (long)(ns % 1000000000);
-    if (t.tv_nsec >= 1000000000) {
-        t.tv_sec++;
-        t.tv_nsec -= 1000000000;
-    }
-    (void)pthread_cond_timedwait(&ms->wake, &ms->mu, &t);
-}
-
 static void *run(void *arg)
 {
     struct api_models *ms = arg;
@@ -433,7 +451,9 @@ static void *run(void *arg)
         struct face *f;
 
         if (ms->draining)
-            fail_parked(ms);
+            fail_parked(ms);        /* lets mu go: `stop` may have come, and would not come again */
+        if (ms->stop)
+            break;
         if ((f = ms->draining ? NULL : wanted(ms)))
             load_and_resume(ms, f);
         else if ((f = ms->draining ? NULL : expired(ms, now, &next)))
@@ -631,8 +651,8 @@ void api_model_release(const struct api_model *m)
     (void)pthread_mutex_lock(&f->ms->mu);
     if (--f->n_holders == 0) {
         f->idle_since = clock_mono_ns();
-        if (f->leave || f->keep_ns != API_KEEP_FOREVER)
-            (void)pthread_cond_signal(&f->ms->wake);
+        if (f->leave || f->keep_ns != API_KEEP_FOREVER || f->ms->short_of_room)
+            (void)pthread_cond_broadcast(&f->ms->wake);
     }
     (void)pthread_mutex_unlock(&f->ms->mu);
 }
