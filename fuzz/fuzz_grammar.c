@@ -11,18 +11,27 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static struct token_trie *bytes_as_tokens(void)
+/* Every byte, and pieces of several: words, characters and parts of them, ends of strings. */
+static const char *const pieces[] = { "ab", "aab", "abcabc", "a-", "--", "0123", "12", "\",", "\"}", "\": \"",
+    "{\"", "a\"", "abab\"", "\\n", "\\u00", "\\\"", "\xC3\xA9", "\xC3\xA9\xC3\xA9\xC3", "\xA9x",
+    "\xF0\x9F\x98", "\x80\x80", "  ", "xyz\xE6", "[[", "]}" };
+#define N_PIECES (sizeof pieces / sizeof *pieces)
+#define END      (256 + N_PIECES)
+
+static struct token_trie *vocabulary(void)
 {
     static struct token_trie *t;
     static char bytes[256];
-    struct sv texts[257];
+    struct sv texts[END + 1];
 
     for (unsigned i = 0; i < 256; i++) {
         bytes[i] = (char)i;
         texts[i] = (struct sv){ &bytes[i], 1 };
     }
-    texts[256] = (struct sv){ "", 0 };
-    if (!t && token_trie_from(&t, texts, 257, 256, NULL) < 0)
+    for (size_t i = 0; i < N_PIECES; i++)
+        texts[256 + i] = sv_cstr(pieces[i]);
+    texts[END] = (struct sv){ "", 0 };
+    if (!t && token_trie_from(&t, texts, END + 1, END, NULL) < 0)
         abort();
     return t;
 }
@@ -62,17 +71,20 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     g = compile(data[0], (struct sv){ (const char *)data + 1, n });
     if (!g)
         return 0;
-    if (grammar_masks_open(&masks, g, bytes_as_tokens(), &e) < 0)
+    if (grammar_masks_open(&masks, g, vocabulary(), &e) < 0)
         abort();
     if (matcher_open(&m, masks, &e) == 0) {
         for (size_t i = n + 2; i <= size && i < n + 256; i++) {
-            const int32_t token = i < size ? data[i] : 256;
+            const int32_t token = i < size ? data[i] : (int32_t)END;
             bool any = false;
 
             if (matcher_mask(m, bits, &e) < 0)
                 break;
             for (int k = 0; k < 5; k++)
                 any |= bits[k] != 0;
+            for (int32_t k = 256; k < (int32_t)END; k++)
+                if ((bits[k / 64] >> k % 64 & 1) != matcher_allows(m, k))
+                    abort();
             if (!any || (bits[token / 64] >> token % 64 & 1) != matcher_allows(m, token))
                 abort();
             if (matcher_accept(m, token, &e) < 0)

@@ -183,6 +183,29 @@ static void schemas(void **state)
     }
 }
 
+/* Characters are counted, however they are spelled. */
+static void lengths(void **state)
+{
+    static const char *const spelled[] = { "a", "é", "\xF0\x9F\x98\x80", "\\n", "\\u00e9", "\\ud83d\\ude00" };
+    struct grammar *g = schema_grammar("{\"type\":\"string\",\"minLength\":40,\"maxLength\":300}", NULL);
+    struct str text;
+
+    (void)state;
+    str_init(&text, 0);
+    for (uint32_t n = 38; n <= 302; n++) {
+        str_reset(&text);
+        str_putc(&text, '"');
+        for (uint32_t i = 0; i < n; i++)
+            str_puts(&text, spelled[(i + n) % 6]);
+        str_putc(&text, '"');
+        assert_true(str_ok(&text));
+        if (grammar_matches(g, sv_of(&text)) != (n >= 40 && n <= 300))
+            fail_msg("%u characters of 40 to 300", n);
+    }
+    str_deinit(&text);
+    grammar_close(g);
+}
+
 static void options(void **state)
 {
     const struct schema_opts strict = { .strict = true, .compact = true };
@@ -276,18 +299,27 @@ static struct grammar *grammar_of(int which)
         "{\"type\":\"object\",\"properties\":{\"name\":{\"type\":\"string\"},\"age\":{\"type\":"
         "\"integer\",\"minimum\":0},\"tags\":{\"type\":\"array\",\"items\":{\"type\":\"string\","
         "\"maxLength\":5}}},\"required\":[\"name\"]}",
-        "true", "{\"type\":\"array\",\"items\":{\"$ref\":\"#\"},\"maxItems\":2}" };
+        "true", "{\"type\":\"array\",\"items\":{\"$ref\":\"#\"},\"maxItems\":2}",
+        "{\"type\":\"array\",\"items\":{\"type\":\"string\",\"minLength\":6,\"maxLength\":14}}",
+        "{\"type\":\"object\",\"properties\":{\"na\":{\"type\":\"string\",\"pattern\":"
+        "\"^[a-c]{2,9}(\\\"[a-c\\u00e9]{5}){0,2}x?$\"}},\"required\":[\"na\"]}",
+        "{\"type\":\"string\",\"pattern\":\"^([^,]{5,7},)+n$\"}" };
     static const char *const gbnf_text[] = {
         "root ::= root \"+\" t | t\nt ::= \"x\" | \"(\" root \")\"",
         "root ::= e\ne ::= e e | \"a\" | \"ab\" | \"(\" e \")\"",
         "root ::= [a-z]+ (\" \" [a-z]+)* \".\"?",
         "root ::= p (p \"\\\"\" | x)\np ::= [ !#-[^-~] | \"]\"\nx ::= \"(\" x \")\" | \"bc\"" };
+    static const char *const regex_text[] = { "[a-c]{4,12}", "x([ab]{0,9},)+[^x]{7}y?",
+                                              "(é{4}|[a-c]{6,8}\\+)*" };
     struct grammar *g = NULL;
     struct err e;
 
-    if (which < 3)
+    if (which < 6)
         return schema_grammar(schema[which], NULL);
-    assert_int_equal(grammar_from_gbnf(&g, sv_cstr(gbnf_text[which - 3]), &e), 0);
+    if (which < 10)
+        assert_int_equal(grammar_from_gbnf(&g, sv_cstr(gbnf_text[which - 6]), &e), 0);
+    else
+        assert_int_equal(grammar_from_regex(&g, sv_cstr(regex_text[which - 10]), &e), 0);
     return g;
 }
 
@@ -302,7 +334,7 @@ static void masks_are_exact(void **state)
 
     (void)state;
     rng_init(&rng, 7);
-    for (int which = 0; which < 7; which++) {
+    for (int which = 0; which < 13; which++) {
         struct grammar *g = grammar_of(which);
         struct grammar_masks *masks;
         struct matcher *m, *copy;
@@ -524,6 +556,7 @@ int main(void)
         cmocka_unit_test(regular_expressions),
         cmocka_unit_test(gbnf),
         cmocka_unit_test(schemas),
+        cmocka_unit_test(lengths),
         cmocka_unit_test(options),
         cmocka_unit_test(tags),
         cmocka_unit_test(choices),

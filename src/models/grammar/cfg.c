@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "models/grammar/cfg_counted.h"
 #include "models/grammar/grammar_impl.h"
 
 #define INLINE_STATES 4096u         /* larger rules are called */
@@ -21,6 +22,9 @@ void cfg_deinit(struct cfg *g)
 {
     nfa_deinit(&g->a);
     mem_free(g->rules);
+    mem_free(g->chains);
+    mem_free(g->jumps);
+    mem_free(g->lengths);
     memset(g, 0, sizeof *g);
 }
 
@@ -39,7 +43,7 @@ uint32_t cfg_rule(struct cfg *g)
         g->rules = p;
         g->cap_rules = cap;
     }
-    g->rules[g->n_rules] = (struct cfg_rule){ FA_NONE, FA_NONE, false };
+    g->rules[g->n_rules] = (struct cfg_rule){ FA_NONE, FA_NONE, false, false };
     return g->n_rules++;
 }
 
@@ -76,10 +80,16 @@ struct compiler {
     uint32_t        *order, n_order;    /* rules, callees before callers */
     uint32_t        *number, *low, *stack, n_stack, counter;    /* Tarjan's, per rule */
     uint32_t         n_placed;          /* then low lists the rules as they lie in the table */
+    uint32_t        *block_of;          /* [chains] */
     const char      *what;
     struct err      *e;
     int              rc;
 };
+
+static bool is_call(uint32_t symbol)
+{
+    return symbol >= FA_CALL && symbol < FA_JUMP;
+}
 
 /* Visits the nodes of a rule; `through` says whether an edge may be passed. */
 static bool reaches_end(struct compiler *c, uint32_t rule, bool consuming)
@@ -98,12 +108,12 @@ static bool reaches_end(struct compiler *c, uint32_t rule, bool consuming)
             return true;
         for (uint32_t k = a->first[at]; k != FA_NONE; k = a->edges[k].next) {
             const struct nfa_edge *x = &a->edges[k];
-            bool pass = x->kind == NFA_EMPTY;
+            bool pass = x->kind == NFA_EMPTY || x->lo >= FA_JUMP;   /* a jump consumes nothing */
 
-            if (x->kind == NFA_RANGE && x->lo >= FA_CALL)
+            if (x->kind == NFA_RANGE && is_call(x->lo))
                 pass = consuming ? c->rules[x->lo - FA_CALL].productive
                                  : c->rules[x->lo - FA_CALL].nullable;
-            else if (x->kind == NFA_RANGE)
+            else if (x->kind == NFA_RANGE && !pass)
                 pass = consuming;
             if (pass && c->seen[x->to] != c->stamp) {
                 c->seen[x->to] = c->stamp;
@@ -151,7 +161,7 @@ static uint32_t callees(struct compiler *c, uint32_t rule, uint32_t *list)
         for (uint32_t k = a->first[at]; k != FA_NONE; k = a->edges[k].next) {
             const struct nfa_edge *x = &a->edges[k];
 
-            if (x->kind == NFA_RANGE && x->lo >= FA_CALL)
+            if (x->kind == NFA_RANGE && is_call(x->lo))
                 list[n_list++] = x->lo - FA_CALL;
             if (c->seen[x->to] != c->stamp) {
                 c->seen[x->to] = c->stamp;
@@ -271,7 +281,7 @@ static void expand(struct compiler *c, uint32_t rule, struct nfa *x, uint32_t *e
             *end = map[at];
         for (uint32_t k = a->first[at]; k != FA_NONE; k = a->edges[k].next) {
             const struct nfa_edge g = a->edges[k];
-            const bool call = g.kind == NFA_RANGE && g.lo >= FA_CALL;
+            const bool call = g.kind == NFA_RANGE && is_call(g.lo);
             const struct compiled *to = call ? &c->rules[g.lo - FA_CALL] : NULL;
 
             if (call && !to->productive)
@@ -368,7 +378,7 @@ static int place_rules(struct compiler *c, uint32_t root, uint32_t *n_states, ui
             return err_set(c->e, WATT_ELIMIT, "%s: too complex (over %u states)", c->what,
                            CFG_MAX_STATES);
         for (uint32_t k = 0; k < r->d->n_edges; k++) {
-            if (r->d->edges[k].lo < FA_CALL)
+            if (!is_call(r->d->edges[k].lo))
                 continue;
             *n_calls += r->d->edges[k].hi - r->d->edges[k].lo + 1;
             for (uint32_t s = r->d->edges[k].lo; s <= r->d->edges[k].hi; s++) {
@@ -405,6 +415,12 @@ static void find_classes(const struct compiler *c, struct grammar *g)
     }
 }
 
+static uint32_t state_of(const struct compiler *c, const struct grammar *g,
+                         const struct compiled *r, uint32_t s)
+{
+    return c->g->n_jumps ? counted_state(g, c->g, r->d, r->base, c->block_of, s) : r->base + s;
+}
+
 static void fill_rule(const struct compiler *c, struct grammar *g, const struct compiled *r,
                       uint32_t *n_calls)
 {
@@ -417,17 +433,42 @@ static void fill_rule(const struct compiler *c, struct grammar *g, const struct 
         for (uint32_t k = 0; k < st->n; k++) {
             const struct dfa_edge *x = &r->d->edges[st->first + k];
 
+            if (x->lo >= FA_JUMP)
+                continue;
             if (x->lo >= FA_CALL) {
                 for (uint32_t y = x->lo; y <= x->hi; y++)
                     g->calls[(*n_calls)++] = (struct rule_call){
-                        c->rules[y - FA_CALL].base, r->base + x->to };
+                        c->rules[y - FA_CALL].base, state_of(c, g, r, x->to) };
                 continue;
             }
             g->state_flags[at] |= STATE_BYTES;
             for (unsigned cl = g->classes[x->lo]; cl <= g->classes[x->hi]; cl++)
-                g->next[(size_t)at * g->n_classes + cl] = r->base + x->to;
+                g->next[(size_t)at * g->n_classes + cl] = state_of(c, g, r, x->to);
         }
     }
+}
+
+/* Counted repetition of the rules that are wanted. */
+static int make_blocks(struct compiler *c, struct grammar *g)
+{
+    const uint32_t n = c->g->n_chains;
+    uint32_t n_virtual = 0;
+    int rc = 0;
+
+    if (n == 0)
+        return 0;
+    g->blocks = mem_array(2 * (size_t)n, sizeof *g->blocks);
+    c->block_of = mem_array(n, sizeof *c->block_of);
+    if (!g->blocks || !c->block_of)
+        return err_set(c->e, WATT_ENOMEM, "%s: counts", c->what);
+    memset(c->block_of, 0xFF, n * sizeof *c->block_of);
+    for (uint32_t i = 0; i < c->n_placed && rc == 0; i++) {
+        const struct compiled *r = &c->rules[c->low[i]];
+
+        if (c->g->rules[c->low[i]].counted)
+            rc = counted_blocks(g, c->g, r->d, r->base, c->block_of, &n_virtual, c->what, c->e);
+    }
+    return rc;
 }
 
 static int make_table(struct compiler *c, uint32_t root, struct grammar **out)
@@ -461,6 +502,9 @@ static int make_table(struct compiler *c, uint32_t root, struct grammar **out)
         goto fail;
     }
     memset(g->next, 0xFF, cells * sizeof *g->next);
+    rc = make_blocks(c, g);
+    if (rc < 0)
+        goto fail;
     g->root = c->rules[root].base;
     n_calls = 0;
     for (uint32_t i = 0; i < c->n_placed; i++)      /* by rising base: call_at is a running sum */
@@ -517,6 +561,7 @@ done:
     mem_free(c.number);
     mem_free(c.low);
     mem_free(c.stack);
+    mem_free(c.block_of);
     return rc;
 }
 
@@ -534,5 +579,8 @@ void grammar_close(struct grammar *g)
     mem_free(g->state_flags);
     mem_free(g->call_at);
     mem_free(g->calls);
+    for (uint32_t i = 0; i < g->n_blocks; i += 2)
+        mem_free(g->blocks[i].next);
+    mem_free(g->blocks);
     mem_free(g);
 }

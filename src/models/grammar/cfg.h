@@ -26,6 +26,12 @@ struct cfg_rule {
     uint32_t start, end;        /* nodes; FA_NONE until defined */
     bool     keep;              /* called even where it is small: its masks are then found once
                                  * for all its callers (mask.h) */
+    bool     counted;           /* it has jumps (cfg_counted.h) */
+};
+
+/* Strings of min..max characters of any kind, as JSON: one rule for all of them. */
+struct cfg_length {
+    uint32_t min, max, rule;
 };
 
 struct cfg {
@@ -33,6 +39,10 @@ struct cfg {
     struct cfg_rule *rules;
     uint32_t         n_rules, cap_rules;
     uint32_t         rare_char; /* shared rule of json strings, FA_NONE until used */
+    struct counted_chain *chains;       /* cfg_counted.h */
+    struct counted_jump  *jumps;
+    struct cfg_length    *lengths;
+    uint32_t         n_chains, cap_chains, n_jumps, cap_jumps, n_lengths, cap_lengths;
     bool             failed;    /* memory, or CFG_MAX_RULES */
 };
 
@@ -47,7 +57,7 @@ void     cfg_call(struct cfg *g, uint32_t from, uint32_t rule, uint32_t to);
 void     cfg_chars(struct cfg *g, uint32_t from, uint32_t lo, uint32_t hi, uint32_t to);
 /* Words of an automaton over characters, as UTF-8. */
 void     cfg_text(struct cfg *g, uint32_t from, const struct dfa *d, uint32_t to);
-/* The same as the inside of a JSON string (RFC 8259, 7): every character plain where that is
+/* The same as a JSON string with its quotes (RFC 8259, 7): every character plain where that is
  * allowed, the short escapes that are needed, and \uXXXX for what is not printable ASCII. */
 void     cfg_json_text(struct cfg *g, uint32_t from, const struct dfa *d, uint32_t to);
 

@@ -1,6 +1,6 @@
 /* cfg_chars.c: characters and automata over characters as bytes: UTF-8, and JSON strings. */
 #include "base/mem.h"
-#include "models/grammar/cfg.h"
+#include "models/grammar/cfg_counted.h"
 
 /* Above this many states the long way to write a character is a call of a shared rule: one state
  * per character instead of dozens. */
@@ -194,46 +194,211 @@ static bool all_chars(const struct dfa *d, const struct dfa_state *s)
            g[1].hi == FA_MAX_CHAR && g[0].to == g[1].to;
 }
 
-static void lift(struct cfg *g, uint32_t from, const struct dfa *d, uint32_t to, bool json)
-{
-    const bool large = d->n_states > SMALL_DFA;
-    uint32_t *node = mem_array(d->n_states, sizeof *node);
+/* Where characters of an automaton go: to nodes of its states, and for states of chains to jumps. */
+struct lifting {
+    struct cfg           *g;
+    const struct dfa     *d;
+    bool                  json, large;
+    uint32_t             *node;         /* [n_states]; of a chain's state its jump, FA_NONE until used */
+    struct counted_place *place;        /* [n_states]; NULL: no chains */
+    uint32_t             *body, first;  /* [chains] a chain's node; the number of the first chain */
+};
 
-    if (!node) {
-        g->failed = true;
+static uint32_t node_of(struct lifting *l, uint32_t s)
+{
+    if (l->node[s] == FA_NONE) {
+        const struct counted_place p = l->place[s];
+        const uint32_t jump = counted_jump(l->g, p.chain, p.layer);
+
+        l->node[s] = nfa_node(&l->g->a);
+        nfa_range(&l->g->a, l->node[s], jump, jump, l->body[p.chain - l->first]);
+    }
+    return l->node[s];
+}
+
+static void lift_edge(struct lifting *l, uint32_t from, const struct dfa_edge *x, uint32_t to)
+{
+    if (l->json)
+        json_chars(l->g, from, x->lo, x->hi, to);
+    else
+        cfg_chars(l->g, from, x->lo, x->hi, to);
+}
+
+static void lift_end(struct lifting *l, uint32_t from, uint32_t to)
+{
+    if (l->json)
+        nfa_range(&l->g->a, from, '"', '"', to);
+    else
+        nfa_empty(&l->g->a, from, to);
+}
+
+static void lift_state(struct lifting *l, uint32_t s, uint32_t to)
+{
+    const struct dfa_state *st = &l->d->states[s];
+
+    if (st->accept)
+        lift_end(l, l->node[s], to);
+    if (l->json && l->large && all_chars(l->d, st)) {
+        const uint32_t next = node_of(l, l->d->edges[st->first].to);
+
+        json_plain(l->g, l->node[s], 0, 0x7F, next);
+        cfg_call(l->g, l->node[s], rare_rule(l->g), next);
         return;
     }
-    for (uint32_t s = 0; s < d->n_states; s++)
-        node[s] = nfa_node(&g->a);
-    nfa_empty(&g->a, from, node[0]);
-    for (uint32_t s = 0; s < d->n_states && !g->a.failed && !g->failed; s++) {
-        const struct dfa_state *st = &d->states[s];
+    for (uint32_t k = 0; k < st->n; k++)
+        lift_edge(l, l->node[s], &l->d->edges[st->first + k], node_of(l, l->d->edges[st->first + k].to));
+}
 
-        if (st->accept)
-            nfa_empty(&g->a, node[s], to);
-        if (json && large && all_chars(d, st)) {
-            json_plain(g, node[s], 0, 0x7F, node[d->edges[st->first].to]);
-            cfg_call(g, node[s], rare_rule(g), node[d->edges[st->first].to]);
-            continue;
-        }
-        for (uint32_t k = 0; k < st->n; k++) {
-            const struct dfa_edge *x = &d->edges[st->first + k];
+/* What all states of a chain do, written once. s: the one before the last; the last does what they do
+ * besides going on. */
+static void lift_chain(struct lifting *l, uint32_t s, uint32_t last, uint32_t to)
+{
+    const uint32_t chain = l->place[s].chain, body = l->body[chain - l->first];
+    const uint32_t jump = counted_jump(l->g, chain, FA_NONE), on = nfa_node(&l->g->a);
 
-            if (json)
-                json_chars(g, node[s], x->lo, x->hi, node[x->to]);
-            else
-                cfg_chars(g, node[s], x->lo, x->hi, node[x->to]);
-        }
+    nfa_range(&l->g->a, on, jump, jump, body);
+    if (l->d->states[last].accept)
+        lift_end(l, body, to);
+    for (int which = 0; which < 2; which++) {
+        const struct dfa_state *st = &l->d->states[which ? last : s];
+
+        for (uint32_t k = st->first; k < st->first + st->n; k++)
+            if (which)
+                lift_edge(l, body, &l->d->edges[k], node_of(l, l->d->edges[k].to));
+            else if (l->place[l->d->edges[k].to].chain == chain && l->d->edges[k].to == last)
+                lift_edge(l, body, &l->d->edges[k], on);
     }
-    mem_free(node);
+}
+
+static void lift(struct lifting *l, uint32_t from, uint32_t to, uint32_t n_chains)
+{
+    struct cfg *g = l->g;
+    const struct dfa *d = l->d;
+    uint32_t n_plain = 0;
+
+    for (uint32_t s = 0; s < d->n_states; s++) {
+        const bool plain = !l->place || l->place[s].chain == FA_NONE;
+
+        l->node[s] = plain ? nfa_node(&g->a) : FA_NONE;
+        n_plain += plain;
+    }
+    l->large = n_plain > SMALL_DFA;
+    for (uint32_t i = 0; i < n_chains; i++)
+        l->body[i] = nfa_node(&g->a);
+    nfa_empty(&g->a, from, node_of(l, 0));
+    for (uint32_t s = 0; s < d->n_states && !g->a.failed && !g->failed; s++) {
+        if (!l->place || l->place[s].chain == FA_NONE)
+            lift_state(l, s, to);
+        else if (l->place[s].layer + 1 == g->chains[l->place[s].chain].length)
+            for (uint32_t k = 0; k < d->states[s].n; k++) {
+                const uint32_t last = d->edges[d->states[s].first + k].to;
+
+                if (l->place[last].chain == l->place[s].chain &&
+                    l->place[last].layer == l->place[s].layer + 1) {
+                    lift_chain(l, s, last, to);
+                    break;
+                }
+            }
+    }
+}
+
+/* Strings of some lengths are most often the same ones. */
+static const struct cfg_length *known_length(const struct cfg *g, uint32_t min, uint32_t max)
+{
+    for (uint32_t i = 0; i < g->n_lengths; i++)
+        if (g->lengths[i].min == min && g->lengths[i].max == max)
+            return &g->lengths[i];
+    return NULL;
+}
+
+static void know_length(struct cfg *g, uint32_t min, uint32_t max, uint32_t rule)
+{
+    if (g->n_lengths == g->cap_lengths) {
+        const uint32_t cap = g->cap_lengths ? g->cap_lengths * 2 : 8;
+        struct cfg_length *p = mem_grow(g->lengths, cap, sizeof *p);
+
+        if (!p) {
+            g->failed = true;
+            return;
+        }
+        g->lengths = p;
+        g->cap_lengths = cap;
+    }
+    g->lengths[g->n_lengths++] = (struct cfg_length){ min, max, rule };
+}
+
+/* Is it nothing but min..max characters of any kind? */
+static bool only_counts(const struct lifting *l, uint32_t n_chains, uint32_t *min, uint32_t *max)
+{
+    const struct counted_chain *c = &l->g->chains[l->first];
+
+    *min = n_chains ? c->min : 0;
+    *max = n_chains ? c->length : 0;
+    return n_chains == 1 && l->d->n_states == c->length + 1 && l->place[0].layer == 0 &&
+           l->place[0].chain == l->first && all_chars(l->d, &l->d->states[0]);
+}
+
+static void lift_text(struct cfg *g, uint32_t from, const struct dfa *d, uint32_t to, bool json)
+{
+    struct lifting l = { .g = g, .d = d, .json = json, .first = g->n_chains };
+    const struct cfg_length *known;
+    uint32_t n_chains = 0, rule, start, end, min, max;
+
+    l.node = mem_array(d->n_states, sizeof *l.node);
+    l.place = mem_array(d->n_states, sizeof *l.place);
+    if (!l.node || !l.place || !counted_find(g, d, json, json, l.place, &n_chains)) {
+        g->failed = true;
+        goto done;
+    }
+    l.body = mem_array(n_chains ? n_chains : 1, sizeof *l.body);
+    if (!l.body) {
+        g->failed = true;
+        goto done;
+    }
+    if (n_chains == 0) {
+        start = json ? nfa_node(&g->a) : from;
+        if (json)
+            nfa_range(&g->a, from, '"', '"', start);
+        mem_free(l.place);
+        l.place = NULL;
+        lift(&l, start, to, 0);
+        goto done;
+    }
+    if (json && only_counts(&l, n_chains, &min, &max)) {
+        known = known_length(g, min, max);
+        if (known) {
+            g->n_chains = l.first;
+            cfg_call(g, from, known->rule, to);
+            goto done;
+        }
+        know_length(g, min, max, g->n_rules);
+    }
+    rule = cfg_rule(g);
+    start = nfa_node(&g->a);
+    end = nfa_node(&g->a);
+    cfg_define(g, rule, start, end);
+    if (!g->failed)
+        g->rules[rule].keep = g->rules[rule].counted = true;
+    if (json) {
+        const uint32_t open = nfa_node(&g->a);
+
+        nfa_range(&g->a, start, '"', '"', open);
+        start = open;
+    }
+    lift(&l, start, end, n_chains);
+    cfg_call(g, from, rule, to);
+done:
+    mem_free(l.node);
+    mem_free(l.place);
+    mem_free(l.body);
 }
 
 void cfg_text(struct cfg *g, uint32_t from, const struct dfa *d, uint32_t to)
 {
-    lift(g, from, d, to, false);
+    lift_text(g, from, d, to, false);
 }
 
 void cfg_json_text(struct cfg *g, uint32_t from, const struct dfa *d, uint32_t to)
 {
-    lift(g, from, d, to, true);
+    lift_text(g, from, d, to, true);
 }

@@ -692,40 +692,34 @@ int dfa_overlap(const struct dfa *a, const struct dfa *b, uint32_t max_pairs, bo
 
 /* ---- ready-made languages ---- */
 
-static void any_char(struct nfa *a, uint32_t from, uint32_t to)
-{
-    nfa_range(a, from, 0, 0xD7FF, to);
-    nfa_range(a, from, 0xE000, FA_MAX_CHAR, to);
-}
-
+/* A chain, written down as it is: lengths of tens of thousands are common. */
 int dfa_length(struct dfa **out, uint32_t min, uint32_t max, struct err *e)
 {
-    struct nfa a;
-    uint32_t at, end;
-    int rc;
+    const uint32_t last = max == FA_NONE ? min : max;
+    const size_t n = (size_t)last + 1;
+    struct dfa *d = mem_calloc(1, sizeof *d);
 
-    nfa_init(&a, (max == FA_NONE ? min : max) + 8);
-    at = nfa_node(&a);
-    end = nfa_node(&a);
-    for (uint32_t i = 0; i < min && !a.failed; i++) {
-        const uint32_t next = nfa_node(&a);
-
-        any_char(&a, at, next);
-        at = next;
+    if (d) {
+        d->states = mem_array(n, sizeof *d->states);
+        d->edges = mem_array(2 * n, sizeof *d->edges);
     }
-    nfa_empty(&a, at, end);
-    if (max == FA_NONE)
-        any_char(&a, at, at);
-    for (uint32_t i = min; max != FA_NONE && i < max && !a.failed; i++) {
-        const uint32_t next = nfa_node(&a);
-
-        any_char(&a, at, next);
-        at = next;
-        nfa_empty(&a, at, end);
+    if (!d || !d->states || !d->edges) {
+        dfa_close(d);
+        return err_set(e, WATT_ENOMEM, "length: automaton");
     }
-    rc = dfa_from_nfa(out, &a, 0, end, (max == FA_NONE ? min : max) + 8, "length", e);
-    nfa_deinit(&a);
-    return rc;
+    for (uint32_t i = 0; i <= last; i++) {
+        const uint32_t to = i < last ? i + 1 : i;
+        const bool goes_on = i < last || max == FA_NONE;
+
+        d->states[i] = (struct dfa_state){ d->n_edges, goes_on ? 2 : 0, i >= min };
+        if (!goes_on)
+            continue;
+        d->edges[d->n_edges++] = (struct dfa_edge){ 0, 0xD7FF, to };
+        d->edges[d->n_edges++] = (struct dfa_edge){ 0xE000, FA_MAX_CHAR, to };
+    }
+    d->n_states = last + 1;
+    *out = d;
+    return 0;
 }
 
 int dfa_all(struct dfa **out, struct err *e)

@@ -1,8 +1,9 @@
 /* fa.h: finite automata over ranges of 32-bit symbols: what regular expressions, formats,
  * numeric bounds and lists of literals all become, and what the rules of a grammar are made of.
  *
- * Symbols are Unicode characters (0..FA_MAX_CHAR), bytes (0..255) or calls of a rule
- * (FA_CALL + rule); an automaton uses one kind of letter, and calls beside it if it likes.
+ * Symbols are Unicode characters (0..FA_MAX_CHAR), bytes (0..255), calls of a rule
+ * (FA_CALL + rule) or jumps (FA_JUMP + jump); an automaton uses one kind of letter, and calls and
+ * jumps beside it if it likes.
  *
  * An nfa is a growing graph; a dfa is immutable, deterministic and trimmed: every state can be
  * reached and can reach acceptance, except that the empty language keeps its start state.
@@ -20,6 +21,7 @@
 
 #define FA_MAX_CHAR 0x10FFFFu
 #define FA_CALL     0x80000000u     /* symbol of the call of rule 0 */
+#define FA_JUMP     0xC0000000u     /* symbol of jump 0 into counted repetition (cfg_counted.h) */
 #define FA_NONE     UINT32_MAX
 
 /* ---- non-deterministic ---- */

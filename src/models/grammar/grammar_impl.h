@@ -21,21 +21,81 @@ struct rule_call {
     uint32_t back;          /* where the caller goes on */
 };
 
+/* Counted repetition: a character of a set, again and again, at least `min` and at most `length`
+ * times, without a state for every count. What is before a character and inside of it is a kind; kind k
+ * after i characters (layer i) is the state first + i * n_kinds + k, which no table lists. Kind 0 is
+ * before a character. From layer `min` on it may also leave, the same way from each. */
+struct grammar_block {
+    uint32_t  first, n_kinds, length, min;
+    uint32_t  twin;         /* first state of a block that is alike, but with no least and no most count
+                             * (BLOCK_ENDLESS is as good): what mask_counted.c walks once for all layers */
+    bool      accept;       /* kind 0 ends its rule, from layer min on */
+    bool      leaves;       /* kind 0 has transitions out of the block, from layer min on */
+    uint32_t *next;         /* [n_kinds][n_classes]; the twin's too */
+};
+
+#define BLOCK_KIND    0u            /* of next: another kind, in the low bits */
+#define BLOCK_ADVANCE (1u << 30)    /* a character is over: kind 0 of the next layer */
+#define BLOCK_LEAVE   (2u << 30)    /* a state outside, in the low bits */
+#define BLOCK_VALUE   ((1u << 30) - 1)
+#define BLOCK_ENDLESS 512u
+
 struct grammar {
-    uint32_t          n_states, n_classes;
+    uint32_t          n_states, n_classes;      /* states of the table; those of blocks come after */
     uint32_t          root;         /* start state of the whole; it is no rule that is called */
     uint8_t           classes[256]; /* of bytes that no state tells apart */
     uint32_t         *next;         /* [n_states][n_classes] */
     uint8_t          *state_flags;
     uint32_t         *call_at;      /* [n_states + 1] into calls */
     struct rule_call *calls;
+    struct grammar_block *blocks;   /* by rising `first`; each with its twin behind it */
+    uint32_t          n_blocks;
     uint64_t          id;           /* unique in the process: key of cached masks */
     atomic_uint       refs;
 };
 
+/* The block of a state that is in none of the tables. */
+static inline const struct grammar_block *grammar_block(const struct grammar *g, uint32_t state)
+{
+    uint32_t lo = 0, hi = g->n_blocks;
+
+    while (hi - lo > 1) {
+        const uint32_t mid = (lo + hi) / 2;
+
+        if (g->blocks[mid].first <= state)
+            lo = mid;
+        else
+            hi = mid;
+    }
+    return &g->blocks[lo];
+}
+
+/* In cfg_counted.c: the same for states of blocks. */
+uint32_t grammar_next_counted(const struct grammar *g, uint32_t state, unsigned char c);
+unsigned grammar_flags_counted(const struct grammar *g, uint32_t state);
+
 static inline uint32_t grammar_next(const struct grammar *g, uint32_t state, unsigned char c)
 {
+    if (state >= g->n_states)
+        return grammar_next_counted(g, state, c);
     return g->next[(size_t)state * g->n_classes + g->classes[c]];
+}
+
+static inline unsigned grammar_flags(const struct grammar *g, uint32_t state)
+{
+    return state < g->n_states ? g->state_flags[state] : grammar_flags_counted(g, state);
+}
+
+/* The calls of a state: g->calls[return value..*end). */
+static inline uint32_t grammar_calls(const struct grammar *g, uint32_t state, uint32_t *end)
+{
+    *end = state < g->n_states ? g->call_at[state + 1] : 0;
+    return state < g->n_states ? g->call_at[state] : 0;
+}
+
+static inline bool grammar_has_calls(const struct grammar *g, uint32_t state)
+{
+    return state < g->n_states && g->call_at[state] != g->call_at[state + 1];
 }
 
 #endif

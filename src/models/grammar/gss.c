@@ -104,7 +104,7 @@ void gss_add(struct gss *s, uint32_t state, uint32_t node)
 /* Ends and has nothing else to do: returning to it is returning through it. */
 static bool only_returns(const struct grammar *g, uint32_t state)
 {
-    return g->state_flags[state] == STATE_ACCEPT && g->call_at[state] == g->call_at[state + 1];
+    return grammar_flags(g, state) == STATE_ACCEPT && !grammar_has_calls(g, state);
 }
 
 static void call(struct gss *s, const struct grammar *g, const struct rule_call *c, uint32_t node,
@@ -136,20 +136,21 @@ uint32_t gss_finish(struct gss *s, const struct grammar *g, uint32_t first_node)
 
     for (uint32_t i = 0; i < s->n_work && !s->failed; i++) {
         const struct gss_config c = s->work[i];
+        uint32_t end, k = grammar_calls(g, c.state, &end);
 
-        if (g->state_flags[c.state] & STATE_ACCEPT) {
+        if (grammar_flags(g, c.state) & STATE_ACCEPT) {
             s->at_bottom |= c.node == GSS_BOTTOM;
             s->at_open |= c.node == GSS_OPEN;
-            for (uint32_t k = s->nodes[c.node].edges; k != STATE_NONE; k = s->edges[k].next)
-                gss_add(s, s->edges[k].back, s->edges[k].parent);
+            for (uint32_t x = s->nodes[c.node].edges; x != STATE_NONE; x = s->edges[x].next)
+                gss_add(s, s->edges[x].back, s->edges[x].parent);
         }
-        for (uint32_t k = g->call_at[c.state]; k < g->call_at[c.state + 1] && !s->failed; k++)
+        for (; k < end && !s->failed; k++)
             call(s, g, &g->calls[k], c.node, first_node);
     }
     if (s->failed)
         return 0;
     for (uint32_t i = 0; i < s->n_work; i++)
-        if (g->state_flags[s->work[i].state] & STATE_BYTES)
+        if (grammar_flags(g, s->work[i].state) & STATE_BYTES)
             s->work[n++] = s->work[i];
     s->n_work = n;
     return n;

@@ -1,10 +1,8 @@
 /* mask.c: walking the vocabulary's tree through a grammar, and keeping what was found. */
-#include "models/grammar/mask.h"
-
-#include <pthread.h>
 #include <string.h>
 
 #include "base/mem.h"
+#include "models/grammar/mask_impl.h"
 
 #define MAX_KEY   24u       /* states of a key: deeper ones are not kept */
 #define MAX_PATHS 64u       /* keys of one state of a frontier */
@@ -18,32 +16,6 @@ struct entry {
     uint32_t  n_exits;
     bool      is_list;
     uint32_t  data[];       /* key, exits, then bits or list */
-};
-
-/* The states of a walk after a byte of the path: one (most often), or several in confs. */
-struct frame {
-    uint32_t state, node;           /* STATE_NONE: several */
-    uint32_t first, n;              /* of confs */
-    uint32_t n_nodes, n_edges;      /* of the stack after this byte */
-    uint32_t top;                   /* of confs after this byte */
-};
-
-struct grammar_masks {
-    struct grammar          *g;
-    const struct token_trie *t;
-    atomic_uint              refs;
-    pthread_mutex_t          mu;
-    struct entry           **slots; /* under mu, as all below */
-    uint32_t                 n_slots, n_entries;
-    size_t                   bytes;
-    struct gss               stack; /* scratch of walks */
-    struct frame            *frames;    /* [max_depth + 1] */
-    struct gss_config       *confs;
-    uint32_t                 cap_confs;
-    uint64_t                *bits;      /* [n_words] of the walk */
-    uint32_t                *exits;     /* nodes where it left what is known */
-    uint32_t                 n_exits, cap_exits;
-    struct mask_stats        stats;
 };
 
 int grammar_masks_open(struct grammar_masks **out, struct grammar *g, const struct token_trie *t,
@@ -62,8 +34,9 @@ int grammar_masks_open(struct grammar_masks **out, struct grammar *g, const stru
     m->slots = mem_calloc(m->n_slots, sizeof *m->slots);
     m->frames = mem_array((size_t)t->max_depth + 1, sizeof *m->frames);
     m->confs = mem_array(m->cap_confs, sizeof *m->confs);
+    m->profiles = mem_calloc(g->n_blocks / 2 + 1, sizeof *m->profiles);
     m->bits = mem_array(t->n_words ? t->n_words : 1, sizeof *m->bits);
-    if (!m->slots || !m->frames || !m->confs || !m->bits || gss_init(&m->stack, e) < 0) {
+    if (!m->slots || !m->frames || !m->confs || !m->bits || !m->profiles || gss_init(&m->stack, e) < 0) {
         grammar_masks_close(m);
         return err_set(e, WATT_ENOMEM, "grammar: masks");
     }
@@ -83,6 +56,10 @@ static void forget(struct grammar_masks *m)
         mem_free(m->slots[i]);
         m->slots[i] = NULL;
     }
+    for (uint32_t i = 0; m->profiles && i < m->g->n_blocks / 2; i++) {
+        mask_profile_close(m->profiles[i]);
+        m->profiles[i] = NULL;
+    }
     m->n_entries = 0;
     m->bytes = 0;
 }
@@ -93,6 +70,7 @@ void grammar_masks_close(struct grammar_masks *m)
         return;
     forget(m);
     mem_free(m->slots);
+    mem_free(m->profiles);
     mem_free(m->frames);
     mem_free(m->confs);
     mem_free(m->bits);
@@ -139,7 +117,7 @@ static bool put_confs(struct grammar_masks *m, uint32_t at, const struct gss_con
     return true;
 }
 
-static bool leaves_at(struct grammar_masks *m, uint32_t node)
+bool mask_leaves_at(struct grammar_masks *m, uint32_t node)
 {
     if (m->n_exits == m->cap_exits) {
         const uint32_t cap = m->cap_exits ? m->cap_exits * 2 : 256;
@@ -160,9 +138,25 @@ static void allow(struct grammar_masks *m, int32_t token)
         m->bits[token / 64] |= (uint64_t)1 << token % 64;
 }
 
-/* Everything a byte leads to when it is not just another state of the same rule. */
-static bool step_frame(struct grammar_masks *m, struct gss *s, const struct frame *f,
-                       struct frame *to, unsigned char byte)
+bool mask_frame(struct grammar_masks *m, const struct gss *s, uint32_t top, struct frame *to)
+{
+    to->n_nodes = s->n_nodes;
+    to->n_edges = s->n_edges;
+    to->first = top;
+    to->n = s->n_work;
+    to->top = top;
+    to->state = STATE_NONE;
+    if (s->n_work == 1) {
+        to->state = s->work[0].state;
+        to->node = s->work[0].node;
+        return true;
+    }
+    to->top += s->n_work;
+    return put_confs(m, top, s->work, s->n_work);
+}
+
+bool mask_step(struct grammar_masks *m, struct gss *s, const struct frame *f, struct frame *to,
+               unsigned char byte)
 {
     const struct gss_config one = { f->state, f->node };
 
@@ -172,21 +166,7 @@ static bool step_frame(struct grammar_masks *m, struct gss *s, const struct fram
         gss_step(s, m->g, &one, 1, byte);
     else
         gss_step(s, m->g, m->confs + f->first, f->n, byte);
-    if (s->failed)
-        return false;
-    to->n_nodes = s->n_nodes;
-    to->n_edges = s->n_edges;
-    to->first = f->top;
-    to->n = s->n_work;
-    to->top = f->top;
-    to->state = STATE_NONE;
-    if (s->n_work == 1) {
-        to->state = s->work[0].state;
-        to->node = s->work[0].node;
-        return true;
-    }
-    to->top += s->n_work;
-    return put_confs(m, f->top, s->work, s->n_work);
+    return !s->failed && mask_frame(m, s, f->top, to);
 }
 
 /* Walks the tree's nodes from..to, whose path so far led to frames[depth of `from` - 1]. Adds to
@@ -209,7 +189,7 @@ static bool walk(struct grammar_masks *m, struct gss *s, uint32_t from, uint32_t
                 i = node->skip;
                 continue;
             }
-            if (g->state_flags[next] == STATE_BYTES && g->call_at[next] == g->call_at[next + 1]) {
+            if (grammar_flags(g, next) == STATE_BYTES && !grammar_has_calls(g, next)) {
                 *after = *f;
                 after->state = next;
                 if (node->token >= 0)
@@ -218,7 +198,7 @@ static bool walk(struct grammar_masks *m, struct gss *s, uint32_t from, uint32_t
                 continue;
             }
         }
-        if (!step_frame(m, s, f, after, node->byte))
+        if (!mask_step(m, s, f, after, node->byte))
             return false;
         if (s->n_work == 0 && !s->at_bottom && !s->at_open) {
             i = node->skip;
@@ -226,7 +206,7 @@ static bool walk(struct grammar_masks *m, struct gss *s, uint32_t from, uint32_t
         }
         if (node->token >= 0)
             allow(m, node->token);
-        if (s->at_open && node->skip > i + 1 && !leaves_at(m, i))
+        if (s->at_open && node->skip > i + 1 && !mask_leaves_at(m, i))
             return false;
         i = s->n_work == 0 ? node->skip : i + 1;
     }
@@ -238,14 +218,6 @@ static int walk_failed(struct gss *s, struct err *e)
     s->failed = false;
     return err_set(e, WATT_ELIMIT, "grammar: too ambiguous (over %u states at once)",
                    GSS_MAX_CONFIGS);
-}
-
-/* A frame of the frontier in s->work. */
-static bool start_frame(struct grammar_masks *m, const struct gss *s, struct frame *f)
-{
-    *f = (struct frame){ .state = STATE_NONE, .n = s->n_work, .n_nodes = s->n_nodes,
-                         .n_edges = s->n_edges, .top = s->n_work };
-    return put_confs(m, 0, s->work, s->n_work);
 }
 
 /* ---- what is kept ---- */
@@ -341,33 +313,10 @@ static void merge(const struct entry *x, size_t n_words, uint64_t *bits)
     }
 }
 
-/* How many plain bytes of any kind can follow a state, all alike, up to TRIE_MAX_PLAIN; 0: that can't
- * be said. Where fewer can, nothing plain follows them, so that the plain tokens that fit are known
- * by their lengths: what JSON strings are made of. */
-static uint32_t plain_run(const struct grammar *g, uint32_t state)
-{
-    bool calls = false;     /* on the way: other rules may take plain bytes further */
-
-    for (uint32_t n = 0; n < TRIE_MAX_PLAIN; n++) {
-        const uint32_t next = grammar_next(g, state, ' ');
-
-        calls |= n > 0 && g->call_at[state] != g->call_at[state + 1];
-        for (unsigned c = ' '; c < 0x7F; c++)
-            if (trie_plain_byte((unsigned char)c) && grammar_next(g, state, (unsigned char)c) != next)
-                return 0;
-        if (next == STATE_NONE)
-            return calls ? 0 : n;
-        if (g->state_flags[next] & STATE_ACCEPT)
-            return 0;
-        state = next;
-    }
-    return TRIE_MAX_PLAIN;
-}
-
 /* Walks the tree for one state, but for what is known without. */
 static bool walk_state(struct grammar_masks *m, struct gss *s, uint32_t state)
 {
-    const uint32_t run = plain_run(m->g, state);
+    const uint32_t run = mask_plain_run(m->g, state);
     const size_t n_words = m->t->n_words;
 
     if (run == 0)
@@ -376,10 +325,10 @@ static bool walk_state(struct grammar_masks *m, struct gss *s, uint32_t state)
     return walk(m, s, m->t->n_nodes, m->t->end_rest);
 }
 
-/* What a key adds to the key without its last state (whose entry is `up`): the tokens that go on
- * from up's exits after a return to that state. The first key walks the whole tree. */
+/* What a key adds to the key without its last state: the tokens that go on from that one's exits
+ * after a return to the last state. The first key walks the whole tree. */
 static struct entry *compute(struct grammar_masks *m, uint64_t hash, const uint32_t *key,
-                             uint32_t n, const struct entry *up, struct err *e)
+                             uint32_t n, const uint32_t *exits, uint32_t n_exits, struct err *e)
 {
     struct gss *s = &m->stack;
     struct entry *x;
@@ -400,12 +349,14 @@ static struct entry *compute(struct grammar_masks *m, uint64_t hash, const uint3
 
         gss_finish(s, m->g, s->n_nodes);
         through = s->at_open;
-        ok = !s->failed && start_frame(m, s, &f);
-        for (uint32_t i = 0; ok && i < up->n_exits; i++) {
-            const uint32_t at = up->data[up->n_key + i];
+        ok = !s->failed && mask_frame(m, s, 0, &f);
+        if (s->n_work == 0 && !through)     /* nothing goes on there */
+            n_exits = 0;
+        for (uint32_t i = 0; ok && i < n_exits; i++) {
+            const uint32_t at = exits[i];
 
             m->frames[m->t->nodes[at].depth] = f;
-            ok = (!through || leaves_at(m, at)) && walk(m, s, at + 1, m->t->nodes[at].skip);
+            ok = (!through || mask_leaves_at(m, at)) && walk(m, s, at + 1, m->t->nodes[at].skip);
         }
     }
     m->stats.n_walks++;
@@ -429,23 +380,15 @@ struct query {
     struct err           *e;
 };
 
-/* Ors the mask of the state in key[0], called through key[1..n_key), with `node` below. */
-static int ask(struct query *q, uint32_t node, const struct entry *up)
+static int ask(struct query *q, uint32_t node, const uint32_t *exits, uint32_t n_exits);
+
+/* The same for everything that can be returned to through `node`, from the places of the tree where
+ * the key so far has returned. */
+static int ask_below(struct query *q, uint32_t node, const uint32_t *exits, uint32_t n_exits)
 {
-    struct grammar_masks *m = q->m;
-    const uint64_t hash = hash_key(q->key, q->n_key);
-    const struct entry *x = *find(m, hash, q->key, q->n_key);
     int rc = 0;
 
-    if (x) {
-        m->stats.n_hits++;
-    } else {
-        x = compute(m, hash, q->key, q->n_key, up, q->e);
-        if (!x)
-            return q->e ? q->e->code : WATT_ELIMIT;
-    }
-    merge(x, m->t->n_words, q->bits);
-    if (x->n_exits == 0)
+    if (n_exits == 0)
         return 0;
     for (uint32_t k = q->s->nodes[node].edges; k != STATE_NONE && rc == 0 && !q->too_deep;
          k = q->s->edges[k].next) {
@@ -453,11 +396,46 @@ static int ask(struct query *q, uint32_t node, const struct entry *up)
             q->too_deep = true;
             break;
         }
+        if (grammar_flags(q->m->g, q->s->edges[k].back) == STATE_ACCEPT &&
+            !grammar_has_calls(q->m->g, q->s->edges[k].back)) {     /* it only returns as well */
+            rc = ask_below(q, q->s->edges[k].parent, exits, n_exits);
+            continue;
+        }
         q->key[q->n_key++] = q->s->edges[k].back;
-        rc = ask(q, q->s->edges[k].parent, x);
+        rc = ask(q, q->s->edges[k].parent, exits, n_exits);
         q->n_key--;
     }
     return rc;
+}
+
+/* Ors the mask of the state in key[0], called through key[1..n_key), with `node` below. */
+static int ask(struct query *q, uint32_t node, const uint32_t *exits, uint32_t n_exits)
+{
+    struct grammar_masks *m = q->m;
+    const uint64_t hash = hash_key(q->key, q->n_key);
+    const struct entry *x = *find(m, hash, q->key, q->n_key);
+
+    if (x) {
+        m->stats.n_hits++;
+    } else {
+        x = compute(m, hash, q->key, q->n_key, exits, n_exits, q->e);
+        if (!x)
+            return q->e ? q->e->code : WATT_ELIMIT;
+    }
+    merge(x, m->t->n_words, q->bits);
+    return ask_below(q, node, x->data + x->n_key, x->n_exits);
+}
+
+/* The same for a state before a counted character: its mask is put together, not kept. */
+static int ask_counted(struct query *q, uint32_t node)
+{
+    struct mask_exits exits;
+
+    if (!mask_counted(q->m, q->key[0], q->bits, &exits))
+        return walk_failed(&q->m->stack, q->e);
+    memcpy(q->key, exits.class, sizeof exits.class);
+    q->n_key = sizeof exits.class / sizeof *exits.class;
+    return ask_below(q, node, exits.nodes, exits.n);
 }
 
 /* The whole walk over the real stack, which is left as it was. */
@@ -494,7 +472,8 @@ int grammar_masks_of(struct grammar_masks *m, struct gss *s, const struct gss_co
         struct query q = { .m = m, .s = s, .bits = bits, .key = { at[i].state }, .n_key = 1,
                            .e = e };
 
-        rc = ask(&q, at[i].node, NULL);
+        rc = mask_is_counted(m->g, at[i].state) ? ask_counted(&q, at[i].node)
+                                                : ask(&q, at[i].node, NULL, 0);
         if (rc == 0 && q.too_deep)
             rc = uncached(m, s, &at[i], bits, e);
     }

@@ -56,21 +56,13 @@ static uint32_t space(struct schema *s, uint32_t from)
     return to;
 }
 
-static void string_of(struct schema *s, uint32_t from, const struct dfa *d, uint32_t to)
-{
-    const uint32_t open = literal(s, from, "\""), close = node(s);
-
-    cfg_json_text(&s->g, open, d, close);
-    nfa_range(&s->g.a, close, '"', '"', to);
-}
-
 static void any_string(struct schema *s, uint32_t from, uint32_t to)
 {
     if (s->rule_string == FA_NONE) {
         const uint32_t start = node(s), end = node(s);
 
         s->rule_string = cfg_rule(&s->g);
-        string_of(s, start, s->all_strings, end);
+        cfg_json_text(&s->g, start, s->all_strings, end);
         cfg_define(&s->g, s->rule_string, start, end);
         if (!s->g.failed)
             s->g.rules[s->rule_string].keep = true;
@@ -198,7 +190,7 @@ static void extra_name(struct object *x, uint32_t from, const struct dfa *names,
     if (names == x->s->all_strings)
         any_string(x->s, from, to);
     else
-        string_of(x->s, from, names, to);
+        cfg_json_text(&x->s->g, from, names, to);
 }
 
 static void extra_member(struct object *x, uint32_t from, uint32_t to)
@@ -447,7 +439,7 @@ static int emit_node(struct schema *s, uint32_t from, const struct node *n, uint
     if (n->string.all)
         any_string(s, from, to);
     else if (n->string.d)
-        string_of(s, from, n->string.d, to);
+        cfg_json_text(&s->g, from, n->string.d, to);
     for (uint32_t i = 0; i < n->n_arrays && rc == 0; i++)
         rc = array(s, from, n->arrays[i], to);
     for (uint32_t i = 0; i < n->n_objects && rc == 0; i++)

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/utf8.h"
 
 struct entry {
     struct sv text;
@@ -64,14 +65,20 @@ static void build(struct token_trie *t, const struct entry *list, uint32_t n)
     close_open(t, path, &depth, 0);
 }
 
-static bool is_plain(struct sv s)
+/* The characters of a plain text, 0 where it is none. */
+static uint32_t plain_chars(struct sv s)
 {
-    if (s.len > TRIE_MAX_PLAIN)
-        return false;
-    for (size_t i = 0; i < s.len; i++)
-        if (!trie_plain_byte((unsigned char)s.data[i]))
-            return false;
-    return true;
+    uint32_t n = 0, cp;
+    bool valid = true;
+
+    for (size_t i = 0; i < s.len; n++) {
+        if ((unsigned char)s.data[i] < 0x80 && !trie_plain_byte((unsigned char)s.data[i]))
+            return 0;
+        i += utf8_decode(s.data + i, s.len - i, &cp, &valid);
+        if (!valid || n == TRIE_MAX_PLAIN)
+            return 0;
+    }
+    return n;
 }
 
 /* The tree of all, and behind it that of the tokens that aren't plain; the others as sets. The list
@@ -83,7 +90,7 @@ static bool build_all(struct token_trie *t, struct entry *list, uint32_t n)
     uint32_t n_rest = 0;
 
     for (uint32_t i = 0; i < n; i++)
-        total += list[i].text.len * (is_plain(list[i].text) ? 1 : 2);
+        total += list[i].text.len * (plain_chars(list[i].text) ? 1 : 2);
     t->nodes = mem_array(total, sizeof *t->nodes);
     t->plain = mem_calloc(TRIE_MAX_PLAIN * n_words, sizeof *t->plain);
     if (!t->nodes || !t->plain)
@@ -91,12 +98,12 @@ static bool build_all(struct token_trie *t, struct entry *list, uint32_t n)
     build(t, list, n);
     t->end_rest = t->n_nodes;
     for (uint32_t i = 0; i < n; i++) {
-        const int32_t id = list[i].id;
+        const uint32_t id = (uint32_t)list[i].id, n_chars = plain_chars(list[i].text);
 
-        if (!is_plain(list[i].text))
+        if (n_chars == 0)
             list[n_rest++] = list[i];
         else
-            t->plain[(list[i].text.len - 1) * t->n_words + (size_t)id / 64] |= (uint64_t)1 << id % 64;
+            t->plain[(n_chars - 1) * t->n_words + id / 64] |= (uint64_t)1 << id % 64;
     }
     for (size_t i = t->n_words; i < TRIE_MAX_PLAIN * t->n_words; i++)
         t->plain[i] |= t->plain[i - t->n_words];

@@ -11,13 +11,13 @@
 #include "models/tokenizer.h"
 
 #define TRIE_MAX_DEPTH 256u     /* longer tokens are never allowed under a grammar */
-#define TRIE_MAX_PLAIN 32u      /* bytes of a plain token */
+#define TRIE_MAX_PLAIN 32u      /* characters of a plain token */
 
-/* Bytes that stand for themselves in JSON strings and in nearly every other text. A token of at most
- * TRIE_MAX_PLAIN of them is plain. */
+/* Characters that stand for themselves in JSON strings and in nearly every other text: all but controls,
+ * quotes and backslashes. A token of 1 to TRIE_MAX_PLAIN whole ones is plain. */
 static inline bool trie_plain_byte(unsigned char c)
 {
-    return c >= 0x20 && c < 0x7F && c != '"' && c != '\\';
+    return c >= 0x20 && c < 0x80 && c != '"' && c != '\\';
 }
 
 struct trie_node {
@@ -31,7 +31,7 @@ struct token_trie {
     struct trie_node *nodes;
     uint32_t  n_nodes, n_vocab, max_depth;
     uint32_t  end_rest;         /* nodes[n_nodes..end_rest): the tree of the tokens that aren't plain */
-    uint64_t *plain;            /* [TRIE_MAX_PLAIN][n_words]: the plain ones of up to 1, 2, … bytes */
+    uint64_t *plain;            /* [TRIE_MAX_PLAIN][n_words]: the plain ones of up to 1, 2, … of them */
     int32_t  *same;             /* [n_vocab] next token with the same bytes, -1 */
     uint64_t *eog;              /* [n_words] bits of tokens that end a generation */
     size_t    n_words;          /* of a mask: 64 tokens each, bit i % 64 of word i / 64 */

@@ -1,0 +1,44 @@
+/* cfg_counted.h: counted repetition ("at most 2,000 characters", [a-z]{1,63}) as blocks of a grammar
+ * (grammar_impl.h) instead of a state for every count. Internal to models/grammar.
+ *
+ * An automaton over characters is searched for chains: states p0 … pn, each of which goes on to the
+ * next by the same set of characters A, and from pmin on does whatever pn does, the same way. Lifted
+ * to bytes a chain is written once: what any of its states does, with jumps (symbols FA_JUMP + index) where
+ * its count changes or where it is entered. When the rule has become deterministic, what lies
+ * between jumps are the kinds of the block. */
+#ifndef MODELS_GRAMMAR_CFG_COUNTED_H
+#define MODELS_GRAMMAR_CFG_COUNTED_H
+
+#include "models/grammar/cfg.h"
+#include "models/grammar/grammar_impl.h"
+
+struct counted_chain {
+    uint32_t length, min;
+    uint64_t first[4];          /* bytes that begin the characters of A */
+};
+
+struct counted_jump {
+    uint32_t chain, layer;      /* FA_NONE: the layer after this one */
+};
+
+/* The chains of d: to[s] is the chain of a state and its layer, FA_NONE in none. */
+struct counted_place {
+    uint32_t chain, layer;
+};
+/* Appends them to g->chains; *n says how many. `with_start`: the first state may be in one. */
+bool counted_find(struct cfg *g, const struct dfa *d, bool json, bool with_start,
+                  struct counted_place *place, uint32_t *n);
+/* A jump's symbol; 0: no memory (g->failed). */
+uint32_t counted_jump(struct cfg *g, uint32_t chain, uint32_t layer);
+
+/* ---- when rules are deterministic ---- */
+
+/* Adds the blocks of a rule with jumps to out->blocks; its own states begin at `base`. The classes of
+ * out are known. block_of: [cfg's chains]. *n_virtual: states of all blocks so far. */
+int counted_blocks(struct grammar *out, const struct cfg *cfg, const struct dfa *d, uint32_t base,
+                   uint32_t *block_of, uint32_t *n_virtual, const char *what, struct err *e) MUST_CHECK;
+/* The state that a rule's state s is in the grammar. */
+uint32_t counted_state(const struct grammar *out, const struct cfg *cfg, const struct dfa *d,
+                       uint32_t base, const uint32_t *block_of, uint32_t s);
+
+#endif

@@ -1,0 +1,370 @@
+/* mask_counted.c: masks inside of counted repetition (grammar_impl.h), from one walk for all counts.
+ *
+ * A walk over the vocabulary's tree from a block that has no least and no most count tells of every token how
+ * many characters of the block it takes. After i of n characters a token then fits when
+ *  - it ends before a character: its count is at most n - i;
+ *  - it ends inside of one: less than n - i;
+ *  - it left the block: at most n - i, and at least what is still missing of the least count.
+ * So a mask is a set by count and a part of two lists. */
+#include <string.h>
+
+#include "base/mem.h"
+#include "models/grammar/mask_impl.h"
+
+#define N_SETS    TRIE_MAX_PLAIN
+#define MIN_SET   1024u     /* fewer tokens are quicker as a list */
+
+/* Things by rising count. */
+struct by_count {
+    uint32_t *items;
+    uint16_t *counts;
+    uint32_t  n, cap;
+};
+
+struct mask_profile {
+    uint64_t       *sets;       /* [N_SETS][n_words]: tokens that end before a character, of at most 1, 2, …
+                                 * characters; NULL: all are in whole */
+    struct by_count whole;      /* those of more than N_SETS */
+    struct by_count inside, left, exits;
+};
+
+/* A walk's place: in the block, or in states outside that frames hold. */
+struct step {
+    uint32_t kind;      /* STATE_NONE: outside */
+    uint32_t count;
+};
+
+struct profiling {
+    struct grammar_masks       *m;
+    struct gss                 *s;
+    const struct grammar_block *b;
+    struct mask_profile        *p;
+    struct step                *steps;      /* [max_depth + 1] */
+    uint8_t                    *count_of;   /* [n_vocab] tokens that end before a character, up to N_SETS */
+};
+
+static void list_close(struct by_count *l)
+{
+    mem_free(l->items);
+    mem_free(l->counts);
+}
+
+void mask_profile_close(struct mask_profile *p)
+{
+    if (!p)
+        return;
+    mem_free(p->sets);
+    list_close(&p->whole);
+    list_close(&p->inside);
+    list_close(&p->left);
+    list_close(&p->exits);
+    mem_free(p);
+}
+
+static bool put(struct by_count *l, uint32_t item, uint32_t count)
+{
+    if (l->n == l->cap) {
+        const uint32_t cap = l->cap ? l->cap * 2 : 64;
+        uint32_t *items = mem_grow(l->items, cap, sizeof *items);
+        uint16_t *counts;
+
+        if (!items)
+            return false;
+        l->items = items;
+        counts = mem_grow(l->counts, cap, sizeof *counts);
+        if (!counts)
+            return false;
+        l->counts = counts;
+        l->cap = cap;
+    }
+    l->items[l->n] = item;
+    l->counts[l->n++] = (uint16_t)count;
+    return true;
+}
+
+/* Sorts by count and keeps the order of equals; counts are below BLOCK_ENDLESS. */
+static bool sort(struct by_count *l)
+{
+    uint32_t at[BLOCK_ENDLESS + 1] = { 0 };
+    struct by_count to = { .n = l->n, .cap = l->n };
+
+    if (l->n == 0)
+        return true;
+    to.items = mem_array(l->n, sizeof *to.items);
+    to.counts = mem_array(l->n, sizeof *to.counts);
+    if (!to.items || !to.counts) {
+        list_close(&to);
+        return false;
+    }
+    for (uint32_t i = 0; i < l->n; i++)
+        at[l->counts[i] + 1]++;
+    for (uint32_t i = 0; i < BLOCK_ENDLESS; i++)
+        at[i + 1] += at[i];
+    for (uint32_t i = 0; i < l->n; i++) {
+        const uint32_t k = at[l->counts[i]]++;
+
+        to.items[k] = l->items[i];
+        to.counts[k] = l->counts[i];
+    }
+    list_close(l);
+    *l = to;
+    return true;
+}
+
+/* How many of a list have a count of at most `most`. */
+static uint32_t up_to(const struct by_count *l, uint32_t most)
+{
+    uint32_t lo = 0, hi = l->n;
+
+    while (lo < hi) {
+        const uint32_t mid = (lo + hi) / 2;
+
+        if (l->counts[mid] <= most)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
+/* ---- the walk ---- */
+
+static bool put_token(struct profiling *w, struct by_count *l, int32_t token, uint32_t count)
+{
+    for (; token >= 0; token = w->m->t->same[token])
+        if (!put(l, (uint32_t)token, count))
+            return false;
+    return true;
+}
+
+/* A byte outside, or one that leaves (to `target`). *dead: nothing goes on there. */
+static bool outside(struct profiling *w, uint32_t i, uint32_t target, bool *dead)
+{
+    const struct trie_node *node = &w->m->t->nodes[i];
+    struct frame *after = &w->m->frames[node->depth];
+    struct gss *s = w->s;
+
+    if (target == STATE_NONE) {
+        if (!mask_step(w->m, s, &w->m->frames[node->depth - 1], after, node->byte))
+            return false;
+    } else {
+        s->n_nodes = GSS_FIRST;
+        s->n_edges = 0;
+        gss_begin(s);
+        gss_add(s, target, GSS_OPEN);
+        gss_finish(s, w->m->g, s->n_nodes);
+        if (s->failed || !mask_frame(w->m, s, 0, after))
+            return false;
+    }
+    w->steps[node->depth] = (struct step){ STATE_NONE, w->steps[node->depth - 1].count };
+    *dead = s->n_work == 0;
+    if (*dead && !s->at_open)
+        return true;
+    if (!put_token(w, &w->p->left, node->token, w->steps[node->depth].count))
+        return false;
+    return !s->at_open || node->skip <= i + 1 ||
+           put(&w->p->exits, i, w->steps[node->depth].count);
+}
+
+static bool inside(struct profiling *w, uint32_t i, struct step at, uint32_t v)
+{
+    const struct trie_node *node = &w->m->t->nodes[i];
+    const bool whole = v == BLOCK_ADVANCE;
+
+    at.kind = whole ? 0 : v & BLOCK_VALUE;
+    at.count += whole;
+    w->steps[node->depth] = at;
+    if (whole && w->b->accept && node->skip > i + 1 && !put(&w->p->exits, i, at.count))
+        return false;
+    if (!whole)
+        return put_token(w, &w->p->inside, node->token, at.count);
+    if (at.count > N_SETS)
+        return put_token(w, &w->p->whole, node->token, at.count);
+    for (int32_t token = node->token; token >= 0; token = w->m->t->same[token])
+        w->count_of[token] = (uint8_t)at.count;
+    return true;
+}
+
+static bool walk(struct profiling *w, uint32_t from, uint32_t to)
+{
+    const struct grammar *g = w->m->g;
+    const struct trie_node *nodes = w->m->t->nodes;
+
+    for (uint32_t i = from; i < to;) {
+        const struct trie_node *node = &nodes[i];
+        const struct step at = w->steps[node->depth - 1];
+        uint32_t v = STATE_NONE;
+        bool dead = false;
+
+        if (at.kind != STATE_NONE) {
+            v = w->b->next[(size_t)at.kind * g->n_classes + g->classes[node->byte]];
+            if (v == STATE_NONE) {
+                i = node->skip;
+                continue;
+            }
+            if ((v & ~BLOCK_VALUE) != BLOCK_LEAVE) {
+                if (!inside(w, i, at, v))
+                    return false;
+                i++;
+                continue;
+            }
+            v &= BLOCK_VALUE;
+        }
+        if (!outside(w, i, v, &dead))
+            return false;
+        i = dead ? node->skip : i + 1;
+    }
+    return true;
+}
+
+/* ---- what is kept of it ---- */
+
+struct table {
+    const struct grammar       *g;
+    const struct grammar_block *b;
+};
+
+static uint32_t next_kind(const void *ctx, uint32_t at, unsigned char byte, bool *inner)
+{
+    const struct table *t = ctx;
+    const uint32_t v = t->b->next[(size_t)at * t->g->n_classes + t->g->classes[byte]];
+
+    *inner = (v & ~BLOCK_VALUE) == BLOCK_KIND;
+    return v;
+}
+
+/* Does each plain character count as one, so that plain tokens are known without a walk? */
+static bool takes_plain(const struct grammar *g, const struct grammar_block *b)
+{
+    const struct table t = { g, b };
+    uint32_t to;
+
+    return !b->accept && mask_plain_step(next_kind, &t, 0, &to) && to == BLOCK_ADVANCE;
+}
+
+/* Tokens of few characters become sets of those that have at most so many; they stay in the list where
+ * there are not many of them. */
+static bool make_sets(struct profiling *w, bool plain)
+{
+    const struct token_trie *t = w->m->t;
+    const size_t n_words = t->n_words;
+    struct mask_profile *p = w->p;
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < t->n_vocab; i++)
+        n += w->count_of[i] != 0;
+    if (!plain && n < MIN_SET) {
+        for (uint32_t i = 0; i < t->n_vocab; i++)
+            if (w->count_of[i] && !put(&p->whole, i, w->count_of[i]))
+                return false;
+        return true;
+    }
+    p->sets = mem_calloc(N_SETS * n_words, sizeof *p->sets);
+    if (!p->sets)
+        return false;
+    for (uint32_t i = 0; i < t->n_vocab; i++)
+        if (w->count_of[i])
+            p->sets[(w->count_of[i] - 1) * n_words + i / 64] |= (uint64_t)1 << i % 64;
+    for (size_t i = n_words; i < N_SETS * n_words; i++)
+        p->sets[i] |= p->sets[i - n_words];
+    for (size_t i = 0; plain && i < N_SETS * n_words; i++)
+        p->sets[i] |= t->plain[i];
+    return true;
+}
+
+static size_t profile_bytes(const struct mask_profile *p, size_t n_words)
+{
+    const size_t each = sizeof *p->whole.items + sizeof *p->whole.counts;
+
+    return sizeof *p + (p->sets ? N_SETS * n_words * sizeof *p->sets : 0) +
+           ((size_t)p->whole.cap + p->inside.cap + p->left.cap + p->exits.cap) * each;
+}
+
+static bool fill(struct profiling *w)
+{
+    const struct token_trie *t = w->m->t;
+    const bool plain = takes_plain(w->m->g, w->b);
+
+    w->steps = mem_array((size_t)t->max_depth + 1, sizeof *w->steps);
+    w->count_of = mem_calloc((size_t)t->n_vocab + 1, sizeof *w->count_of);
+    if (!w->steps || !w->count_of)
+        return false;
+    w->steps[0] = (struct step){ 0, 0 };
+    w->s->n_nodes = GSS_FIRST;
+    w->s->n_edges = 0;
+    return walk(w, plain ? t->n_nodes : 0, plain ? t->end_rest : t->n_nodes) &&
+           make_sets(w, plain) && sort(&w->p->whole) && sort(&w->p->inside) && sort(&w->p->left) &&
+           sort(&w->p->exits);
+}
+
+static struct mask_profile *profile_of(struct grammar_masks *m, const struct grammar_block *b)
+{
+    const size_t at = (size_t)(b - m->g->blocks) / 2;
+    struct profiling w = { .m = m, .s = &m->stack, .b = b };
+    bool ok;
+
+    if (m->profiles[at])
+        return m->profiles[at];
+    w.p = mem_calloc(1, sizeof *w.p);
+    ok = w.p && fill(&w);
+    mem_free(w.steps);
+    mem_free(w.count_of);
+    if (!ok) {
+        mask_profile_close(w.p);
+        return NULL;
+    }
+    m->profiles[at] = w.p;
+    m->bytes += profile_bytes(w.p, m->t->n_words);
+    m->stats.n_walks++;
+    return w.p;
+}
+
+/* ---- masks ---- */
+
+bool mask_is_counted(const struct grammar *g, uint32_t state)
+{
+    const struct grammar_block *b;
+
+    if (state < g->n_states)
+        return false;
+    b = grammar_block(g, state);
+    return (state - b->first) % b->n_kinds == 0;
+}
+
+static void set_tokens(uint64_t *bits, const struct by_count *l, uint32_t from, uint32_t to)
+{
+    for (uint32_t i = from; i < to; i++)
+        bits[l->items[i] / 64] |= (uint64_t)1 << l->items[i] % 64;
+}
+
+bool mask_counted(struct grammar_masks *m, uint32_t state, uint64_t *bits, struct mask_exits *out)
+{
+    const struct grammar_block *b = grammar_block(m->g, state);
+    const uint32_t layer = (state - b->first) / b->n_kinds, room = b->length - layer;
+    const uint32_t missing = b->min > layer ? b->min - layer : 0;
+    const size_t n_words = m->t->n_words;
+    const struct mask_profile *p = profile_of(m, b);
+    uint32_t from, to;
+
+    if (!p)
+        return false;
+    m->stats.n_hits++;
+    if (p->sets && room) {
+        const uint64_t *set = p->sets + ((room < N_SETS ? room : N_SETS) - 1) * n_words;
+
+        for (size_t i = 0; i < n_words; i++)
+            bits[i] |= set[i];
+    }
+    set_tokens(bits, &p->whole, 0, up_to(&p->whole, room));
+    if (room)
+        set_tokens(bits, &p->inside, 0, up_to(&p->inside, room - 1));
+    set_tokens(bits, &p->left, missing ? up_to(&p->left, missing - 1) : 0, up_to(&p->left, room));
+    from = missing ? up_to(&p->exits, missing - 1) : 0;
+    to = up_to(&p->exits, room);
+    out->nodes = p->exits.items + from;
+    out->n = to > from ? to - from : 0;
+    out->class[0] = b->twin;
+    out->class[1] = from;
+    out->class[2] = to;
+    return true;
+}

@@ -1,0 +1,73 @@
+/* mask_impl.h: shared by mask.c and mask_counted.c. Internal to models/grammar. */
+#ifndef MODELS_GRAMMAR_MASK_IMPL_H
+#define MODELS_GRAMMAR_MASK_IMPL_H
+
+#include <pthread.h>
+
+#include "models/grammar/mask.h"
+
+/* The states of a walk after a byte of the path: one (most often), or several in confs. */
+struct frame {
+    uint32_t state, node;           /* STATE_NONE: several */
+    uint32_t first, n;              /* of confs */
+    uint32_t n_nodes, n_edges;      /* of the stack after this byte */
+    uint32_t top;                   /* of confs after this byte */
+};
+
+struct mask_profile;
+
+struct grammar_masks {
+    struct grammar          *g;
+    const struct token_trie *t;
+    atomic_uint              refs;
+    pthread_mutex_t          mu;
+    struct entry           **slots; /* under mu, as all below */
+    uint32_t                 n_slots, n_entries;
+    size_t                   bytes;
+    struct gss               stack; /* scratch of walks */
+    struct frame            *frames;    /* [max_depth + 1] */
+    struct gss_config       *confs;
+    uint32_t                 cap_confs;
+    uint64_t                *bits;      /* [n_words] of the walk */
+    uint32_t                *exits;     /* nodes where it left what is known */
+    uint32_t                 n_exits, cap_exits;
+    struct mask_profile    **profiles;  /* [blocks of g / 2], NULL until needed */
+    struct mask_stats        stats;
+};
+
+/* ---- mask.c ---- */
+
+bool mask_leaves_at(struct grammar_masks *m, uint32_t node);
+/* The frame of what gss_finish left. */
+bool mask_frame(struct grammar_masks *m, const struct gss *s, uint32_t top, struct frame *to);
+/* Everything a byte leads to when it is not just another state of the same rule. */
+bool mask_step(struct grammar_masks *m, struct gss *s, const struct frame *f, struct frame *to,
+               unsigned char byte);
+
+/* ---- mask_plain.c ---- */
+
+/* Where a byte leads; *inner: to a place inside of a character, at which nothing else can happen. */
+typedef uint32_t mask_next_fn(const void *ctx, uint32_t at, unsigned char byte, bool *inner);
+/* Do all plain characters lead to one place, or all to none (STATE_NONE)? */
+bool mask_plain_step(mask_next_fn *next, const void *ctx, uint32_t at, uint32_t *to);
+/* How many plain characters of any kind can follow a state, all alike, up to TRIE_MAX_PLAIN; 0: that
+ * can't be said. Where fewer can, nothing plain follows them, so that the plain tokens that fit are
+ * known by how many they have. */
+uint32_t mask_plain_run(const struct grammar *g, uint32_t state);
+
+/* ---- mask_counted.c ---- */
+
+/* Before a character of a block: ors the tokens that follow into bits, and gives the nodes of the tree
+ * at which the block's rule returns while tokens go on; they are the same wherever *class is. False:
+ * no memory, or too ambiguous. */
+struct mask_exits {
+    const uint32_t *nodes;
+    uint32_t        n;
+    uint32_t        class[3];   /* begins with a state that stands for no other key */
+};
+bool mask_counted(struct grammar_masks *m, uint32_t state, uint64_t *bits, struct mask_exits *out);
+void mask_profile_close(struct mask_profile *p);
+/* Is the state such a one? */
+bool mask_is_counted(const struct grammar *g, uint32_t state);
+
+#endif

@@ -1,0 +1,98 @@
+/* mask_plain.c: where the grammar takes plain characters (token_trie.h), all alike: plain tokens are
+ * then known by how many characters they have, and only the tree of the others is walked. That is what JSON
+ * strings are made of. */
+#include "models/grammar/mask_impl.h"
+
+#define MAX_CHECKED 24u
+
+/* What may follow the bytes so far of a character: how many bytes, and the bounds of the first. */
+struct rest {
+    unsigned left, lo, hi;
+};
+
+struct checker {
+    mask_next_fn *next;
+    const void   *ctx;
+    uint32_t      to;               /* where every character has to lead */
+    struct { uint32_t at; struct rest r; } seen[MAX_CHECKED];
+    unsigned      n_seen;
+};
+
+static bool check_rest(struct checker *c, uint32_t at, struct rest r)
+{
+    for (unsigned i = 0; i < c->n_seen; i++)
+        if (c->seen[i].at == at && c->seen[i].r.left == r.left && c->seen[i].r.lo == r.lo &&
+            c->seen[i].r.hi == r.hi)
+            return true;
+    if (c->n_seen == MAX_CHECKED)
+        return false;
+    c->seen[c->n_seen].at = at;
+    c->seen[c->n_seen++].r = r;
+    for (unsigned b = r.lo; b <= r.hi; b++) {
+        bool inner;
+        const uint32_t next = c->next(c->ctx, at, (unsigned char)b, &inner);
+
+        if (r.left == 1 ? next != c->to
+                        : !inner || !check_rest(c, next, (struct rest){ r.left - 1, 0x80, 0xBF }))
+            return false;
+    }
+    return true;
+}
+
+static struct rest after_lead(unsigned b)
+{
+    if (b < 0xE0)
+        return (struct rest){ 1, 0x80, 0xBF };
+    if (b < 0xF0)
+        return (struct rest){ 2, b == 0xE0 ? 0xA0 : 0x80, b == 0xED ? 0x9F : 0xBF };
+    return (struct rest){ 3, b == 0xF0 ? 0x90 : 0x80, b == 0xF4 ? 0x8F : 0xBF };
+}
+
+bool mask_plain_step(mask_next_fn *next, const void *ctx, uint32_t at, uint32_t *to)
+{
+    struct checker c = { .next = next, .ctx = ctx };
+    bool inner;
+
+    c.to = next(ctx, at, ' ', &inner);
+    for (unsigned b = ' '; b < 0x80; b++)
+        if (trie_plain_byte((unsigned char)b) && next(ctx, at, (unsigned char)b, &inner) != c.to)
+            return false;
+    for (unsigned b = 0xC2; b <= 0xF4; b++) {
+        const uint32_t lead = next(ctx, at, (unsigned char)b, &inner);
+
+        if (c.to == STATE_NONE ? lead != STATE_NONE
+                               : !inner || !check_rest(&c, lead, after_lead(b)))
+            return false;
+    }
+    *to = c.to;
+    return true;
+}
+
+static uint32_t next_state(const void *ctx, uint32_t at, unsigned char byte, bool *inner)
+{
+    const struct grammar *g = ctx;
+    const uint32_t next = grammar_next(g, at, byte);
+
+    *inner = next != STATE_NONE && grammar_flags(g, next) == STATE_BYTES && !grammar_has_calls(g, next);
+    return next;
+}
+
+uint32_t mask_plain_run(const struct grammar *g, uint32_t state)
+{
+    bool calls = false;     /* on the way: other rules may take plain characters further */
+    uint32_t to;
+
+    for (uint32_t n = 0; n < TRIE_MAX_PLAIN; n++) {
+        if (!mask_plain_step(next_state, g, state, &to))
+            return 0;
+        calls |= n > 0 && grammar_has_calls(g, state);
+        if (to == STATE_NONE)
+            return calls ? 0 : n;
+        if (grammar_flags(g, to) & STATE_ACCEPT)
+            return 0;
+        if (to == state)
+            break;
+        state = to;
+    }
+    return TRIE_MAX_PLAIN;
+}
