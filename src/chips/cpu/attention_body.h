@@ -117,6 +117,8 @@ INLINE void scores_q8(vf (*acc)[4 * NV], const float *q, int nq, const int8_t *k
             vf block[QB], s = v_load(scale + (v / NV * (pad / 32) + b / 32) * KV_LANES +
                                      v % NV * VN);
 
+            if (v % NV == 0)
+                fetch_line((const uint8_t *)(scale + (v / NV * (pad / 32) + b / 32) * KV_LANES) + ahead);
             for (int i = 0; i < nq; i++)
                 block[i] = v_zero();
             for (uint32_t d = b; d < b + 32; d += 4) {
@@ -294,8 +296,11 @@ INLINE void value_sums(const struct attn_task *t, float *o, size_t o_stride, con
                 for (int i = 0; i < nq; i++)
                     acc[i][c] = v_fma(x[i], v, acc[i][c]);
             }
-            if (dtype == DTYPE_Q8_0)
+            if (dtype == DTYPE_Q8_0) {
+                if (d == 0 && (uintptr_t)scale % 64 < pad / 8)
+                    fetch_line((const uint8_t *)scale + ahead);
                 scale += pad / 32;
+            }
         }
     }
     for (int i = 0; i < nq; i++)
