@@ -146,12 +146,14 @@ static void run(const struct setup *s, const struct kernels *k, uint32_t pos, ui
 static void compare(const struct setup *s, const float *got, const float *want, size_t n,
                     const char *what)
 {
+    /* queries of an 8-bit cache may be rounded to 16 bits, a hundredth of the cache's own rounding */
+    const float tolerance = s->layout.k_dtype == DTYPE_Q8_0 ? 2e-4f : 2e-5f;
     float top = 0;
 
     for (size_t i = 0; i < n; i++)
         top = fabsf(want[i]) > top ? fabsf(want[i]) : top;
     for (size_t i = 0; i < n; i++)
-        if (!(fabsf(got[i] - want[i]) <= 2e-5f * top)) {
+        if (!(fabsf(got[i] - want[i]) <= tolerance * top)) {
             ck_expect(s->ck, false, "attention %s, cache %s, %u keys, heads %u/%u of %u/%u, mask %d "
                       "window %u: %.8g, expected %.8g", what, dtype_name(s->layout.k_dtype),
                       s->n_keys, s->a.n_heads, s->a.n_kv_heads, s->a.k_dim, s->a.v_dim,

@@ -18,6 +18,17 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
+/* Keys of 8 bits are multiplied as integers where the including file has brought query8.h. */
+#ifdef QUERY8
+#define DOTS(dtype) ((dtype) == DTYPE_Q8_0)
+#define QUERY8_PREPARE query8_prepare
+#define SCORES_Q8(acc, q, ...) scores_query8(acc, (const uint8_t *)(const void *)(q), __VA_ARGS__)
+#else
+#define DOTS(dtype) false
+#define QUERY8_PREPARE(to, q, dim, pad) ((void)(to), (void)(q))
+#define SCORES_Q8 scores_q8
+#endif
+
 /* What one call works in; all in the task's scratch. */
 struct attn_work {
     float *q;           /* [ATTN_MAX_QUERIES / QB][k_pad][QB] zero-padded */
@@ -109,6 +120,7 @@ INLINE void scores_bf16(vf (*acc)[4 * NV], const float *q, int nq, const uint16_
     }
 }
 
+#ifndef QUERY8
 INLINE void scores_q8(vf (*acc)[4 * NV], const float *q, int nq, const int8_t *k,
                       const float *scale, size_t step, ptrdiff_t ahead, uint32_t pad, unsigned n)
 {
@@ -137,6 +149,54 @@ INLINE void scores_q8(vf (*acc)[4 * NV], const float *q, int nq, const int8_t *k
                 acc[i][v] = v_fma(block[i], s, acc[i][v]);
         }
 }
+#endif
+
+#ifdef QUERY8
+/* The same from queries of 16 bits, query i's at q + i * 4 * pad: exact sums of 32 columns. */
+INLINE void scores_query8(vf (*acc)[4 * NV], const uint8_t *q, int nq, const int8_t *k,
+                          const float *scale, size_t step, ptrdiff_t ahead, uint32_t pad, unsigned n)
+{
+    const size_t stride = (size_t)pad * 4;
+    const uint32_t n_blocks = pad / 32;
+
+    for (uint32_t b = 0; b < n_blocks; b++, k += 32 * KV_LANES, scale += KV_LANES) {
+        q8_sums high[QB][4], low[QB][4];
+
+        for (int i = 0; i < nq; i++)
+            for (unsigned v = 0; v < n; v++) {
+                high[i][v] = q8_zero();
+                low[i][v] = q8_word(q + (size_t)i * stride + query8_sums_at(pad) + b * 4);
+            }
+        for (unsigned d = 0; d < 8; d++)
+            for (unsigned v = 0; v < n; v++) {
+                const int8_t *at = k + v * step + d * 4 * KV_LANES;
+                const q8_sums x = q8_keys(at);
+
+                fetch_line((const uint8_t *)at + ahead);
+                for (int i = 0; i < nq; i++) {
+                    const uint8_t *word = q + (size_t)i * stride + b * 64 + d * 4;
+
+                    high[i][v] = q8_dot(high[i][v], x, q8_word(word));
+                    low[i][v] = q8_dot(low[i][v], x, q8_word(word + 32));
+                }
+            }
+        for (unsigned v = 0; v < n; v++) {
+            const float *s = scale + (size_t)v * n_blocks * KV_LANES;
+
+            fetch_line((const uint8_t *)s + ahead);
+            for (int i = 0; i < nq; i++)
+                acc[i][v] = v_fma(q8_total(high[i][v], low[i][v]), v_load(s), acc[i][v]);
+        }
+    }
+    for (int i = 0; i < nq; i++) {
+        float d;
+
+        memcpy(&d, q + (size_t)i * stride + query8_scale_at(pad), sizeof d);
+        for (unsigned v = 0; v < n; v++)
+            acc[i][v] = v_mul(acc[i][v], v_set1(d));
+    }
+}
+#endif
 
 /* Scores of nq queries against the keys of nt tiles; ahead: from the head's part of this page to
  * what is read next. q: [dim][QB]; query i's scores go to out + i * KV_CHUNK_TOKENS. */
@@ -158,7 +218,7 @@ INLINE void tile_scores(float *out, const float *q, int nq, int nt, const uint8_
     else if (dtype == DTYPE_BF16)
         scores_bf16(acc, q, nq, (const uint16_t *)(const void *)head + first, step, ahead, pad, n);
     else
-        scores_q8(acc, q, nq, (const int8_t *)head + first,
+        SCORES_Q8(acc, q, nq, (const int8_t *)head + first,
                   (const float *)(const void *)(head + kv_scales_at(dim)) +
                       (size_t)tile * (pad / 32) * KV_LANES, step, ahead, pad, n);
     for (int i = 0; i < nq; i++)
@@ -170,7 +230,7 @@ INLINE void tile_scores(float *out, const float *q, int nq, int nt, const uint8_
 INLINE void tiles_scores(float *out, const float *q, int nq, uint32_t n, const uint8_t *head,
                          ptrdiff_t ahead, uint32_t tile, uint32_t dim, enum dtype dtype)
 {
-    const int nt = TILES_OF(nq);
+    const int nt = DOTS(dtype) && nq > 1 ? TILES_OF(nq) / 2 : TILES_OF(nq);
 
     for (uint32_t at = 0; at < n;) {
         const bool whole = n - at >= (uint32_t)nt;
@@ -518,8 +578,11 @@ static void work_init(const struct attn_task *t, struct attn_work *w, uint32_t n
 
         float *to = w->q + (size_t)(i - i % QB) * k_pad + i % QB;
 
-        for (uint32_t d = 0; d < k_pad; d++)
-            to[(size_t)d * QB] = d < a->k_dim ? q[d] : 0.0f;
+        if (DOTS(t->layout->k_dtype))
+            QUERY8_PREPARE((uint8_t *)(w->q + (size_t)i * k_pad), q, a->k_dim, k_pad);
+        else
+            for (uint32_t d = 0; d < k_pad; d++)
+                to[(size_t)d * QB] = d < a->k_dim ? q[d] : 0.0f;
         attn_span(a, t->first_pos + i / t->n_heads, t->n_keys, &w->lo[i], &w->hi[i]);
         w->m_all[i] = -INFINITY;
         w->l_all[i] = 0.0f;

@@ -124,6 +124,7 @@ void kernels_init_avx2_matmul(struct kernels *k, uint32_t mask);
 void kernels_init_avx2_rows(struct kernels *k, uint32_t mask);
 void kernels_init_avx512_matmul(struct kernels *k, uint32_t mask);
 void kernels_init_avx512_rows(struct kernels *k, uint32_t mask);
+void kernels_init_avx512_attention(struct kernels *k);     /* with VNNI */
 void kernels_init_neon_matmul(struct kernels *k, uint32_t mask);
 void kernels_init_neon_rows(struct kernels *k, uint32_t mask);
 

@@ -9,5 +9,8 @@ void kernels_init_avx512_rows(struct kernels *k, uint32_t mask)
     if (!(mask & CPU_AVX512))
         return;
     rows_install(k);
-    attention_install(k);
+    if (mask & CPU_AVX512_VNNI)
+        kernels_init_avx512_attention(k);
+    else
+        attention_install(k);
 }
