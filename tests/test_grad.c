@@ -357,7 +357,7 @@ static void test_reshape(void **state)
     check(&c, prog_reshape(c.g.p, x, 1));
 }
 
-static void attention_case(const struct attn_args *a, bool sinks, uint64_t seed)
+static void attention_case(struct attn_args *a, bool sinks, uint64_t seed)
 {
     const uint32_t q = a->n_heads * a->k_dim, k = a->n_kv_heads * a->k_dim;
     const uint32_t v = a->n_kv_heads * a->v_dim;
@@ -366,6 +366,8 @@ static void attention_case(const struct attn_args *a, bool sinks, uint64_t seed)
 
     rig_open(&c.g, q + k + v, seed);
     x = rig_input(&c.g);
+    if (a->n_buckets)
+        a->buckets = vector(&c.g, a->n_buckets * a->n_heads, 0, 1);
     x = prog_attention(c.g.p, prog_cols(c.g.p, x, 0, q), prog_cols(c.g.p, x, q, k),
                        prog_cols(c.g.p, x, q + k, v), sinks ? vector(&c.g, a->n_heads, 0, 1) : 0,
                        prog_state_kv(c.g.p, a->n_kv_heads, a->k_dim, a->v_dim, a->window), a);
@@ -395,6 +397,14 @@ static void test_attention(void **state)
     a.softcap = 2;
     a.alibi_max_bias = 4;
     attention_case(&a, true, 26);
+    a = plain;
+    a.mask = MASK_NONE;
+    a.n_buckets = 8;
+    a.max_distance = 9;
+    attention_case(&a, false, 27);
+    a.mask = MASK_CAUSAL;
+    a.softcap = 3;
+    attention_case(&a, true, 28);
 }
 
 static void experts_case(struct route_args r, float balance, bool spread)
@@ -447,6 +457,27 @@ static void test_conv(void **state)
     check(&c, prog_short_conv(c.g.p, rig_input(&c.g), vector(&c.g, 160, 0, 0.5f),
                               vector(&c.g, 40, 0, 0.5f), prog_state_fixed(c.g.p, 120),
                               (struct conv_args){ 4 }));
+}
+
+static void conv2d_case(const struct conv2d_args *a, uint32_t channels)
+{
+    struct grad_case c = { 0 };
+    struct program *p;
+    val x;
+
+    rig_open(&c.g, a->height * a->width * channels, 46);
+    p = c.g.p;
+    x = prog_reshape(p, rig_input(&c.g), a->height * a->width);
+    x = prog_conv2d(p, x, vector(&c.g, a->n_out * (channels / a->groups) * a->k_height * a->k_width,
+                                 0, 0.5f), vector(&c.g, a->n_out, 0, 0.5f), a);
+    check(&c, prog_reshape(p, x, 1));
+}
+
+static void test_conv2d(void **state)
+{
+    (void)state;
+    conv2d_case(&(struct conv2d_args){ 4, 5, 4, 3, 2, 1, 1, 1, 0, 1, 1, 1 }, 3);
+    conv2d_case(&(struct conv2d_args){ 5, 6, 4, 2, 3, 2, 2, 1, 2, 2, 1, 2 }, 4);
 }
 
 static void ssm_case(struct ssm_args a, bool per_state)
@@ -566,22 +597,27 @@ static void test_cells(void **state)
 
 static void test_no_backward(void **state)
 {
-    const struct conv2d_args a = { 1, 1, 8, 1, 1, 1, 1, 0, 0, 1, 1, 1 };
+    struct attn_args a = { .n_heads = 1, .n_kv_heads = 1, .k_dim = 8, .v_dim = 8, .scale = 1,
+                           .write = true };
     const struct train_opts o = { .compute = DTYPE_F32, .max_rows = 8, .max_streams = 1 };
     struct train_opts with = o;
     struct grad_case c = { 0 };
     struct train *t = NULL;
     struct err e = { 0 };
+    sid kept;
     val x;
 
     (void)state;
     rig_open(&c.g, 8, 60);
     x = rig_input(&c.g);
-    rig_finish(&c.g, prog_conv2d(c.g.p, x, vector(&c.g, 64, 0, 1), 0, &a));
+    kept = prog_state_kv(c.g.p, 1, 8, 8, 0);
+    x = prog_attention(c.g.p, x, x, x, 0, kept, &a);
+    a.write = false;        /* another layer's keys */
+    rig_finish(&c.g, prog_attention(c.g.p, x, 0, 0, 0, kept, &a));
     assert_int_equal(team_open(&with.team, 1, &e), 0);
     with.isa_mask = CPU_ALL;
     assert_int_equal(train_open(&t, c.g.p, &with, &e), WATT_ENOTSUP);
-    assert_non_null(strstr(e.msg, "conv"));
+    assert_non_null(strstr(e.msg, "attention"));
     assert_null(t);
     team_close(with.team);
     rig_close(&c.g);
@@ -1074,6 +1110,7 @@ int main(void)
         cmocka_unit_test(test_experts), cmocka_unit_test(test_conv), cmocka_unit_test(test_ssm),
         cmocka_unit_test(test_delta), cmocka_unit_test(test_linear_attention),
         cmocka_unit_test(test_wkv), cmocka_unit_test(test_shift),
+        cmocka_unit_test(test_conv2d),
         cmocka_unit_test(test_cells), cmocka_unit_test(test_no_backward),
         cmocka_unit_test(test_dropout), cmocka_unit_test(test_attn_dropout),
         cmocka_unit_test(test_bf16),

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "chips/cpu/train_internal.h"
+#include "chips/relative.h"
 
 #define QUERIES 32u         /* of a block: rows of one head */
 
@@ -25,6 +26,8 @@ struct attn {
     float   *p, *dp, *cap;          /* [QUERIES][padded]; cap: slopes of the soft cap */
     const float *slopes, *sinks;
     float   *dsinks;
+    const float *relative;
+    float   *drelative;             /* [n_buckets][n_heads] */
     struct drop drop;               /* of weights, as in forward */
 };
 
@@ -110,6 +113,9 @@ static float row_weights(const struct attn *w, const struct block *b, uint32_t i
     }
     for (uint32_t j = lo; w->slopes && j < hi; j++)
         p[j] -= w->slopes[b->head] * fabsf((float)(b->row + i) - (float)j);
+    for (uint32_t j = lo; w->relative && j < hi; j++)
+        p[j] += *relative_biases(w->relative, b->head, a->max_distance,
+                                 (int64_t)j - (b->row + i));
     left = w->t->k.weights(p + lo, hi - lo, w->sinks ? w->sinks[b->head] : -INFINITY);
     memset(p + b->lo, 0, (lo - b->lo) * sizeof *p);
     memset(p + hi, 0, (b->hi - hi) * sizeof *p);
@@ -124,6 +130,9 @@ static void row_scores(const struct attn *w, const struct block *b, uint32_t i, 
 
     attn_span(w->a, b->row + i, w->s->n_rows, &lo, &hi);
     mean = w->t->k.scores_back(w->dp + at + lo, w->p + at + lo, hi - lo, w->a->scale);
+    for (uint32_t j = lo; w->drelative && j < hi; j++)      /* added behind scale and cap */
+        w->drelative[relative_bucket((int64_t)j - (b->row + i), w->a->n_buckets, w->a->max_distance) *
+                     w->a->n_heads + b->head] += w->dp[at + j] / w->a->scale;
     if (w->a->softcap > 0)
         w->t->x->k.mul(w->dp + at + lo, w->dp + at + lo, w->cap + at + lo, hi - lo);
     memset(w->dp + at + b->lo, 0, (lo - b->lo) * sizeof(float));
@@ -240,6 +249,7 @@ void train_attention(struct train *t, const struct train_phase *ph, void *scratc
                       .k = train_value(t, it->in->src[1]), .v = train_value(t, it->in->src[2]),
                       .dq = it->dst[0], .dk = it->dst[1], .dv = it->dst[2],
                       .slopes = t->x->slopes[it->in - prog_instr(t->own, 0)],
+                      .relative = t->x->relative[it->in - prog_instr(t->own, 0)],
                       .sinks = t->x->vector[it->in->w[0]],
                       .drop = drop_of(t->x->drop_seed, (uint32_t)(it->in - prog_instr(t->own, 0)),
                                       ATTN_DROP_OPERAND, t->x->attn_dropout) };
@@ -253,6 +263,9 @@ void train_attention(struct train *t, const struct train_phase *ph, void *scratc
         w.dsinks = train_part_of(t, it, 0, stream);
         if (w.dsinks)
             memset(w.dsinks + kv_head * group, 0, group * sizeof(float));
+        w.drelative = train_part_of(t, it, 1, stream);
+        for (uint32_t i = 0; w.drelative && i < a->n_buckets; i++)
+            memset(w.drelative + (size_t)i * a->n_heads + kv_head * group, 0, group * sizeof(float));
         run_head(&w, kv_head, scratch);
     }
 }

@@ -189,6 +189,9 @@ void train_scan(struct train *t, const struct train_phase *ph, void *scratch);
 /* train_cell.c: one stream of an OP_CELL */
 void train_cell(struct train *t, const struct train_item *it, uint32_t stream, float *scratch);
 uint64_t train_cell_scratch(const struct train *t, const struct instr *in);
+/* train_conv.c: one unit of an OP_CONV; sums of the block are NULL where they are not wanted */
+void train_conv(const struct train *t, const struct train_item *it, uint32_t unit, float *dkernel,
+                float *dbias);
 /* train_recurrent.c: one cut of one stream of a recurrence with a matrix of state, or of a shift */
 void train_recurrent(struct train *t, const struct train_item *it, uint32_t stream, uint32_t cut,
                      float *scratch);

@@ -527,8 +527,9 @@ static bool lower_whole(struct train *t, const struct reverse_step *s)
     } else if (in->op == OP_ATTENTION) {
         it.kind = T_ATTENTION;
         w.kind = TP_ATTENTION;
-        if (!add_part(t, &it, 0, in->w[0], EXT_S, true))
-            return false;
+        for (int k = 0; k < 2; k++)         /* sinks, biases of buckets */
+            if (!add_part(t, &it, k, in->w[k], EXT_S, true))
+                return false;
     } else {
         for (int k = 0; k < (int)TRAIN_PARTS && k < in->n_w; k++)
             if (!add_part(t, &it, k, in->w[k], EXT_S, true))

@@ -514,6 +514,7 @@ static void back_instr(struct row *r)
     case OP_EXPERT_SPREAD: back_spread(r); return;
     case OP_EXPERT_SUM:    back_expert_sum(r); return;
     case OP_ROUTE:         back_route(r); return;
+    case OP_CONV:          train_conv(r->t, r->it, r->unit, part_of(r, 0), part_of(r, 1)); return;
     default:
         break;
     }

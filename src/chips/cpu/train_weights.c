@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "chips/cpu/train_internal.h"
+#include "chips/relative.h"
 
 #define COPY_FLOATS ((size_t)1 << 16)   /* of one task */
 #define TURN_ROWS 64u                   /* rows of a matrix turned by one task; even */
@@ -355,6 +356,12 @@ void train_refresh(struct train *t)
 {
     train_copy_weights(t);
     exec_weights_refresh(t->x, t->trains);
+    for (uint32_t i = 0; i < prog_n_instr(t->own); i++) {
+        const struct instr *in = prog_instr(t->own, i);
+
+        if (t->x->relative[i] && t->trains[in->w[1]])
+            relative_table(t->x->relative[i], t->x->vector[in->w[1]], &in->a.attn);
+    }
     if (t->turned_bytes)
         team_run(t->team, turn_job, t);
 }

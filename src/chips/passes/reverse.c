@@ -35,6 +35,7 @@ static const struct reverse_info infos[OP_COUNT] = {
     [OP_LINEAR_ATTENTION] = { REVERSE_WHOLE, 7, 0, false, 7 },
     [OP_WKV] = { REVERSE_WHOLE, 63, 0, false, 63 },
     [OP_SHIFT] = { REVERSE_WHOLE, 1, 0, false, 0 },
+    [OP_CONV] = { REVERSE_ROWS, 1, 0, false, 1 },
     [OP_GROUP_SUM] = { REVERSE_ROWS, 1, 0, false, 0 },
 };
 
@@ -84,7 +85,7 @@ static bool has_backward(const struct derive *d, const struct instr *in)
 {
     if (!reverse_info(in->op))
         return false;
-    if (in->op == OP_ATTENTION && (!in->a.attn.write || in->w[1]))
+    if (in->op == OP_ATTENTION && !in->a.attn.write)
         return false;
     if (in->op == OP_ROPE && d->trains[in->w[0]])
         return false;
