@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "chips/cpu/features.h"
+#include "chips/cpu/weights_pool.h"
 #include "models/session.h"
 #include "tiny.h"
 
@@ -350,6 +351,78 @@ static void test_share(void **state)
     model_close(m);
 }
 
+/* Opens a file twice, for logits and for embeddings, while it is there. */
+static void open_both(struct model **m, struct model **em)
+{
+    const struct shape shape = tiny_shape("llama");
+    const struct synth_opts o = { .mix = QUANT_Q4_0, .pure = true, .seed = 7, .n_threads = 1 };
+    const struct model_opts embed = { .embed = true };
+    char dir[] = "watt-session-XXXXXX", path[64];
+    struct err e = { 0 };
+
+    assert_non_null(mkdtemp(dir));
+    (void)snprintf(path, sizeof path, "%s/m.gguf", dir);
+    if (synth_write(path, &shape, &o, &e) < 0 || model_open(m, path, NULL, &e) < 0 ||
+        model_open(em, path, &embed, &e) < 0)
+        fail_msg("%s", e.msg);
+    (void)unlink(path);
+    (void)rmdir(dir);
+}
+
+/* Two programs of a file over the same prepared weights: the same bits, had once, and there until the
+ * last is closed. */
+static void test_shared_weights(void **state)
+{
+    struct session_opts o = { .n_threads = 2, .n_ctx = 100, .max_rows = 32 };
+    float *logits = rows(2), *vector = rows(2);
+    struct session_memory alone, plan, mem;
+    struct weights_pool *pool = NULL;
+    struct session *a, *b, *third;
+    struct model *m, *em;
+    struct err e = { 0 };
+    uint64_t bytes;
+
+    (void)state;
+    open_both(&m, &em);
+    a = open_session(m, o);
+    b = open_session(em, o);
+    session_memory(b, &alone);
+    eval(a, 0, text[0], 20, SESSION_LAST, logits);
+    eval(b, 0, text[0], 20, SESSION_LAST, vector);
+    session_close(a);
+    session_close(b);
+    assert_int_equal(weights_pool_open(&pool, &e), 0);
+    o.weights_pool = pool;
+    a = open_session(m, o);
+    session_memory(a, &mem);
+    assert_int_equal(mem.shared, 0);
+    bytes = weights_pool_bytes(pool);
+    assert_true(bytes > 0 && bytes <= mem.weights);
+    assert_int_equal(session_plan(em, &o, &plan, &e), 0);
+    b = open_session(em, o);
+    third = open_session(em, o);
+    session_memory(b, &mem);
+    assert_memory_equal(&plan, &mem, sizeof mem);
+    assert_true(mem.shared > 0);
+    assert_int_equal(mem.weights + mem.shared, alone.weights);
+    assert_int_equal(mem.total + mem.shared, alone.total);
+    assert_int_equal(weights_pool_bytes(pool), bytes);      /* none of its own */
+    eval(a, 0, text[0], 20, SESSION_LAST, logits + 320);
+    same(logits, logits + 320, 1, "sharing weights");
+    session_close(a);
+    eval(b, 0, text[0], 20, SESSION_LAST, vector + 320);
+    assert_memory_equal(vector, vector + 320, session_width(b) * sizeof *vector);
+    session_close(b);
+    assert_int_equal(weights_pool_bytes(pool), bytes);
+    session_close(third);
+    assert_int_equal(weights_pool_bytes(pool), 0);
+    weights_pool_close(pool);
+    mem_free(logits);
+    mem_free(vector);
+    model_close(m);
+    model_close(em);
+}
+
 static void test_plan_is_kept(void **state)
 {
     const struct shape shape = tiny_shape("llama");
@@ -413,6 +486,7 @@ int main(void)
         cmocka_unit_test(test_full),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_share),
+        cmocka_unit_test(test_shared_weights),
         cmocka_unit_test(test_plan_is_kept),
         cmocka_unit_test(test_out_of_memory),
     };

@@ -12,6 +12,7 @@
 #include "applications/api.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "chips/cpu/weights_pool.h"
 
 #define MAX_SERVICES 256u
 /* Who was answered may ask for another model before the last holder of this one is through. */
@@ -43,6 +44,8 @@ struct entry {
     char   **aliases;               /* [n_aliases] */
     size_t   n_aliases;
     bool     from_store;
+    struct weights_pool *pool;      /* used by whoever loads */
+    uint64_t pool_bytes;            /* of it, as counted in `used` */
     struct face faces[API_USES];
 };
 
@@ -93,6 +96,7 @@ static void entry_close(struct entry *x)
     for (size_t i = 0; i < x->n_aliases; i++)
         mem_free(x->aliases[i]);
     mem_free(x->aliases);
+    weights_pool_close(x->pool);
     mem_free(x->name);
     mem_free(x->path);
     mem_free(x);
@@ -108,7 +112,7 @@ static int entry_open(struct entry **out, struct api_models *ms, const char *nam
         x->name = mem_strdup(name);
         x->path = mem_strdup(path);
         x->aliases = mem_calloc(n ? n : 1, sizeof *x->aliases);
-        ok = x->name && x->path && x->aliases;
+        ok = x->name && x->path && x->aliases && weights_pool_open(&x->pool, NULL) == 0;
     }
     for (size_t i = 0; ok && i < n; i++) {
         x->aliases[i] = mem_strdup(aliases[i]);
@@ -128,6 +132,7 @@ static int entry_open(struct entry **out, struct api_models *ms, const char *nam
         f->keep_ns = ms->o.keep_ns;
         f->parked_end = &f->parked;
         f->m.name = x->name;
+        f->m.weights = x->pool;
     }
     *out = x;
     return 0;
@@ -241,6 +246,14 @@ static void resume_all(struct api_models *ms, struct parked *p, int rc, const st
     }
 }
 
+/* Under mu: shared weights are counted as what is there. */
+static void count_pool(struct api_models *ms, struct entry *x)
+{
+    ms->used -= x->pool_bytes;
+    x->pool_bytes = weights_pool_bytes(x->pool);
+    ms->used += x->pool_bytes;
+}
+
 /* Under mu, which is let go while the model is closed. Nobody holds it. */
 static void unload(struct api_models *ms, struct face *f)
 {
@@ -253,11 +266,13 @@ static void unload(struct api_models *ms, struct face *f)
     f->keep_ns = ms->o.keep_ns;
     ms->used -= f->bytes;
     f->bytes = 0;
+    count_pool(ms, f->entry);
     if (f->parked)                  /* somebody came meanwhile */
         f->wanted = true;
 }
 
-/* Under mu: the idle one that was used longest ago. */
+/* Under mu: the idle one that was used longest ago; another use of `but`'s file stays, for its weights
+ * are counted on. */
 static struct face *least_recent(const struct api_models *ms, const struct face *but)
 {
     struct face *best = NULL;
@@ -266,7 +281,7 @@ static struct face *least_recent(const struct api_models *ms, const struct face 
         for (int u = 0; u < API_USES; u++) {
             struct face *f = &x->faces[u];
 
-            if (f != but && f->state == API_LOADED && f->n_holders == 0 &&
+            if (x != but->entry && f->state == API_LOADED && f->n_holders == 0 &&
                 (!best || f->idle_since < best->idle_since))
                 best = f;
         }
@@ -319,7 +334,7 @@ static int make_room(struct api_models *ms, const struct face *f, uint64_t bytes
     if (bytes > bound)
         return err_set(e, WATT_ELIMIT, "model %s needs %" PRIu64 " bytes of memory; all models "
                        "together may have %" PRIu64, f->entry->name, bytes, bound);
-    while (bytes > bound - ms->used) {
+    while (ms->used > bound || bytes > bound - ms->used) {
         struct face *idle = await_idle(ms, f, until);
 
         if (!idle)
@@ -331,21 +346,45 @@ static int make_room(struct api_models *ms, const struct face *f, uint64_t bytes
     return 0;
 }
 
+/* Under mu, which is let go meanwhile: plans, and makes room for that. */
+static int plan_and_make_room(struct api_models *ms, struct face *f, uint64_t *bytes, struct err *e)
+{
+    const struct api_loader *l = &ms->o.loader;
+    int rc;
+
+    (void)pthread_mutex_unlock(&ms->mu);
+    rc = l->plan(l->ctx, &f->m, f->entry->path, f->use, bytes, e);
+    (void)pthread_mutex_lock(&ms->mu);
+    return rc == 0 ? make_room(ms, f, *bytes, e) : rc;
+}
+
+/* Under mu: the other use of the file, when it may go. */
+static struct face *idle_sibling(struct face *f)
+{
+    struct face *other = &f->entry->faces[f->use == API_USE_ANSWER ? API_USE_EMBED : API_USE_ANSWER];
+
+    return other->state == API_LOADED && other->n_holders == 0 ? other : NULL;
+}
+
 /* Under mu, which is let go meanwhile. */
 static int load(struct api_models *ms, struct face *f, struct err *e)
 {
     const struct api_loader *l = &ms->o.loader;
     const uint64_t start = clock_mono_ns();
     uint64_t bytes = 0;
+    struct face *other;
     int rc;
 
     f->wanted = f->leave = false;
     f->state = API_LOADING;
-    (void)pthread_mutex_unlock(&ms->mu);
-    rc = l->plan(l->ctx, &f->m, f->entry->path, f->use, &bytes, e);
-    (void)pthread_mutex_lock(&ms->mu);
-    if (rc == 0)
-        rc = make_room(ms, f, bytes, e);
+    rc = plan_and_make_room(ms, f, &bytes, e);
+    if ((rc == WATT_EBUSY || rc == WATT_ELIMIT) && (other = idle_sibling(f))) {
+        unload(ms, other);          /* not both at once, then */
+        (void)pthread_mutex_unlock(&ms->mu);
+        l->close(l->ctx, &f->m);
+        (void)pthread_mutex_lock(&ms->mu);
+        rc = plan_and_make_room(ms, f, &bytes, e);
+    }
     if (rc == 0)
         ms->used += bytes;
     (void)pthread_mutex_unlock(&ms->mu);
@@ -360,7 +399,14 @@ static int load(struct api_models *ms, struct face *f, struct err *e)
     if (rc < 0)
         l->close(l->ctx, &f->m);
     (void)pthread_mutex_lock(&ms->mu);
-    f->bytes = rc == 0 ? bytes : 0;
+    if (rc == 0) {
+        const uint64_t had = f->entry->pool_bytes, now = weights_pool_bytes(f->entry->pool);
+        const uint64_t ours = now > had ? now - had : 0;
+
+        f->bytes = bytes > ours ? bytes - ours : 0;     /* the pool's are its own */
+        ms->used -= bytes - f->bytes;
+    }
+    count_pool(ms, f->entry);
     f->load_ns = clock_mono_ns() - start;
     f->idle_since = clock_mono_ns();
     f->state = rc == 0 ? API_LOADED : API_FAILED;
@@ -757,7 +803,9 @@ static void tell(const struct look *l, const struct entry *x, const struct face 
         .aliases = (const char *const *)x->aliases, .n_aliases = x->n_aliases, .use = f->use,
         .state = f->state, .why = f->state == API_FAILED ? f->why.msg : NULL,
         .first = x == l->ms->list, .m = f->state == API_LOADED ? &f->m : NULL,
-        .n_holders = f->n_holders, .bytes = f->bytes,
+        .n_holders = f->n_holders,
+        .bytes = f->bytes + (f->use == API_USE_ANSWER || x->faces[API_USE_ANSWER].state != API_LOADED
+                             ? x->pool_bytes : 0),
         .idle_left_ns = f->n_holders > 0 || end == UINT64_MAX ? -1
                         : end > now ? (int64_t)(end - now) : 0,
     };

@@ -2,7 +2,7 @@
  * nobody does, all within one bound of memory.
  *
  * A model may be in memory twice: as what answers, and as what embeds (a file is then another
- * program). Each is a "use" of it. Whoever works with one holds it: it stays until that is given
+ * program, over the same weights). Each is a "use" of it. Whoever works with one holds it: it stays until that is given
  * back. A call for one that isn't loaded is parked; a thread of its own loads it, one after the
  * other, and then runs the calls that wait, or answers all of them with what went wrong. What
  * doesn't fit makes idle ones leave, least recently used first; what can't fit at all is refused
@@ -35,7 +35,8 @@ enum api_use { API_USE_ANSWER, API_USE_EMBED };
 /* How a model gets into memory; on the thread that loads. */
 struct api_loader {
     void *ctx;
-    /* Opens the file and all but the weights; *bytes: what `open` will take. */
+    /* Opens the file and all but the weights; *bytes: what `open` will take beside the weights that
+     * m->weights has already. */
     int  (*plan)(void *ctx, struct api_model *m, const char *path, enum api_use use, uint64_t *bytes,
                  struct err *e);
     int  (*open)(void *ctx, struct api_model *m, const char *path, enum api_use use, struct err *e);
@@ -108,7 +109,7 @@ struct api_model_info {             /* valid during the call */
     bool        first, from_store;
     const struct api_model *m;      /* LOADED: may be read during the call; else NULL */
     uint32_t    n_holders;
-    uint64_t    bytes;              /* LOADED: of memory */
+    uint64_t    bytes;              /* LOADED: of memory; shared weights are one use's only */
     int64_t     idle_left_ns;       /* until it goes; -1: never, or somebody holds it */
 };
 /* Every model once, or for each use that is loaded, loading or has failed. stored: with those of

@@ -344,6 +344,7 @@ static int service_options(struct serving *v, const struct api_model *m, const c
     if (rc < 0)
         return rc;
     session_opts_kv(&so->session, o->kv);
+    so->session.weights_pool = m->weights;
     if (use == API_USE_ANSWER)
         return 0;
     so->n_ctx = embedding_ctx(v, model_facts(m->tm->model));

@@ -23,6 +23,7 @@ struct exec_limits {
 
 struct exec_memory {            /* bytes, exact */
     uint64_t weights;           /* copies the executor made of the file's tensors */
+    uint64_t shared;            /* those of others that it reads, or would */
     uint64_t arena;             /* values */
     uint64_t scratch;           /* per worker and shared work space */
 };

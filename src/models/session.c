@@ -3,8 +3,10 @@
 
 #include <inttypes.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/mem.h"
+#include "base/rng.h"
 #include "chips/cpu/exec.h"
 #include "chips/exec.h"
 #include "chips/kv_layout.h"
@@ -154,6 +156,7 @@ static struct session_memory add_up(const struct session_opts *o, const struct p
 {
     struct session_memory m = {
         .weights = x->weights,
+        .shared = x->shared,
         .mapped = mapped_bytes(p, o->exec),
         .kv = kv->page_bytes * kv->n_pages,
         .fixed = kv_slots_bytes(kv),
@@ -181,14 +184,35 @@ int session_team_open(struct team **out, const struct session_opts *o, struct er
     return team_open_with(out, &t, e);
 }
 
-static int exec_plan(const struct program *p, const struct session_opts *o,
-                     const struct kv_layout *layout, struct exec_memory *m, struct err *e)
+/* The model's files: which they are, and that they are as they were. */
+static uint64_t files_key(const struct model *m)
+{
+    uint64_t h = 1;
+
+    for (uint32_t i = 0; i < gguf_n_parts(model_gguf(m)); i++) {
+        struct stat st = { 0 };
+
+        (void)fstat(gguf_part_fd(model_gguf(m), i), &st);
+        h = rng_mix(h ^ (uint64_t)st.st_dev);
+        h = rng_mix(h ^ (uint64_t)st.st_ino);
+        h = rng_mix(h ^ (uint64_t)st.st_size);
+        h = rng_mix(h ^ (uint64_t)st.st_mtim.tv_sec);
+        h = rng_mix(h ^ (uint64_t)st.st_mtim.tv_nsec);
+    }
+    return h;
+}
+
+static int exec_plan(const struct model *m, const struct session_opts *o,
+                     const struct kv_layout *layout, struct exec_memory *x, struct err *e)
 {
     const struct exec_limits limits = limits_of(o);
+    const struct program *p = model_program(m);
 
+    *x = (struct exec_memory){ 0 };
     if (o->exec == SESSION_EXEC_CPU)
-        return cpu_exec_plan(p, layout, &limits, session_threads(o), m, e);
-    return interp_plan(p, &limits, m, e);
+        return cpu_exec_plan(p, layout, &limits, session_threads(o), o->weights_pool, files_key(m), x,
+                             e);
+    return interp_plan(p, &limits, x, e);
 }
 
 static void engine_drop(struct engine *g)
@@ -232,6 +256,7 @@ static int open_cpu(struct engine *g, const struct model *m, const struct sessio
         .ctx = o->note_ctx,
     };
     struct cpu_exec_opts x = { .team = o->team, .isa_mask = o->isa_mask, .cache = &cache,
+                               .pool = o->weights_pool, .pool_key = files_key(m),
                                .lock = o->lock, .progress = forward_progress,
                                .forget = forget_weight, .ctx = &ctx };
     int rc = fds ? 0 : err_set(e, WATT_ENOMEM, "session: %u files", n_fds);
@@ -306,7 +331,7 @@ int session_plan(const struct model *m, const struct session_opts *opts,
         return rc;
     rc = kv_need(m, &o, &layout, &kv, e);
     if (rc == 0)
-        rc = exec_plan(p, &o, &layout, &x, e);
+        rc = exec_plan(m, &o, &layout, &x, e);
     if (rc == 0)
         *mem = add_up(&o, p, &layout, &kv, &x);
     kv_layout_deinit(&layout);

@@ -18,6 +18,8 @@
 #include "chips/profile.h"
 #include "models/model.h"
 
+struct weights_pool;
+
 enum session_exec {
     SESSION_EXEC_CPU,       /* the thread team with packed weights */
     SESSION_EXEC_REF        /* the scalar reference interpreter: slow, exact */
@@ -44,6 +46,10 @@ struct session_opts {       /* zero means the default everywhere */
      * with; n_seqs, max_rows and max_out are at most its, and threads, types and exec are its.
      * Sharing sessions must not run at the same time; they may be closed in any order. */
     struct session *share;
+    /* Prepared weights shared with other sessions of the same file, which may be other models of it
+     * (model_opts.embed); borrowed, must outlive the session; sessions of a pool are opened and closed
+     * by one thread at a time; NULL: none. */
+    struct weights_pool *weights_pool;
     enum session_exec exec;
     struct team *team;      /* borrowed; must outlive the session; NULL: one of its own with */
     unsigned n_threads;     /* this many threads; default: base/topology.h */
@@ -66,6 +72,7 @@ struct session_opts {       /* zero means the default everywhere */
 
 struct session_memory {     /* bytes, all had at open */
     uint64_t weights;       /* the executor's copies */
+    uint64_t shared;        /* weights of a pool that were, or are, there already; not in total */
     uint64_t mapped;        /* weights read from the file mapping while running */
     uint64_t kv;            /* pages of the whole pool, resident once touched */
     uint64_t fixed;         /* fixed states of all sequences and marks */

@@ -225,8 +225,8 @@ static void cpu_memory(const struct exec *exec, struct exec_memory *m)
 {
     const struct cpu_exec *x = (const struct cpu_exec *)(const void *)exec;
 
-    *m = (struct exec_memory){ .weights = x->s.packed_bytes + x->s.vector_bytes,
-                               .arena = x->s.arena_bytes, .scratch = x->s.scratch_bytes };
+    *m = (struct exec_memory){ .weights = x->own_bytes + x->s.vector_bytes,
+                               .shared = x->s.packed_bytes - x->own_bytes, .arena = x->s.arena_bytes, .scratch = x->s.scratch_bytes };
 }
 
 static void cpu_close(struct exec *exec)
@@ -333,16 +333,20 @@ int cpu_exec_open_keep(struct exec **out, const struct program *p,
 }
 
 int cpu_exec_plan(const struct program *p, const struct kv_layout *layout,
-                  const struct exec_limits *limits, uint32_t n_threads, struct exec_memory *m,
+                  const struct exec_limits *limits, uint32_t n_threads,
+                  const struct weights_pool *pool, uint64_t pool_key, struct exec_memory *m,
                   struct err *e)
 {
     struct schedule s = { 0 };
     int rc = schedule_build(&s, p, limits, n_threads, e);
+    uint64_t shared;
 
     (void)layout;
     if (rc < 0)
         return rc;
-    *m = (struct exec_memory){ .weights = s.packed_bytes + s.vector_bytes,
+    shared = exec_weights_shared(p, &s, pool, pool_key);
+    *m = (struct exec_memory){ .weights = s.packed_bytes - shared + s.vector_bytes,
+                               .shared = shared,
                                .arena = s.arena_bytes, .scratch = s.scratch_bytes };
     schedule_deinit(&s);
     return 0;

@@ -5,6 +5,7 @@
 #include "base/team.h"
 #include "chips/cpu/features.h"
 #include "chips/cpu/weights_cache.h"
+#include "chips/cpu/weights_pool.h"
 #include "chips/exec.h"
 
 struct cpu_exec_opts {
@@ -12,6 +13,9 @@ struct cpu_exec_opts {
     uint32_t     isa_mask;      /* CPU_ALL: all the machine has */
     /* Prepared weights on disk; NULL: none. Used while the executor opens. */
     const struct weights_cache_opts *cache;
+    /* Weights shared with other executors; borrowed; NULL: none. pool_key: of the model's files. */
+    struct weights_pool *pool;
+    uint64_t     pool_key;
     bool         lock;          /* keep weights and work space in memory; WATT_ELIMIT when refused */
     /* Called now and then while weights are packed, from the opening thread; NULL: not.
      * A non-zero return stops with WATT_ECANCEL. */
@@ -24,9 +28,10 @@ struct cpu_exec_opts {
 int  cpu_exec_open(struct exec **out, const struct program *p, const struct kv_layout *layout,
                    const struct exec_limits *limits, const struct cpu_exec_opts *opts,
                    struct err *e) MUST_CHECK;
-/* What it would take, without doing it: for inspect and admission. */
+/* What it would take, without doing it: for inspect and admission. pool, pool_key: as above. */
 int  cpu_exec_plan(const struct program *p, const struct kv_layout *layout,
                    const struct exec_limits *limits, uint32_t n_threads,
-                   struct exec_memory *m, struct err *e) MUST_CHECK;
+                   const struct weights_pool *pool, uint64_t pool_key, struct exec_memory *m,
+                   struct err *e) MUST_CHECK;
 
 #endif

@@ -139,8 +139,12 @@ struct cpu_exec {
     uint64_t region_bytes;
     float  **vector;            /* [n_weights + 1] USE_VECTOR weights as f32, NULL otherwise */
     float   *vectors;           /* their memory */
-    uint8_t *packed_region;     /* all packed weights: memory of our own, or */
+    uint8_t *packed_region;     /* packed weights, but for those of a pool: memory of our own, or */
     struct weights_cached cached;   /* a mapped file's */
+    uint64_t own_bytes;         /* of them */
+    bool    *shared;            /* [n_weights + 1] read from a pool; NULL: none is */
+    struct weights_region **held;   /* [n_held] of the pool; the own one among them once it is there */
+    uint32_t n_held;
     float  **slopes;            /* [n_instr] ALiBi per attention, NULL otherwise */
     float  **relative;          /* [n_instr] biases by distance, likewise */
     struct sorted sorted[SORT_BUFFERS];
@@ -187,6 +191,9 @@ uint64_t exec_scan_scratch(const struct instr *in);
 /* exec_conv.c: one unit of OP_CONV. */
 void exec_conv_unit(struct cpu_exec *x, const struct item *it, uint32_t unit);
 /* exec_weights.c */
+/* Bytes of the program's packed weights that a pool has. */
+uint64_t exec_weights_shared(const struct program *p, const struct schedule *s,
+                             const struct weights_pool *pool, uint64_t pool_key);
 int  exec_weights_open(struct cpu_exec *x, const struct cpu_exec_opts *o, struct err *e) MUST_CHECK;
 void exec_weights_close(struct cpu_exec *x);
 /* Vectors and packed matrices anew, for weights in memory that changed: those of which. */

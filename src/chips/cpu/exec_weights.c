@@ -38,10 +38,17 @@ static void pack_job(void *arg, unsigned worker)
 
 static bool is_packed(const struct cpu_exec *x, wid w)
 {
-    return (prog_weight_at(x->p, w)->uses & USE_MATRIX) && !x->s.packed[w].raw;
+    return (prog_weight_at(x->p, w)->uses & USE_MATRIX) && !x->s.packed[w].raw &&
+           !(x->shared && x->shared[w]);
 }
 
-/* Where each matrix lies in the region; raw ones are read where the file is mapped. */
+static uint64_t region_bytes(const struct packed *pk)
+{
+    return (pack_bytes(pk) + 63) & ~UINT64_C(63);
+}
+
+/* Where each matrix lies in the region; raw ones are read where the file is mapped, and others in a
+ * pool. */
 static void place_weights(struct cpu_exec *x, uint8_t *region)
 {
     uint64_t at = 0;
@@ -52,8 +59,8 @@ static void place_weights(struct cpu_exec *x, uint8_t *region)
 
         if (is_packed(x, w)) {
             pk->data = region + at;
-            at += (pack_bytes(pk) + 63) & ~UINT64_C(63);
-        } else if (pw->uses & USE_MATRIX) {
+            at += region_bytes(pk);
+        } else if ((pw->uses & USE_MATRIX) && pk->raw) {
             pk->data = (void *)(uintptr_t)pw->t.data;
         }
     }
@@ -122,8 +129,8 @@ static int load_vectors(struct cpu_exec *x, struct err *e)
 /* Everything a step reads: copies, and what is read where the file is mapped. */
 static int lock_weights(const struct cpu_exec *x, struct err *e)
 {
-    int rc = x->cached.map ? mem_lock(x->cached.data, (size_t)x->s.packed_bytes, "weights", e)
-                           : mem_lock(x->packed_region, (size_t)x->s.packed_bytes, "weights", e);
+    int rc = x->cached.map ? mem_lock(x->cached.data, (size_t)x->own_bytes, "weights", e)
+                           : mem_lock(x->packed_region, (size_t)x->own_bytes, "weights", e);
 
     if (rc == 0)
         rc = mem_lock(x->vectors, (size_t)x->s.vector_bytes, "weights", e);
@@ -228,6 +235,93 @@ static bool use_cached(struct cpu_exec *x, const struct weights_cache_opts *o,
     return false;
 }
 
+/* ---- the pool ---- */
+
+static uint64_t pool_key_of(const struct packed *pk, uint64_t pool_key)
+{
+    return pack_fingerprint(pk, rng_mix(pool_key));
+}
+
+uint64_t exec_weights_shared(const struct program *p, const struct schedule *s,
+                             const struct weights_pool *pool, uint64_t pool_key)
+{
+    struct weights_region *r;
+    uint64_t n = 0;
+
+    for (wid w = 1; pool && w <= prog_n_weights(p); w++) {
+        const struct prog_weight *pw = prog_weight_at(p, w);
+        const struct packed *pk = &s->packed[w];
+
+        if ((pw->uses & USE_MATRIX) && !pk->raw &&
+            weights_pool_find(pool, pw->name, pool_key_of(pk, pool_key), &r))
+            n += region_bytes(pk);
+    }
+    return n;
+}
+
+static void hold(struct cpu_exec *x, struct weights_region *r)
+{
+    for (uint32_t i = 0; i < x->n_held; i++)
+        if (x->held[i] == r)
+            return;
+    weights_region_hold(r);
+    x->held[x->n_held++] = r;
+}
+
+/* What others have packed is read there. */
+static int take_shared(struct cpu_exec *x, const struct cpu_exec_opts *o, struct err *e)
+{
+    const uint32_t n = prog_n_weights(x->p);
+
+    x->own_bytes = x->s.packed_bytes;
+    if (!o->pool)
+        return 0;
+    x->shared = mem_calloc((size_t)n + 1, sizeof *x->shared);
+    x->held = mem_array((size_t)n + 1, sizeof(struct weights_region *));
+    if (!x->shared || !x->held)
+        return err_set(e, WATT_ENOMEM, "executor: %u shared weights", n);
+    for (wid w = 1; w <= n; w++) {
+        const struct prog_weight *pw = prog_weight_at(x->p, w);
+        struct packed *pk = &x->s.packed[w];
+        struct weights_region *r;
+        const void *data;
+
+        if (!is_packed(x, w) ||
+            !(data = weights_pool_find(o->pool, pw->name, pool_key_of(pk, o->pool_key), &r)))
+            continue;
+        pk->data = (void *)(uintptr_t)data;     /* kernels only read */
+        hold(x, r);
+        x->shared[w] = true;
+        x->own_bytes -= region_bytes(pk);
+    }
+    return 0;
+}
+
+/* What was packed here is there for others. */
+static int give_shared(struct cpu_exec *x, const struct cpu_exec_opts *o, struct err *e)
+{
+    struct weights_region *r;
+    uint32_t n = 0;
+    int rc;
+
+    for (wid w = 1; w <= prog_n_weights(x->p); w++)
+        n += is_packed(x, w);
+    if (!o->pool || n == 0)
+        return 0;
+    rc = weights_region_open(&r, o->pool, n, x->packed_region, x->own_bytes, &x->cached, e);
+    if (rc < 0)
+        return rc;
+    x->packed_region = NULL;
+    x->cached = (struct weights_cached){ 0 };
+    x->held[x->n_held++] = r;
+    n = 0;
+    for (wid w = 1; w <= prog_n_weights(x->p); w++)
+        if (is_packed(x, w))
+            weights_region_name(r, n++, prog_weight_at(x->p, w)->name,
+                                pool_key_of(&x->s.packed[w], o->pool_key), x->s.packed[w].data);
+    return 0;
+}
+
 /* ---- opening ---- */
 
 static int pack_all(struct cpu_exec *x, const struct cpu_exec_opts *o, struct err *e)
@@ -236,11 +330,11 @@ static int pack_all(struct cpu_exec *x, const struct cpu_exec_opts *o, struct er
     int rc = 0;
 
     /* one region, so that almost all of it can lie in large pages */
-    x->packed_region = mem_map((size_t)x->s.packed_bytes);
+    x->packed_region = mem_map((size_t)x->own_bytes);
     if (!x->packed_region)
         return err_set(e, WATT_ENOMEM, "executor: %" PRIu64 " bytes of prepared weights",
-                       x->s.packed_bytes);
-    team_spread(x->team, x->packed_region, (size_t)x->s.packed_bytes);
+                       x->own_bytes);
+    team_spread(x->team, x->packed_region, (size_t)x->own_bytes);
     place_weights(x, x->packed_region);
     for (wid w = 1; rc == 0 && w <= prog_n_weights(x->p); w++) {
         const struct prog_weight *pw = prog_weight_at(x->p, w);
@@ -251,7 +345,7 @@ static int pack_all(struct cpu_exec *x, const struct cpu_exec_opts *o, struct er
         done += pack_bytes(&x->s.packed[w]);
         if (o->forget && !(pw->uses & USE_TABLE))   /* rows of tables are read at every step */
             o->forget(o->ctx, pw->t.data, pw->t.size_bytes);
-        if (o->progress && o->progress(o->ctx, done, x->s.packed_bytes) != 0)
+        if (o->progress && o->progress(o->ctx, done, x->own_bytes) != 0)
             rc = err_set(e, WATT_ECANCEL, "stopped while preparing weights");
     }
     return rc;
@@ -263,19 +357,24 @@ int exec_weights_open(struct cpu_exec *x, const struct cpu_exec_opts *o, struct 
     bool cache = o->cache && o->cache->dir;
     int rc = load_vectors(x, e);
 
+    if (rc == 0)
+        rc = take_shared(x, o, e);
     if (rc < 0)
         return rc;
-    if (x->s.packed_bytes == 0) {
+    if (x->own_bytes == 0) {
         place_weights(x, NULL);
     } else {
-        cache = cache && weights_cache_key(&key, o->cache, layout_of_region(x), x->s.packed_bytes);
+        cache = cache && x->n_held == 0 &&      /* a file has all of them */
+                weights_cache_key(&key, o->cache, layout_of_region(x), x->own_bytes);
         if (!cache || !use_cached(x, o->cache, &key)) {
             rc = pack_all(x, o, e);
             if (rc == 0 && cache)
                 (void)weights_cache_store(&key, o->cache, x->packed_region, x->team);
         }
     }
-    return rc == 0 && o->lock ? lock_weights(x, e) : rc;
+    if (rc == 0 && o->lock)
+        rc = lock_weights(x, e);
+    return rc == 0 ? give_shared(x, o, e) : rc;
 }
 
 void exec_weights_refresh(struct cpu_exec *x, const bool *which)
@@ -295,8 +394,12 @@ void exec_weights_refresh(struct cpu_exec *x, const bool *which)
 
 void exec_weights_close(struct cpu_exec *x)
 {
-    mem_unmap(x->packed_region, (size_t)x->s.packed_bytes);
+    mem_unmap(x->packed_region, (size_t)x->own_bytes);
     weights_cache_unmap(&x->cached);
+    for (uint32_t i = 0; i < x->n_held; i++)
+        weights_region_drop(x->held[i]);
+    mem_free(x->held);
+    mem_free(x->shared);
     mem_free(x->vector);
     mem_unmap(x->vectors, (size_t)x->s.vector_bytes);
 }
