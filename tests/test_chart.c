@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "applications/chart.h"
+#include "applications/ledger_chart.h"
 #include "base/fault.h"
 
 /* Tags match, attributes are quoted, '&' begins an entity, no byte is below space but newlines. */
@@ -122,7 +123,8 @@ static void scales_place_points(void **state)
 {
     const double x[] = { 1, 10, 100 }, y[] = { 0, 5, 10 };
     const struct chart_series s = { .kind = CHART_POINTS, .n = 3, .x = x, .y = y };
-    const struct chart c = { .x = { "x", NULL, true, 1, 100 }, .y = { "y", NULL, false, 0, 10 },
+    const struct chart c = { .x = { .title = "x", .log = true, .min = 1, .max = 100 },
+                             .y = { .title = "y", .max = 10 },
                              .series = &s, .n_series = 1, .width = 400, .height = 300 };
     char *svg = draw(&c);
 
@@ -204,12 +206,12 @@ static void refuses_what_it_cannot_draw(void **state)
     s.n = CHART_MAX_POINTS + 1;
     assert_refused(&c, WATT_ELIMIT);
     s.n = 2;
-    c.x = (struct chart_axis){ "x", NULL, false, 3, 2 };
+    c.x = (struct chart_axis){ .title = "x", .min = 3, .max = 2 };
     assert_refused(&c, WATT_EINVAL);
-    c.x = (struct chart_axis){ "x", NULL, false, 2, 3 };
-    c.y = (struct chart_axis){ "y", NULL, true, 0, 5 };
+    c.x = (struct chart_axis){ .title = "x", .min = 2, .max = 3 };
+    c.y = (struct chart_axis){ .title = "y", .log = true, .max = 5 };
     assert_refused(&c, WATT_EINVAL);
-    c.y = (struct chart_axis){ "y", NULL, false, 0, 5 };
+    c.y = (struct chart_axis){ .title = "y", .max = 5 };
     c.width = 20;
     assert_refused(&c, WATT_EINVAL);
     c.width = 0;
@@ -268,6 +270,73 @@ static void memory_that_runs_out(void **state)
 #endif
 }
 
+/* ---- a ledger's charts ---- */
+
+static struct ledger_sum day(int d, const char *key, int64_t n, int64_t uj)
+{
+    struct ledger_sum s = { .from_s = d * 86400, .n = n, .n_measured = n, .decode_uj = uj,
+                            .n_output = 10 * n, .currency = "EUR" };
+
+    (void)snprintf(s.key, sizeof s.key, "%s", key);
+    return s;
+}
+
+static size_t n_of(const char *text, const char *what)
+{
+    size_t n = 0;
+
+    for (const char *p = text; (p = strstr(p, what)) != NULL; p += strlen(what))
+        n++;
+    return n;
+}
+
+/* The largest have lines of their own, the rest is added up, and the axis begins at nothing. */
+static void ledger_lines(void **state)
+{
+    struct ledger_sum g[60];
+    struct str out;
+    struct err e = { 0 };
+    size_t n = 0;
+
+    (void)state;
+    for (int d = 0; d < 3; d++)
+        for (int k = 0; k < 12; k++) {
+            char key[16];
+
+            (void)snprintf(key, sizeof key, "key-%02d", k);
+            g[n++] = day(d, key, 1, (k + 1) * 1000000);
+        }
+    str_init(&out, 0);
+    assert_int_equal(ledger_chart(&out, g, n, LEDGER_BY_DAY | LEDGER_BY_KEY, LEDGER_CHART_ENERGY, &e), 0);
+    assert_well_formed(str_cstr(&out));
+    assert_non_null(strstr(str_cstr(&out), ">key-11<"));
+    assert_non_null(strstr(str_cstr(&out), ">key-04<"));
+    assert_null(strstr(str_cstr(&out), ">key-03<"));
+    assert_non_null(strstr(str_cstr(&out), ">others<"));
+    assert_non_null(strstr(str_cstr(&out), ">0 J<"));
+    str_reset(&out);
+    /* joules a token of others together: 4 requests of 1 to 4 J, 40 tokens, and no sum of quotients */
+    assert_int_equal(ledger_chart(&out, g, n, LEDGER_BY_DAY | LEDGER_BY_KEY, LEDGER_CHART_PER_TOKEN, &e),
+                     0);
+    assert_non_null(strstr(str_cstr(&out), ">1.2 J<"));
+    assert_null(strstr(str_cstr(&out), ">1.4 J<"));
+    str_reset(&out);
+    g[1] = day(4, "a", 1, 1000000);             /* a day without requests is one of nothing */
+    assert_int_equal(ledger_chart(&out, g, 2, LEDGER_BY_DAY, LEDGER_CHART_REQUESTS, &e), 0);
+    assert_int_equal(n_of(str_cstr(&out), ">all<"), 1);
+    str_reset(&out);
+    assert_int_equal(ledger_chart(&out, g, 1, LEDGER_BY_DAY, LEDGER_CHART_REQUESTS, &e), 0);
+    str_reset(&out);
+    (void)snprintf(g[1].currency, sizeof g[1].currency, "USD");
+    g[0].n_priced = g[1].n_priced = 1;
+    assert_int_equal(ledger_chart(&out, g, 2, LEDGER_BY_DAY, LEDGER_CHART_REVENUE, &e), WATT_EINVAL);
+    assert_non_null(strstr(e.msg, "several currencies"));
+    assert_int_equal(ledger_chart(&out, g, 0, LEDGER_BY_DAY, LEDGER_CHART_ENERGY, &e), WATT_EINVAL);
+    g[1].from_s = INT64_MAX / 2;
+    assert_true(ledger_chart(&out, g, 2, LEDGER_BY_HOUR, LEDGER_CHART_ENERGY, &e) < 0);
+    str_deinit(&out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -278,6 +347,7 @@ int main(void)
         cmocka_unit_test(refuses_what_it_cannot_draw),
         cmocka_unit_test(crowded_labels),
         cmocka_unit_test(memory_that_runs_out),
+        cmocka_unit_test(ledger_lines),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

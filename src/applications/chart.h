@@ -38,6 +38,7 @@ struct chart_axis {
                                      * small numbers stay as they are */
     bool   log;
     double min, max;                /* both 0: from the data */
+    bool   zero;                    /* where it comes from the data, 0 lies on it; not with log */
 };
 
 struct chart {

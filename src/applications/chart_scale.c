@@ -61,8 +61,13 @@ int chart_scale_init(struct chart_scale *s, const struct chart *c, bool is_x, do
             lo *= 0.8;
             hi *= 1.25;
         } else {
-            const double pad = hi > lo ? 0 : fabs(lo) > 0 ? fabs(lo) / 2 : 1;
-            double step;
+            double pad, step;
+
+            if (a->zero) {
+                lo = fmin(lo, 0);
+                hi = fmax(hi, 0);
+            }
+            pad = hi > lo ? 0 : fabs(lo) > 0 ? fabs(lo) / 2 : 1;
 
             lo -= pad;
             hi += pad;

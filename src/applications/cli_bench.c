@@ -73,6 +73,7 @@ struct test {
     double   tok_s[MAX_RUNS];   /* all streams together */
     double   j_tok[MAX_RUNS];   /* joules of the machine per token; NaN: not known */
     double   bandwidth[MAX_RUNS], compute[MAX_RUNS];    /* fractions of the peaks; NaN: unknown */
+    struct peaks peaks[MAX_RUNS];       /* right before each run; 0: not measured */
     struct roofline_table *tables;      /* [runs], of each run; NULL: not asked for */
 };
 
@@ -87,7 +88,8 @@ struct bench {
     struct meter   *meter;
     struct test     tests[MAX_TESTS];
     uint32_t        n_tests;
-    struct peaks    peaks[MAX_RUNS * 4];    /* ring of what was measured, for the report */
+    struct peaks    now;                    /* what was measured last */
+    struct peaks    peaks[MAX_RUNS * 4];    /* the first of them, for the report */
     uint32_t        n_peaks;
     int32_t        *tokens;
     float          *logits;
@@ -232,7 +234,7 @@ static void count_costs(struct bench *b, const struct test *t)
 static int compare(struct bench *b, struct test *t, double seconds, struct err *e)
 {
     const struct program *p = model_program(b->m);
-    const struct peaks *k = &b->peaks[b->n_peaks - 1];
+    const struct peaks *k = &b->now;
     const uint32_t run = t->n_runs;
     double read = 0, ops = 0;
 
@@ -261,10 +263,9 @@ static int run_test(struct bench *b, struct test *t, struct err *e)
     int rc = fill(b, t, e);
 
     if (rc == 0 && !b->o->no_peaks)
-        rc = peaks_measure(&b->peaks[b->n_peaks++ % (MAX_RUNS * 4)], b->team,
-                           b->so.isa_mask ? b->so.isa_mask : CPU_ALL, e);
-    if (b->n_peaks > MAX_RUNS * 4 - 1)
-        b->n_peaks = MAX_RUNS * 4 - 1;
+        rc = peaks_measure(&b->now, b->team, b->so.isa_mask ? b->so.isa_mask : CPU_ALL, e);
+    if (rc == 0 && !b->o->no_peaks && b->n_peaks < MAX_RUNS * 4)
+        b->peaks[b->n_peaks++] = b->now;
     if (rc == 0 && t->tables)
         rc = session_profile(b->s, true, e);
     if (rc < 0)
@@ -277,6 +278,7 @@ static int run_test(struct bench *b, struct test *t, struct err *e)
     if (rc < 0)
         return rc;
     t->tok_s[t->n_runs] = (double)t->n * t->batch / seconds;
+    t->peaks[t->n_runs] = b->now;
     t->j_tok[t->n_runs] = meter_used(&from, &to) / ((double)t->n * t->batch);
     rc = compare(b, t, seconds, e);
     t->n_runs++;
@@ -489,6 +491,23 @@ static void print_csv(const struct bench *b)
     }
 }
 
+/* Each run beside what the machine could do right before it. */
+static void print_runs(const struct test *t)
+{
+    (void)printf(", \"each\": [");
+    for (uint32_t i = 0; i < t->n_runs; i++) {
+        const struct peaks *k = &t->peaks[i];
+
+        (void)printf("%s{\"tokens_per_s\": %.3f", i ? ", " : "", t->tok_s[i]);
+        if (k->read_bytes_s > 0)
+            (void)printf(", \"read_bytes_s\": %.4g, \"f32_ops_s\": %.4g, \"int8_ops_s\": %.4g, "
+                         "\"bf16_ops_s\": %.4g", k->read_bytes_s, k->f32_ops_s, k->int8_ops_s,
+                         k->bf16_ops_s);
+        (void)printf("}");
+    }
+    (void)printf("]");
+}
+
 static void print_json(const struct bench *b)
 {
     const struct model_facts *f = model_facts(b->m);
@@ -523,6 +542,7 @@ static void print_json(const struct bench *b)
             (void)printf(", \"joules_per_token\": null");
         else
             (void)printf(", \"joules_per_token\": %.6g", joules_per_token(t));
+        print_runs(t);
         if (b->o->roofline) {
             (void)printf(",\n   \"roofline\": ");
             roofline_table_json(&t->tables[median_run(t)], stdout);

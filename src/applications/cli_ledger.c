@@ -7,7 +7,8 @@
 #include <string.h>
 #include <time.h>
 
-#include "applications/chart.h"
+#include "applications/ledger_chart.h"
+#include "applications/ledger_figures.h"
 #include "applications/cli.h"
 #include "base/file.h"
 #include "base/json.h"
@@ -15,11 +16,9 @@
 #include "energy/ledger.h"
 
 #define NAME_BYTES 224u         /* of a line: three names */
-#define MAX_SERIES 8u           /* lines of a chart; the rest is one more */
 
 enum format { TABLE, CSV, JSON, SVG };
 enum action { REPORT, EXPORT, VERIFY };
-enum chart_of { OF_ENERGY, OF_TOKENS, OF_REQUESTS, OF_JPT, OF_COST, OF_REVENUE, OF_MARGIN, OF_CARBON };
 
 struct book_opts {
     const char *by, *from, *to, *key, *model, *out;
@@ -116,58 +115,6 @@ static int collect(void *ctx, const struct ledger_sum *sum)
     return 0;
 }
 
-static double joules(const struct ledger_sum *s)
-{
-    return (double)(s->prefill_uj + s->decode_uj) * 1e-6;
-}
-
-static int64_t tokens(const struct ledger_sum *s)
-{
-    return s->n_input + s->n_cached + s->n_output + s->n_thinking;
-}
-
-static double cost(const struct ledger_sum *s)
-{
-    return (double)(s->cost_nano + s->idle_cost_nano) * 1e-9;
-}
-
-static double revenue(const struct ledger_sum *s)
-{
-    return (double)s->price_nano * 1e-9;
-}
-
-/* Of the tokens of requests whose joules are known, as far as the sums tell. */
-static double per_token(const struct ledger_sum *s)
-{
-    const int64_t n = s->n_input + s->n_output + s->n_thinking;
-
-    return s->n_measured == s->n && s->n > 0 && n > 0 ? joules(s) / (double)n : NAN;
-}
-
-static void time_text(int64_t s, unsigned by, char out[24])
-{
-    const time_t t = (time_t)s;
-    struct tm tm = { 0 };
-
-    out[0] = '\0';
-    if (!(by & (LEDGER_BY_HOUR | LEDGER_BY_DAY | LEDGER_BY_MONTH)))
-        return;
-    (void)gmtime_r(&t, &tm);
-    (void)strftime(out, 24, by & LEDGER_BY_HOUR ? "%Y-%m-%dT%H:00Z" : by & LEDGER_BY_MONTH
-                   ? "%Y-%m" : "%Y-%m-%d", &tm);
-}
-
-/* The row of idle energy has no names. */
-static bool is_idle(const struct ledger_sum *s)
-{
-    return s->n == 0 && s->idle_uj > 0;
-}
-
-static bool is_estimate(const struct ledger_sum *s)
-{
-    return strcmp(s->source, "estimate") == 0;
-}
-
 /* ---- table ---- */
 
 static void put_cell(struct str *s, int width, bool known, double v, const char *format)
@@ -193,10 +140,10 @@ static void put_name(struct str *s, int width, const char *name)
 
 static void table_row(struct str *s, const struct ledger_sum *x, unsigned by)
 {
-    const bool idle = is_idle(x), all = x->n_measured == x->n;
+    const bool idle = ledger_is_idle(x), all = x->n_measured == x->n;
     char when[24];
 
-    time_text(x->from_s, by, when);
+    ledger_time_text(x->from_s, by, when);
     if (when[0])
         str_printf(s, "%-17s", when);
     if (by & LEDGER_BY_KEY)
@@ -207,13 +154,13 @@ static void table_row(struct str *s, const struct ledger_sum *x, unsigned by)
         put_name(s, 10, x->source);
     str_printf(s, " %9" PRId64 " %12" PRId64 " %12" PRId64 " %12" PRId64, x->n,
                x->n_input + x->n_cached, x->n_cached, x->n_output + x->n_thinking);
-    put_cell(s, 12, x->n_measured > 0 || x->idle_uj > 0, joules(x) + (double)x->idle_uj * 1e-6,
+    put_cell(s, 12, x->n_measured > 0 || x->idle_uj > 0, ledger_joules(x) + (double)x->idle_uj * 1e-6,
              all ? "%.2f" : "%.2f*");
-    put_cell(s, 9, x->n_measured > 0, per_token(x), "%.4f");
-    put_cell(s, 12, x->n_costed > 0 || x->idle_cost_nano != 0, cost(x), "%.4f");
-    put_cell(s, 12, x->n_priced > 0, revenue(x), "%.4f");
-    put_cell(s, 12, x->n_costed > 0 && x->n_priced > 0, revenue(x) - cost(x), "%.4f");
-    str_printf(s, " %s%s\n", x->currency, is_estimate(x) ? " (J: an estimate)" : "");
+    put_cell(s, 9, x->n_measured > 0, ledger_per_token(x), "%.4f");
+    put_cell(s, 12, x->n_costed > 0 || x->idle_cost_nano != 0, ledger_cost(x), "%.4f");
+    put_cell(s, 12, x->n_priced > 0, ledger_revenue(x), "%.4f");
+    put_cell(s, 12, x->n_costed > 0 && x->n_priced > 0, ledger_revenue(x) - ledger_cost(x), "%.4f");
+    str_printf(s, " %s%s\n", x->currency, ledger_is_estimate(x) ? " (J: an estimate)" : "");
 }
 
 static void add_sum(struct ledger_sum *to, const struct ledger_sum *x)
@@ -238,7 +185,7 @@ static void add_sum(struct ledger_sum *to, const struct ledger_sum *x)
 
 static bool alike(const struct ledger_sum *a, const struct ledger_sum *b)
 {
-    return strcmp(a->currency, b->currency) == 0 && is_estimate(a) == is_estimate(b);
+    return strcmp(a->currency, b->currency) == 0 && ledger_is_estimate(a) == ledger_is_estimate(b);
 }
 
 /* One line for all of each currency, under the groups; estimates apart. */
@@ -259,7 +206,7 @@ static void put_totals(struct str *s, const struct groups *g, unsigned by)
             str_printf(s, "%-17s", "all");
         (void)snprintf(t.key, sizeof t.key, "all");
         (void)snprintf(t.model, sizeof t.model, "all");
-        (void)snprintf(t.source, sizeof t.source, is_estimate(&g->list[i]) ? "estimate" : "all");
+        (void)snprintf(t.source, sizeof t.source, ledger_is_estimate(&g->list[i]) ? "estimate" : "all");
         memcpy(t.currency, g->list[i].currency, sizeof t.currency);
         table_row(s, &t, by & ~(unsigned)(LEDGER_BY_HOUR | LEDGER_BY_DAY | LEDGER_BY_MONTH));
     }
@@ -317,7 +264,7 @@ static void put_csv(struct str *s, const struct groups *g, unsigned by)
         const struct ledger_sum *x = &g->list[i];
         char when[24];
 
-        time_text(x->from_s, by, when);
+        ledger_time_text(x->from_s, by, when);
         str_printf(s, "%s,", when);
         csv_text(s, x->key);
         str_putc(s, ',');
@@ -334,7 +281,7 @@ static void put_csv(struct str *s, const struct groups *g, unsigned by)
                    (double)x->prefill_us * 1e-6, (double)x->decode_us * 1e-6,
                    (double)x->machine_us * 1e-6);
         str_printf(s, x->n_costed ? ",%.9f" : ",", (double)x->cost_nano * 1e-9);
-        str_printf(s, x->n_priced ? ",%.9f" : ",", revenue(x));
+        str_printf(s, x->n_priced ? ",%.9f" : ",", ledger_revenue(x));
         str_printf(s, ",%.9f,%.6f\n", (double)x->idle_cost_nano * 1e-9,
                    (double)(x->carbon_ug + x->idle_carbon_ug) * 1e-6);
     }
@@ -363,7 +310,7 @@ static void put_json(struct str *s, const struct groups *g, unsigned by)
         const bool known = x->n_measured > 0;
         char when[24];
 
-        time_text(x->from_s, by, when);
+        ledger_time_text(x->from_s, by, when);
         str_puts(s, i ? ",\n {" : "\n {");
         json_key(s, "time", when);
         json_key(s, "key", x->key);
@@ -381,7 +328,7 @@ static void put_json(struct str *s, const struct groups *g, unsigned by)
         json_real_(s, "joules_idle", x->idle_uj > 0, (double)x->idle_uj * 1e-6);
         json_real_(s, "machine_s", true, (double)x->machine_us * 1e-6);
         json_real_(s, "cost", x->n_costed > 0, (double)x->cost_nano * 1e-9);
-        json_real_(s, "revenue", x->n_priced > 0, revenue(x));
+        json_real_(s, "revenue", x->n_priced > 0, ledger_revenue(x));
         json_real_(s, "idle_cost", x->idle_cost_nano != 0, (double)x->idle_cost_nano * 1e-9);
         json_real_(s, "carbon_g", known, (double)(x->carbon_ug + x->idle_carbon_ug) * 1e-6);
         str_putc(s, '}');
@@ -457,138 +404,6 @@ static int export_all(struct ledger *l, const struct ledger_query *q, const stru
     return ledger_each(l, q, export_one, &w, e);
 }
 
-/* ---- charts ---- */
-
-static double value_of(const struct ledger_sum *x, enum chart_of of)
-{
-    switch (of) {
-    case OF_ENERGY:   return x->n_measured || x->idle_uj ? joules(x) + (double)x->idle_uj * 1e-6 : NAN;
-    case OF_TOKENS:   return (double)tokens(x);
-    case OF_REQUESTS: return (double)x->n;
-    case OF_JPT:      return per_token(x);
-    case OF_COST:     return x->n_costed || x->idle_cost_nano ? cost(x) : NAN;
-    case OF_REVENUE:  return x->n_priced ? revenue(x) : NAN;
-    case OF_MARGIN:   return x->n_priced && x->n_costed ? revenue(x) - cost(x) : NAN;
-    case OF_CARBON:   return x->n_measured ? (double)(x->carbon_ug + x->idle_carbon_ug) * 1e-6 : NAN;
-    }
-    return NAN;
-}
-
-static void series_name(const struct ledger_sum *x, unsigned by, char out[NAME_BYTES])
-{
-    if (is_idle(x)) {
-        (void)snprintf(out, NAME_BYTES, is_estimate(x) ? "idle (estimate)" : "idle");
-        return;
-    }
-    (void)snprintf(out, NAME_BYTES, "%s%s%s%s%s", by & LEDGER_BY_KEY ? (x->key[0] ? x->key : "no key") : "",
-                   by & LEDGER_BY_KEY && by & LEDGER_BY_MODEL ? " / " : "",
-                   by & LEDGER_BY_MODEL ? x->model : "",
-                   by & LEDGER_BY_SOURCE && by & (LEDGER_BY_KEY | LEDGER_BY_MODEL) ? " / " : "",
-                   by & LEDGER_BY_SOURCE ? x->source : is_estimate(x) ? " (estimate)" : "");
-    if (!out[0])
-        (void)snprintf(out, NAME_BYTES, "all");
-}
-
-struct plot {
-    struct chart_series series[MAX_SERIES + 1];
-    char     names[MAX_SERIES + 1][NAME_BYTES];
-    double  *x, *y;                 /* [MAX_SERIES + 1][n] */
-    size_t   n;                     /* points that a series may have */
-    size_t   n_series;
-};
-
-/* The series of this name; the ninth and later ones are one, "others". */
-static struct chart_series *series_of(struct plot *p, const char *name)
-{
-    struct chart_series *s;
-    size_t i = 0;
-
-    while (i < p->n_series && strcmp(p->names[i], name) != 0)
-        i++;
-    if (i >= MAX_SERIES) {
-        i = MAX_SERIES;
-        name = "others";
-    }
-    s = &p->series[i];
-    if (i >= p->n_series) {
-        (void)snprintf(p->names[i], sizeof p->names[i], "%s", name);
-        *s = (struct chart_series){ .name = p->names[i], .kind = CHART_LINE,
-                                    .color = i < CHART_COLORS ? (unsigned)i : CHART_GREY,
-                                    .x = p->x + i * p->n, .y = p->y + i * p->n };
-        p->n_series = i + 1;
-    }
-    return s;
-}
-
-static void add_point(struct plot *p, struct chart_series *s, double x, double y)
-{
-    const size_t i = (size_t)(s - p->series);
-    double *xs = p->x + i * p->n, *ys = p->y + i * p->n;
-
-    if (isnan(y))
-        return;
-    if (s->n > 0 && xs[s->n - 1] == x) {        /* others, of the same day */
-        ys[s->n - 1] += y;
-        return;
-    }
-    xs[s->n] = x;
-    ys[s->n] = y;
-    s->n++;
-}
-
-static const struct { const char *title, *unit; } chart_axes[] = {
-    { "Energy", "J" }, { "Tokens", "" }, { "Requests", "" }, { "Energy per computed token", "J" },
-    { "Cost", NULL }, { "Revenue", NULL }, { "Margin", NULL }, { "Carbon", "g" },
-};
-
-static int put_svg(struct str *out, const struct groups *g, unsigned by, enum chart_of of,
-                   struct err *e)
-{
-    const bool hours = by & LEDGER_BY_HOUR, money = !chart_axes[of].unit;
-    const double unit = hours ? 3600 : by & LEDGER_BY_MONTH ? 86400 * 30.4375 : 86400;
-    const char *per = hours ? "hour" : by & LEDGER_BY_MONTH ? "month" : "day";
-    const char *currency = g->n ? g->list[g->n - 1].currency : "";
-    char x_title[80], y_title[80], first[24];
-    struct plot *p = mem_calloc(1, sizeof *p);
-    struct chart c = { .title = chart_axes[of].title, .series = p ? p->series : NULL };
-    int rc = 0;
-
-    if (!p)
-        return err_set(e, WATT_ENOMEM, "chart");
-    p->n = g->n + 1;
-    p->x = mem_calloc((MAX_SERIES + 1) * p->n, sizeof *p->x);
-    p->y = mem_calloc((MAX_SERIES + 1) * p->n, sizeof *p->y);
-    for (size_t i = 0; i < g->n && p->x && p->y; i++) {
-        const struct ledger_sum *x = &g->list[i];
-        char name[NAME_BYTES];
-
-        if (money && strcmp(x->currency, currency) != 0 && rc == 0)
-            rc = err_set(e, WATT_EINVAL, "the report has several currencies: one chart can't show "
-                         "them");
-        series_name(x, by, name);
-        add_point(p, series_of(p, name), (double)(x->from_s - g->list[0].from_s) / unit,
-                  value_of(x, of));
-    }
-    time_text(g->n ? g->list[0].from_s : 0, by, first);
-    (void)snprintf(x_title, sizeof x_title, "%ss since %s (UTC)", per, first);
-    (void)snprintf(y_title, sizeof y_title, "%s%s%s per %s", chart_axes[of].title,
-                   money ? ", " : "", money ? currency : "", per);
-    if (of == OF_JPT)
-        (void)snprintf(y_title, sizeof y_title, "Joules per computed token");
-    c.x = (struct chart_axis){ .title = x_title };
-    c.y = (struct chart_axis){ .title = y_title, .unit = chart_axes[of].unit };
-    c.n_series = p->n_series;
-    for (size_t i = 0; i < p->n_series; i++)        /* a line of one point is none */
-        if (p->series[i].n == 1)
-            p->series[i].kind = CHART_POINTS;
-    if (rc == 0)
-        rc = p->x && p->y ? chart_svg(&c, out, e) : err_set(e, WATT_ENOMEM, "chart");
-    mem_free(p->x);
-    mem_free(p->y);
-    mem_free(p);
-    return rc;
-}
-
 /* ---- the verb ---- */
 
 static int report(struct ledger *l, const struct ledger_query *q, const struct book_opts *o,
@@ -606,7 +421,7 @@ static int report(struct ledger *l, const struct ledger_query *q, const struct b
     else if (rc == 0 && o->format == JSON)
         put_json(&s, &g, q->by);
     else if (rc == 0)
-        rc = put_svg(&s, &g, q->by, (enum chart_of)o->chart, e);
+        rc = ledger_chart(&s, g.list, g.n, q->by, (enum ledger_chart_of)o->chart, e);
     if (rc == 0 && !str_ok(&s))
         rc = err_set(e, WATT_ENOMEM, "report");
     if (rc == 0 && s.len > 0 && fwrite(s.data, 1, s.len, f) != s.len)

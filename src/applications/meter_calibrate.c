@@ -95,7 +95,8 @@ static int run_phase(struct load *l, struct team *team, double seconds, double s
     if (!l->settled || !l->from.valid || !l->to.valid || l->from.gaps != l->to.gaps ||
         l->to.ns <= l->from.ns)
         return err_set(e, WATT_EINVAL, "the meter %s could not be read all the time: %s",
-                       meter_source(l->m), meter_why(l->m));
+                       meter_source(l->m), *meter_why(l->m) ? meter_why(l->m)
+                                                      : "its readings came seconds apart");
     p->seconds = (double)(l->to.ns - l->from.ns) * 1e-9;
     p->watts = (double)(l->to.uj - l->from.uj) * 1e-6 / p->seconds;
     p->rate = (double)(l->done_to - l->done_from) / p->seconds;

@@ -227,7 +227,10 @@ static void json_inputs(const struct plan_report *r, FILE *f)
     report_json_text(f, "chip", c->name);
     (void)fprintf(f, ", ");
     report_json_text(f, "chip_source", c->source);
-    (void)fprintf(f, ", \"chips\": %u, \"read_share\": %g,\n \"prompt_tokens\": %g, "
+    (void)fprintf(f, ", \"read_gb_s\": %.4g, \"f32_tops\": %.4g, \"bf16_tops\": %.4g, \"int8_tops\": %.4g",
+                  c->read_bytes_s * 1e-9, c->ops[PLAN_F32] * 1e-12, c->ops[PLAN_BF16] * 1e-12,
+                  c->ops[PLAN_INT8] * 1e-12);
+    (void)fprintf(f, ",\n \"chips\": %u, \"read_share\": %g,\n \"prompt_tokens\": %g, "
                   "\"cached_share\": %g, \"answer_tokens\": %g, \"utilisation\": %g, "
                   "\"wanted_tokens_per_s_user\": %g", s->n_chips, c->read_share,
                   s->load.prompt, s->load.cached, s->load.answer, s->load.utilisation,

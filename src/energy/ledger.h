@@ -98,6 +98,9 @@ struct ledger_sum {
     int64_t  idle_cost_nano, idle_carbon_ug;    /* not in the cost of requests */
 };
 
+/* Adds s's amounts to another's. False: over 63 bits. */
+bool ledger_sum_add(struct ledger_sum *to, const struct ledger_sum *s);
+
 /* Calls fn for each group in order of time, key, model; a negative return of fn ends it. Amounts of
  * different currencies are never added, nor are estimates to what was measured: without
  * LEDGER_BY_SOURCE a group's source is "estimate" or "". */

@@ -84,7 +84,6 @@ extern const struct ledger_table {
 } ledger_sums[LEDGER_N_TABLES];
 
 int64_t *ledger_amount_of(struct ledger_sum *s, size_t i);
-bool     ledger_add(struct ledger_sum *to, struct ledger_sum *s);    /* false: over 63 bits */
 int      ledger_compare(const void *a, const void *b);      /* of sums, by time and names; for qsort */
 int64_t  ledger_floor(int64_t s, int64_t unit);             /* whole units, also before 1970 */
 int      ledger_get(struct ledger_db *db, const char *name, int64_t *out, struct err *e) MUST_CHECK;

@@ -102,7 +102,10 @@ struct report {
 
 static void text(char *to, size_t size, const struct ledger_value *v)
 {
-    (void)snprintf(to, size, "%.*s", (int)size - 1, v->type == LEDGER_STR ? v->s : "");
+    const size_t n = v->type == LEDGER_STR ? strnlen(v->s, size - 1) : 0;
+
+    memcpy(to, v->s ? v->s : "", n);
+    to[n] = '\0';
 }
 
 /* First second of the month of a day, by the civil calendar (Howard Hinnant's algorithm). */
@@ -127,14 +130,16 @@ static int64_t time_of(const struct report *r, int64_t unit)
 /* Adds up groups that are alike; the rest is sorted. */
 static int add_up(struct report *r, struct err *e)
 {
-    size_t n = 0;
+    size_t n = 0, i = 1;
 
-    if (r->n > 1)
+    while (i < r->n && ledger_compare(&r->groups[i - 1], &r->groups[i]) <= 0)
+        i++;
+    if (i < r->n)                       /* rows mostly come in order of the index */
         qsort(r->groups, r->n, sizeof *r->groups, ledger_compare);
-    for (size_t i = 0; i < r->n; i++) {
+    for (i = 0; i < r->n; i++) {
         if (n == 0 || ledger_compare(&r->groups[n - 1], &r->groups[i]) != 0)
             r->groups[n++] = r->groups[i];
-        else if (!ledger_add(&r->groups[n - 1], &r->groups[i]))
+        else if (!ledger_sum_add(&r->groups[n - 1], &r->groups[i]))
             return err_set(e, WATT_EFORMAT, "ledger: sums of key '%.40s', model '%.40s' are over "
                            "63 bits", r->groups[i].key, r->groups[i].model);
     }

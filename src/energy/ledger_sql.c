@@ -32,12 +32,13 @@ int64_t *ledger_amount_of(struct ledger_sum *s, size_t i)
     return (int64_t *)(void *)((char *)s + ledger_amounts[i].offset);
 }
 
-bool ledger_add(struct ledger_sum *to, struct ledger_sum *s)
+bool ledger_sum_add(struct ledger_sum *to, const struct ledger_sum *s)
 {
+    struct ledger_sum from = *s;
     bool over = false;
 
     for (size_t i = 0; i < LEDGER_N_AMOUNTS; i++)
-        over |= __builtin_add_overflow(*ledger_amount_of(to, i), *ledger_amount_of(s, i),
+        over |= __builtin_add_overflow(*ledger_amount_of(to, i), *ledger_amount_of(&from, i),
                                        ledger_amount_of(to, i));
     return !over;
 }
@@ -357,7 +358,7 @@ static size_t without_keys(struct ledger_sum *sums, size_t n)
     qsort(sums, n, sizeof *sums, ledger_compare);
     for (size_t i = 0; i < n; i++)
         if (k > 0 && ledger_compare(&sums[k - 1], &sums[i]) == 0)
-            (void)ledger_add(&sums[k - 1], &sums[i]);   /* a thousand at most of what fits in each */
+            (void)ledger_sum_add(&sums[k - 1], &sums[i]);   /* a thousand at most of what fits in each */
         else
             sums[k++] = sums[i];
     return k;

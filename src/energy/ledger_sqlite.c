@@ -91,12 +91,13 @@ static int give_row(sqlite3_stmt *st, ledger_row_fn *fn, void *ctx, struct err *
     const int n = sqlite3_column_count(st);
 
     for (int i = 0; i < n && i < MAX_COLUMNS; i++) {
-        const int type = sqlite3_column_type(st, i);
+        sqlite3_value *x = sqlite3_column_value(st, i);     /* one look; good until the next step */
+        const int type = sqlite3_value_type(x);
 
         if (type == SQLITE_NULL)
             v[i] = (struct ledger_value){ .type = LEDGER_NULL };
         else if (type == SQLITE_INTEGER)
-            v[i] = ledger_int(sqlite3_column_int64(st, i));
+            v[i] = ledger_int(sqlite3_value_int64(x));
         else
             v[i] = ledger_str((const char *)sqlite3_column_text(st, i));
         if (v[i].type == LEDGER_STR && !v[i].s)
