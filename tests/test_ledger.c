@@ -521,6 +521,10 @@ static void test_read_only_file(void **state)
     }
     assert_int_equal(chmod(path, 0400), 0);
     refuse(false, WATT_EIO, "may not be written");
+    assert_int_equal(chmod(dir, 0500), 0);      /* a folder where no reader may write */
+    l = open_at(path, true);
+    ledger_close(l);
+    assert_int_equal(chmod(dir, 0700), 0);
 }
 
 /* ---- kill -9 ---- */

@@ -473,8 +473,12 @@ static int run(const struct cli *c, const void *options_)
     if (!read_by(o->by ? o->by : "day,model", &q.by))
         return cli_usage(c, "--by '%s': expected any of hour, day, month, key, model, source, or all",
                          o->by);
-    if (!read_time(o->from, &q.from_s) || !read_time(o->to, &q.to_s))
-        return cli_usage(c, "a time is written as 2026-11-22 or 2026-11-22T13");
+    if (!read_time(o->from, &q.from_s))
+        return cli_usage(c, "--from '%s': a time is written as 2026-11-22 or 2026-11-22T13", o->from);
+    if (!read_time(o->to, &q.to_s))
+        return cli_usage(c, "--to '%s': a time is written as 2026-11-22 or 2026-11-22T13", o->to);
+    if (q.to_s > 0 && q.to_s <= q.from_s)
+        return cli_usage(c, "--to %s is not after --from %s", o->to, o->from);
     if (o->export && o->format != CSV && o->format != JSON && o->format != TABLE)
         return cli_usage(c, "--export writes csv or json");
     if (o->format == SVG && !(q.by & (LEDGER_BY_HOUR | LEDGER_BY_DAY | LEDGER_BY_MONTH)))

@@ -2,8 +2,10 @@
 #include <sqlite3.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/mem.h"
+#include "base/str.h"
 #include "energy/ledger_db.h"
 
 #define APPLICATION_ID 0x57415454       /* "WATT" */
@@ -218,6 +220,37 @@ static int set_up(struct sqlite *q, const struct ledger_opts *o, struct err *e)
     return rc;
 }
 
+/* Readers of a write-ahead log make a file beside it. Where they may not, a ledger that nobody
+ * writes can be read all the same: it has no log, and is told not to change. */
+static int open_still(struct sqlite *q, const struct ledger_opts *o, struct err *e)
+{
+    struct str uri;
+    int rc;
+
+    str_init(&uri, 16384);
+    str_puts(&uri, "file:");
+    for (const char *p = q->path; *p; p++)
+        if (strchr("?#%", *p))
+            str_printf(&uri, "%%%02X", (unsigned)(unsigned char)*p);
+        else
+            str_printf(&uri, "%c", *p);
+    str_puts(&uri, "?immutable=1");
+    (void)sqlite3_close_v2(q->s);
+    q->s = NULL;
+    rc = str_ok(&uri) ? sqlite3_open_v2(str_cstr(&uri), &q->s, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI |
+                                        SQLITE_OPEN_NOMUTEX, NULL) : SQLITE_NOMEM;
+    str_deinit(&uri);
+    return rc == SQLITE_OK ? set_up(q, o, e) : failed(q, rc, e);
+}
+
+static bool has_log(const char *path)
+{
+    char log[4096];
+    const int n = snprintf(log, sizeof log, "%s-wal", path);
+
+    return n < 0 || (size_t)n >= sizeof log || access(log, F_OK) == 0;
+}
+
 int ledger_sqlite_open(struct ledger_db **out, const char *path, const struct ledger_opts *o,
                        struct err *e)
 {
@@ -234,6 +267,8 @@ int ledger_sqlite_open(struct ledger_db **out, const char *path, const struct le
     q->db.ops = &ops;
     rc = sqlite3_open_v2(path, &q->s, flags, NULL);
     rc = rc == SQLITE_OK ? set_up(q, o, e) : failed(q, rc, e);
+    if (rc == WATT_EIO && o->read_only && access(path, R_OK) == 0 && !has_log(path))
+        rc = open_still(q, o, e);
     if (rc < 0) {
         sqlite_close(&q->db);
         return rc;
