@@ -181,11 +181,11 @@ static bool needs_model(const struct api_route *r)
     return r->wants_body && (r->scope == API_INFER || r->scope == API_EMBED);
 }
 
-/* An adapter's name stands for the first model with it. */
+/* An adapter's name stands for its model with it. */
 static const char *name_of_call(struct api_call *c, const char *given)
 {
     for (size_t i = 0; given && i < c->s->n_adapters; i++)
-        if (strcmp(given, c->s->adapters[i]) == 0) {
+        if (strcmp(given, c->s->adapters[i].name) == 0) {
             if (!may_use(c, given))
                 return NULL;
             if (c->route->scope == API_EMBED) {
@@ -193,8 +193,9 @@ static const char *name_of_call(struct api_call *c, const char *given)
                           "'%.100s' is an adapter: it answers, and neither embeds nor ranks.", given);
                 return NULL;
             }
-            c->adapter = (uint32_t)i + 1;
-            return api_models_name(c->s->models, NULL);
+            c->adapter = c->s->adapters[i].index;
+            c->adapter_name = c->s->adapters[i].name;
+            return c->s->adapters[i].model;
         }
     return api_model_named(c, given);
 }

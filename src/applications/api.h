@@ -45,6 +45,11 @@ struct api_model {              /* one that is loaded; immutable while it is */
     uint32_t             think_budget;  /* of requests that say none, or API_NO_BUDGET */
 };
 
+struct api_adapter {            /* clients name it as they do a model */
+    const char *name, *model;           /* its own, and that of the model it belongs to */
+    uint32_t    index;                  /* among the model's, from 1 */
+};
+
 struct api_server {             /* immutable while it serves, but for what says otherwise */
     struct api_models  *models;         /* its own lock */
     struct metrics     *metrics;
@@ -52,7 +57,7 @@ struct api_server {             /* immutable while it serves, but for what says 
     struct http_server *http;
     struct api_store   *responses;      /* kept for /v1/responses; its own lock */
     uint32_t            ping_ms;        /* silence after which a stream gets a comment; 0: never */
-    const char *const  *adapters;       /* names of the first model's, in their order */
+    const struct api_adapter *adapters; /* of all models */
     size_t              n_adapters;
     struct api_keys    *keys;           /* its own lock; empty: nobody is asked */
     const char         *cors;           /* allowed origin, NULL: none */
@@ -70,6 +75,7 @@ struct api_call {
     const struct api_route *route;
     const struct api_model *m;          /* whose request it is, held until the call ends; NULL: of none */
     uint32_t              adapter;      /* of the model, from 1; 0: none */
+    const char           *adapter_name; /* of that */
     bool                  parked;       /* taken over: it goes on when the model is there */
     struct http_exchange *x;
     json_t               *body;         /* NULL without one */

@@ -54,11 +54,11 @@ static void openai_entry(void *ctx, const struct api_model_info *i)
     (void)json_array_append_new(l->list, j);
 }
 
-static json_t *adapter_entry(const struct api_call *c, const char *name)
+static json_t *adapter_entry(const struct api_call *c, const struct api_adapter *a)
 {
-    return json_pack("{s:s,s:s,s:I,s:s,s:s?}", "id", name, "object", "model", "created",
+    return json_pack("{s:s,s:s,s:I,s:s,s:s}", "id", a->name, "object", "model", "created",
                      (json_int_t)c->s->started, "owned_by", "watt", "parent",
-                     api_models_name(c->s->models, NULL));
+                     a->model);
 }
 
 static void list_models(struct api_call *c)
@@ -67,8 +67,8 @@ static void list_models(struct api_call *c)
 
     api_models_each(c->s->models, true, openai_entry, &l);
     for (size_t i = 0; i < c->s->n_adapters; i++)
-        if (api_key_may_use(c->key, c->s->adapters[i]))
-            (void)json_array_append_new(l.list, adapter_entry(c, c->s->adapters[i]));
+        if (api_key_may_use(c->key, c->s->adapters[i].name))
+            (void)json_array_append_new(l.list, adapter_entry(c, &c->s->adapters[i]));
     api_json(c, 200, json_pack("{s:s,s:o}", "object", "list", "data", l.list));
 }
 
@@ -78,9 +78,9 @@ static void one_model(struct api_call *c)
     const char *given = http_path(c->x) + strlen("/v1/models/");
 
     for (size_t i = 0; i < c->s->n_adapters; i++)
-        if (strcmp(given, c->s->adapters[i]) == 0 && api_key_may_use(c->key, given)) {
+        if (strcmp(given, c->s->adapters[i].name) == 0 && api_key_may_use(c->key, given)) {
             json_decref(l.list);
-            api_json(c, 200, adapter_entry(c, given));
+            api_json(c, 200, adapter_entry(c, &c->s->adapters[i]));
             return;
         }
     l.only = api_model_named(c, given);

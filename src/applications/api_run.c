@@ -337,7 +337,7 @@ static struct api_run *run_open(struct api_call *c, const struct api_options *o,
         return NULL;
     r->s = c->s;
     r->m = c->m;
-    r->model = c->adapter ? c->s->adapters[c->adapter - 1] : c->m->name;
+    r->model = c->adapter ? c->adapter_name : c->m->name;
     api_model_hold(r->m);
     r->x = c->x;
     r->frame = frame;

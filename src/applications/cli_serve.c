@@ -18,6 +18,7 @@
 #include "applications/model_args.h"
 #include "applications/power_cap.h"
 #include "applications/progress.h"
+#include "applications/serve_options.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -25,12 +26,11 @@
 #include "chips/kv_layout.h"
 #include "models/embed.h"
 #include "models/embed_pair.h"
-#include "models/lora.h"
 
 struct serve_opts {
-    const char *host, *name, *key_file, *tls_cert, *tls_key, *cors, *template_file, *spill, *draft, *isa;
+    const char *host, *name, *key_file, *tls_cert, *tls_key, *cors, *isa;
     const char *keep, *idle, *store, *hub;
-    struct cli_list aliases, keys, models, loras;
+    struct cli_list aliases, keys, models, loras, drafts, templates, folders;
     uint64_t memory;
     int64_t  ping_s, idle_s;
     uint64_t store_bytes;
@@ -61,7 +61,7 @@ static const struct cli_opt options[] = {
     { "memory", 0, CLI_BYTES, AT(memory), "SIZE", "of all models that are loaded; idle ones make room (default: nine tenths of this machine's)", 0, 0 },
     { "keep-alive", 0, CLI_TEXT, AT(keep), "TIME", "how long an idle model stays: 90s, 5m, 1h, 0, -1 for ever (default 5m; with a single model for ever)", 0, 0 },
     { "sleep-idle-seconds", 0, CLI_TEXT, AT(idle), "SECONDS", "the same", 0, 0 },
-    { "lora", 0, CLI_LIST, AT(loras), "NAME=FILE", "an adapter (GGUF), served beside the model to requests that name it as their model; may be given often", 0, 0 },
+    { "lora", 0, CLI_LIST, AT(loras), "[MODEL=]NAME=FILE", "an adapter (GGUF) of the first model, or of MODEL, for requests that name it as their model; may be given often", 0, 0 },
     { "api-key", 0, CLI_LIST, AT(keys), "KEY", "ask for this key, may be given often; WATT_API_KEY in the environment is one too", 0, 0 },
     { "api-keys", 0, CLI_FILE, AT(key_file), "FILE", "ask for one of these keys: a SHA-256 in hexadecimal on each line, then its limits; read again at SIGHUP", 0, 0 },
     { "tls-cert", 0, CLI_FILE, AT(tls_cert), "FILE", "certificate chain in PEM; with --tls-key the server speaks HTTPS only", 0, 0 },
@@ -75,10 +75,10 @@ static const struct cli_opt options[] = {
     { "kv", 0, CLI_CHOICE, AT(kv), KV_CHOICES, "element type of the key/value cache (default auto)", 0, 0 },
     { "kv-bytes", 0, CLI_BYTES, AT(kv_bytes), "SIZE", "memory of the key/value cache (default: all answers at full length)", 0, 0 },
     { "no-prefix-cache", 0, CLI_FLAG, AT(no_cache), NULL, "compute every prompt anew", 0, 0 },
-    { "cache-dir", 0, CLI_FILE, AT(spill), "DIR", "cache pages that memory has no room for go here", 0, 0 },
-    { "cache-dir-bytes", 0, CLI_BYTES, AT(spill_bytes), "SIZE", "bound of that folder (default 4G)", 0, 0 },
-    { "draft", 0, CLI_FILE, AT(draft), "MODEL", "a small model that proposes tokens; answers are the same, sooner", 0, 0 },
-    { "template", 0, CLI_FILE, AT(template_file), "FILE", "chat template in place of the model's", 0, 0 },
+    { "cache-dir", 0, CLI_LIST, AT(folders), "[NAME=]DIR", "cache pages of the first model, or of NAME, that memory has no room for go here; once for a model", 0, 0 },
+    { "cache-dir-bytes", 0, CLI_BYTES, AT(spill_bytes), "SIZE", "bound of each such folder (default 4G)", 0, 0 },
+    { "draft", 0, CLI_LIST, AT(drafts), "[NAME=]MODEL", "a small model that proposes tokens to the first one, or to NAME; answers are the same, sooner; once for a model", 0, 0 },
+    { "template", 0, CLI_LIST, AT(templates), "[NAME=]FILE", "chat template in place of the first model's, or of NAME's; once for a model", 0, 0 },
     { "reasoning-format", 0, CLI_CHOICE, AT(reasoning), "auto|deepseek|none", "what is reasoned comes apart from the answer, or (none) within it (default auto)", 0, 0 },
     { "reasoning-budget", 0, CLI_INT, AT(reasoning_budget), "N", "most tokens of reasoning where a request sets no bound; 0: no reasoning, -1: no bound (default -1)", -1, 1e9 },
     { "diffusion-block", 0, CLI_INT, AT(diffusion_block), "N", "models that write by diffusion: tokens of a block (default 32)", 0, 4096 },
@@ -113,10 +113,8 @@ struct serving {
     const struct serve_opts *o;
     struct api_server s;
     struct store     *store;
-    struct lora      *loras[CLI_LIST_MAX];
-    char             *lora_names[CLI_LIST_MAX];
-    char             *template_text, *cert, *key;
-    const char       *first;            /* path of the model that --draft, --lora and --template belong to */
+    struct serve_values *values;        /* of options that are of one model each */
+    char             *cert, *key;
     size_t            n_models;
     struct machine_args machine;
     struct progress   bar;
@@ -158,11 +156,6 @@ static int on_loading(void *bar, uint64_t done, uint64_t total)
 }
 
 /* ---- loading one model; on the thread of api_models ---- */
-
-static bool is_first(const struct serving *v, const char *path)
-{
-    return v->first && strcmp(path, v->first) == 0;
-}
 
 /* A model without a chat template gets ChatML, and its operator is told. */
 static int default_template(struct serving *v, struct api_model *m, struct err *e)
@@ -222,25 +215,23 @@ static int open_energy(struct serving *v, struct err *e)
 
 static int open_answering(struct serving *v, struct api_model *m, const char *path, struct err *e)
 {
-    const bool first = is_first(v, path);
+    const struct lora *adapters[CLI_LIST_MAX];
     struct text_model_opts to = {
-        .model = { .warn = on_warning, .ctx = v, .n_ctx = (uint32_t)v->o->ctx },
-        .template_source = first ? v->template_text : NULL,
-        .template_name = v->o->template_file, .no_session = true,
+        .model = { .warn = on_warning, .ctx = v, .n_ctx = (uint32_t)v->o->ctx, .adapters = adapters,
+                   .n_adapters = serve_adapters(v->values, m->name, adapters) },
+        .no_session = true,
     };
+    const char *draft = serve_draft(v->values, m->name);
     const struct model_facts *facts;
     int rc;
 
-    if (first) {
-        to.model.adapters = (const struct lora *const *)v->loras;
-        to.model.n_adapters = (uint32_t)v->o->loras.n;
-    }
+    to.template_source = serve_template(v->values, m->name, &to.template_name);
     rc = text_model_open(&m->tm, path, &to, e);
     to.model.n_adapters = 0;            /* the model that drafts has none */
 
     if (rc < 0)
         return rc;
-    m->template_text = first ? v->template_text : NULL;
+    m->template_text = to.template_source;
     m->reasoning_in_text = v->o->reasoning == 2;
     m->think_budget = v->o->reasoning_budget < 0 ? API_NO_BUDGET : (uint32_t)v->o->reasoning_budget;
     if (!m->tm->tok)
@@ -257,8 +248,8 @@ static int open_answering(struct serving *v, struct api_model *m, const char *pa
     if (!m->tm->tmpl && m->tm->tmpl_why[0])
         on_warning(v, m->tm->tmpl_why);
     rc = default_template(v, m, e);
-    if (rc == 0 && v->o->draft && first)
-        rc = model_open(&m->draft, v->o->draft, &to.model, e);
+    if (rc == 0 && draft)
+        rc = model_open(&m->draft, draft, &to.model, e);
     return rc;
 }
 
@@ -319,8 +310,8 @@ static uint64_t queue_bytes(const struct serving *v, const struct model_facts *f
     return each < most / n ? each * n : most;
 }
 
-static int service_options(struct serving *v, const struct api_model *m, const char *path,
-                           enum api_use use, struct service_opts *so, struct err *e)
+static int service_options(struct serving *v, const struct api_model *m, enum api_use use,
+                           struct service_opts *so, struct err *e)
 {
     const struct serve_opts *o = v->o;
     int rc;
@@ -330,7 +321,7 @@ static int service_options(struct serving *v, const struct api_model *m, const c
         .max_rows = (uint32_t)o->max_rows, .mixed_rows = (uint32_t)o->mixed_rows,
         .max_queued = (uint32_t)o->queue, .kv_bytes = o->kv_bytes,
         .queue_bytes = queue_bytes(v, model_facts(m->tm->model)),
-        .no_prefix_cache = o->no_cache, .spill_dir = is_first(v, path) ? o->spill : NULL,
+        .no_prefix_cache = o->no_cache, .spill_dir = serve_folder(v->values, m->name),
         .spill_bytes = o->spill_bytes,
         .diffusion = { .block = (uint32_t)o->diffusion_block, .steps = (uint32_t)o->diffusion_steps,
                        .threshold = (float)o->diffusion_threshold,
@@ -368,7 +359,7 @@ static int plan_model(void *ctx, struct api_model *m, const char *path, enum api
     if (rc == 0)
         rc = api_grammars_open(&m->grammars, m->tm->tok, m->tm->tools, e);
     if (rc == 0)
-        rc = service_options(v, m, path, use, &so, e);
+        rc = service_options(v, m, use, &so, e);
     if (rc == 0)
         rc = service_plan(m->tm->model, &so, &mem, e);
     *bytes = mem.total;
@@ -380,8 +371,9 @@ static int open_model_service(void *ctx, struct api_model *m, const char *path, 
 {
     struct serving *v = ctx;
     struct service_opts so;
-    int rc = service_options(v, m, path, use, &so, e);
+    int rc = service_options(v, m, use, &so, e);
 
+    (void)path;                 /* opened by plan_model */
     if (rc < 0)
         return rc;
     so.session.progress = on_loading;
@@ -460,8 +452,6 @@ static int add_model(struct serving *v, const char *name, const char *path, stru
 
     for (size_t i = 0; i < n; i++)
         mem_free(copies[i]);
-    if (first)
-        v->first = path;
     v->n_models++;
     return rc;
 }
@@ -508,37 +498,16 @@ static uint64_t machine_memory(void)
     return bytes;
 }
 
-/* NAME=FILE; a name is clients' word for a model and so can't be one that there is already. */
-static int open_loras(struct serving *v, struct err *e)
+static int open_values(struct serving *v, struct err *e)
 {
-    int rc = 0;
+    const struct serve_opts *o = v->o;
+    const struct serve_lists given = { &o->drafts, &o->templates, &o->folders, &o->loras };
+    const char *first = v->n_models ? api_models_name(v->s.models, NULL) : NULL;
+    const int rc = serve_values_open(&v->values, v->s.models, first, &given, e);
 
-    for (size_t i = 0; rc == 0 && i < v->o->loras.n; i++) {
-        const char *spec = v->o->loras.v[i], *equals = strchr(spec, '=');
-
-        if (!equals || equals == spec || !equals[1])
-            return err_set(e, WATT_EINVAL, "--lora %s: expected NAME=FILE", spec);
-        v->lora_names[i] = mem_strndup(spec, (size_t)(equals - spec));
-        if (!v->lora_names[i])
-            return err_set(e, WATT_ENOMEM, "name");
-        if (api_models_name(v->s.models, v->lora_names[i]))
-            return err_set(e, WATT_EINVAL, "--lora %s: is a model's own name", spec);
-        for (size_t k = 0; k < i; k++)
-            if (strcmp(v->lora_names[i], v->lora_names[k]) == 0)
-                return err_set(e, WATT_EINVAL, "--lora %s: the name is given twice", spec);
-        rc = lora_open(&v->loras[i], equals + 1, 1, e);
-    }
-    v->s.adapters = (const char *const *)v->lora_names;
-    v->s.n_adapters = v->o->loras.n;
+    if (rc == 0)
+        v->s.adapters = serve_all_adapters(v->values, &v->s.n_adapters);
     return rc;
-}
-
-static void close_loras(struct serving *v)
-{
-    for (size_t i = 0; i < v->o->loras.n; i++) {
-        lora_close(v->loras[i]);
-        mem_free(v->lora_names[i]);
-    }
 }
 
 static int open_models(struct serving *v, struct err *e)
@@ -564,7 +533,7 @@ static int open_models(struct serving *v, struct err *e)
         rc = api_models_open(&v->s.models, &mo, e);
     if (rc == 0)
         rc = add_models(v, e);
-    return rc < 0 ? rc : open_loras(v, e);
+    return rc < 0 ? rc : open_values(v, e);
 }
 
 /* The first model is there before anybody is let in. */
@@ -607,16 +576,6 @@ static int read_certificate(const struct serve_opts *o, char **cert, char **key,
     return rc;
 }
 
-static int read_files(struct serving *v, struct err *e)
-{
-    size_t n;
-    int rc = 0;
-
-    if (v->o->template_file)
-        rc = file_read(v->o->template_file, TEMPLATE_SOURCE_MAX, &v->template_text, &n, e);
-    return rc == 0 ? read_certificate(v->o, &v->cert, &v->key, e) : rc;
-}
-
 /* Where the machine's own limits can't be set the bound is held without them; that is told once. */
 static int open_cap(struct serving *v, struct err *e)
 {
@@ -646,7 +605,7 @@ static int open_budgets(struct serving *v, struct err *e)
 
 static int open_all(struct serving *v, struct err *e)
 {
-    int rc = read_files(v, e);
+    int rc = read_certificate(v->o, &v->cert, &v->key, e);
 
     v->s.started = (int64_t)time(NULL);
     v->s.cors = v->o->cors;
@@ -684,9 +643,8 @@ static void close_all(struct serving *v)
     budget_sync_close(v->budgets);
     api_energy_close(v->s.energy);
     store_close(v->store);
-    close_loras(v);
+    serve_values_close(v->values);
     metrics_close(v->s.metrics);
-    mem_free(v->template_text);
     mem_free(v->cert);
     mem_free(v->key);
     api_keys_close(v->s.keys);
