@@ -105,6 +105,27 @@ static void test_packages(void **state)
     rig_close(&r);
 }
 
+/* Firmware that sets no bound shows one of kilowatts: shares are of what the package can take. */
+static void test_no_bound(void **state)
+{
+    struct rig r;
+    struct power_limit *p;
+    struct err e = { 0 };
+
+    (void)state;
+    machine(&r);
+    package(&r, 0, 4095.875);
+    p = open_limits(&r, "");
+    assert_int_equal(power_limit_set(p, 0.5, &e), 0);
+    assert_true(watts(&r, 0) == 150 && watts(&r, 1) == 75);
+    assert_int_equal(power_limit_set(p, 1, &e), 0);
+    assert_true(watts(&r, 0) == 4095.875);
+    assert_int_equal(power_limit_set(p, 0.5, &e), 0);
+    power_limit_close(p);
+    assert_true(watts(&r, 0) == 4095.875);
+    rig_close(&r);
+}
+
 static void test_nothing_to_set(void **state)
 {
     struct rig r;
@@ -250,7 +271,7 @@ static void test_hostile_notes(void **state)
     static const char *const notes[] = {
         "", "\n\n", "rubbish", "intel-rapl:0", "intel-rapl:0 x y z\n",
         "intel-rapl:0 -5 200000000 200000000\n",
-        "intel-rapl:0 400000000 200000000 200000000\n",         /* over what it can take */
+        "intel-rapl:0 400000000000 200000000 200000000\n",      /* over what any can take */
         "intel-rapl:0 99999999999999999999999 200000000 200000000\n",
         "intel-rapl:0 250000000 1 1\n",                         /* not what is set now */
         "intel-rapl:0 100000000 200000000 200000000\n",         /* lower: no limit of ours */
@@ -380,7 +401,7 @@ static void test_gpus(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_packages), cmocka_unit_test(test_nothing_to_set),
+        cmocka_unit_test(test_packages), cmocka_unit_test(test_no_bound), cmocka_unit_test(test_nothing_to_set),
         cmocka_unit_test(test_denied), cmocka_unit_test(test_refused), cmocka_unit_test(test_killed),
         cmocka_unit_test(test_hostile_notes), cmocka_unit_test(test_one_at_a_time),
         cmocka_unit_test(test_gpus),

@@ -1,5 +1,6 @@
 /* cli_ledger.c: `watt ledger`: reports from the book of requests, by time, key and model, as a table,
  * CSV, JSON or a chart; every request on its own; and whether the book adds up. */
+#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -338,7 +339,7 @@ static void put_json(struct str *s, const struct groups *g, unsigned by)
 
 /* ---- requests one by one ---- */
 
-struct exporting { FILE *f; bool json; };
+struct exporting { FILE *f; bool json; int why; };      /* errno of a failed write */
 
 static void amount(struct str *s, bool json, const char *key, int64_t v, double unit)
 {
@@ -347,7 +348,7 @@ static void amount(struct str *s, bool json, const char *key, int64_t v, double 
     else
         str_putc(s, ',');
     if (v != LEDGER_UNKNOWN)
-        str_printf(s, "%.9g", (double)v * unit);
+        str_printf(s, "%.15g", (double)v * unit);
     else if (json)
         str_puts(s, "null");
 }
@@ -355,7 +356,7 @@ static void amount(struct str *s, bool json, const char *key, int64_t v, double 
 static int export_one(void *ctx, const struct ledger_entry *x)
 {
     static const char *const statuses[] = { "ok", "cancelled", "failed" };
-    const struct exporting *w = ctx;
+    struct exporting *w = ctx;
     const char *names[] = { "request", "key", "model", "source", "currency", "status" };
     const char *values[] = { x->request, x->key, x->model, x->source, x->currency,
                              statuses[x->status <= LEDGER_FAILED ? x->status : LEDGER_FAILED] };
@@ -388,6 +389,7 @@ static int export_one(void *ctx, const struct ledger_entry *x)
     amount(&s, w->json, "carbon_g", x->carbon_ug, 1e-6);
     str_puts(&s, w->json ? "}\n" : "\n");
     ok = str_ok(&s) && fwrite(s.data, 1, s.len, w->f) == s.len;
+    w->why = ok ? 0 : errno ? errno : EIO;
     str_deinit(&s);
     return ok && !cli_interrupted() ? 0 : -1;
 }
@@ -395,13 +397,16 @@ static int export_one(void *ctx, const struct ledger_entry *x)
 static int export_all(struct ledger *l, const struct ledger_query *q, const struct book_opts *o,
                       FILE *f, struct err *e)
 {
-    struct exporting w = { f, o->format == JSON };
+    struct exporting w = { f, o->format == JSON, 0 };
+    int rc;
 
     if (!w.json && fputs("time_ms,request,key,model,source,currency,status,input_tokens,"
                          "cached_tokens,output_tokens,thinking_tokens,joules_prefill,joules_decode,"
                          "queue_s,prefill_s,decode_s,machine_s,cost,price,carbon_g\n", f) < 0)
         return err_set(e, WATT_EIO, "%s: can't be written", o->out ? o->out : "standard output");
-    return ledger_each(l, q, export_one, &w, e);
+    rc = ledger_each(l, q, export_one, &w, e);
+    return w.why ? err_errno(e, WATT_EIO, w.why, "%s: can't be written",
+                             o->out ? o->out : "standard output") : rc;
 }
 
 /* ---- the verb ---- */

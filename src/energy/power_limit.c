@@ -92,6 +92,13 @@ static int write_limit(const struct power_limit *p, const struct device *d, int6
                                        rc == NVML_NO_PERMISSION ? " (only root may)" : "");
 }
 
+/* What a share is of: firmware that sets no bound shows one of some kilowatts, which a share of
+ * would not bound either; what the device can take at most does. */
+static int64_t full_uw(const struct device *d)
+{
+    return d->most_uw > 0 && d->most_uw < d->found_uw ? d->most_uw : d->found_uw;
+}
+
 /* ---- looking ---- */
 
 static void because(struct power_limit *p, const char *fmt, ...) PRINTF_LIKE(2, 3);
@@ -243,7 +250,7 @@ static void recover(struct power_limit *p, const char *line)
         str_printf(&p->others, "%.300s\n", line);
         return;
     }
-    if (found <= 0 || found > (d->most_uw > 0 ? d->most_uw : MOST_UW) ||
+    if (found <= 0 || found > (d->gpu ? d->most_uw : MOST_UW) ||
         read_limit(p, d, &now) < 0 || now >= found || !(alike(now, last) || alike(now, next)))
         return;
     if (write_limit(p, d, found, &e) == 0) {
@@ -329,7 +336,7 @@ static void try_all(struct power_limit *p)
         struct err e = { 0 };
 
         if (d->least_uw == 0)
-            d->least_uw = (int64_t)((double)d->found_uw * LEAST_SHARE);
+            d->least_uw = (int64_t)((double)full_uw(d) * LEAST_SHARE);
         if (write_limit(p, d, d->found_uw, &e) == 0)
             p->list[n++] = *d;
         else
@@ -415,7 +422,7 @@ uint32_t power_limit_recovered(const struct power_limit *p) { return p->n_recove
 
 static int64_t wanted(const struct device *d, double share)
 {
-    const double uw = (double)d->found_uw * share;
+    const double uw = (double)full_uw(d) * share;
 
     if (!(share < 1) || d->least_uw >= d->found_uw)
         return d->found_uw;
