@@ -240,6 +240,33 @@ static void killed_writer_leaves_nothing(void **state)
     assert_int_equal(unlink(path), 0);
 }
 
+/* What /dev/stdout leads to may be a file that has lost its name: the link is no name of it. */
+static void writes_into_files_without_names(void **state)
+{
+    const char *path = in_folder("gone");
+    char link[256], fd_path[64], text[8] = "";
+    struct stat st;
+    struct err e;
+    int fd;
+
+    (void)state;
+    if (access("/proc/self/fd", F_OK) != 0)
+        skip();
+    fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    assert_true(fd >= 0);
+    assert_int_equal(unlink(path), 0);
+    (void)snprintf(link, sizeof link, "%s", in_folder("stdout"));
+    (void)snprintf(fd_path, sizeof fd_path, "/proc/self/fd/%d", fd);
+    assert_int_equal(symlink(fd_path, link), 0);
+    assert_int_equal(file_write(link, "hello", 5, &e), 0);
+    assert_int_equal(lstat(link, &st), 0);
+    assert_true(S_ISLNK(st.st_mode));
+    assert_int_equal(pread(fd, text, 5, 0), 5);
+    assert_string_equal(text, "hello");
+    assert_int_equal(unlink(link), 0);
+    assert_int_equal(close(fd), 0);
+}
+
 static void writes_into_devices(void **state)
 {
     struct file_new n;
@@ -402,6 +429,7 @@ int main(void)
         cmocka_unit_test(replaces_at_once),
         cmocka_unit_test(killed_writer_leaves_nothing),
         cmocka_unit_test(writes_into_devices),
+        cmocka_unit_test(writes_into_files_without_names),
         cmocka_unit_test(says_where_it_cannot_write),
 #ifdef WATT_FAULTS
         cmocka_unit_test(fails_whole_or_not_at_all),

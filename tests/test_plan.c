@@ -105,6 +105,8 @@ static void test_a_bad_file_is_refused(void **state)
         { "[{\"name\": \"a\", \"tops\": {\"f32\": 1}, \"read_gb_s\": 1}]", "memory_gb" },
         { "[{\"name\": \"a\", \"tops\": {\"f32\": -1}, \"memory_gb\": 1, \"read_gb_s\": 1}]", "f32" },
         { "[" OWN ", \"read_share\": 0}]", "shares" },
+        { "[" OWN ", \"ops_sher\": 0.5}]", "unknown member 'ops_sher'" },
+        { "[" OWN ", \"ops_share\": {\"int9\": 0.5}}]", "unknown member 'int9'" },
         { "[" OWN ", \"ops_share\": 1.5}]", "ops_share" },
         { "[" OWN ", \"ops_share\": {\"int8\": 2}}]", "ops_share.int8" },
         { "[" OWN ", \"idle_w\": 5, \"max_w\": 4}]", "idle_w" },

@@ -291,6 +291,14 @@ static void test_in_this_process(void **state)
     assert_int_equal(r.code, 0);
     assert_non_null(strstr(r.out, "\"energy_source\": \"estimate\""));
     assert_null(strstr(r.out, "\"watts\": null"));
+    spawn(&r, NULL, "bench", model, "-p", "20", "-n", "8", "--sweep", "1", "--meter", "none", "--per-watt",
+          "--chart");
+    assert_int_equal(r.code, 1);                /* and no picture of what is not known */
+    assert_non_null(strstr(r.err, "--per-watt needs a meter"));
+    spawn(&r, NULL, "bench", model, "-p", "20", "-n", "8", "--sweep", "1", "--per-watt",
+          "--chart", "--estimate", "idle=10,op=5,byte=50");
+    assert_int_equal(r.code, 0);
+    assert_non_null(strstr(r.out, "watts are an estimate"));
     spawn(&r, NULL, "bench", model, "-p", "20", "-n", "8", "--sweep", "1", "--meter", "teapot");
     assert_int_equal(r.code, 1);                /* the option reaches the sweep, too */
     assert_non_null(strstr(r.err, "teapot"));

@@ -118,6 +118,8 @@ static int open_all(struct run *x, struct err *e)
         rc = trace_read(&x->trace, x->a->trace, e);
     if (rc == 0)
         rc = meter_args_open(&x->meter, x->r->meter, e);
+    if (rc == 0 && x->a->by_watt && strcmp(meter_source(x->meter), "none") == 0)
+        rc = err_set(e, WATT_EINVAL, "--per-watt needs a meter: %s", meter_why(x->meter));
     if (rc < 0)
         return rc;
     if (x->a->trace)

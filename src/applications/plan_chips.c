@@ -126,11 +126,51 @@ static const struct number numbers[] = {
     { "instr_us", offsetof(struct plan_chip, instr_s), 1e-6, 1e9 },
 };
 
+/* A member that is misspelt would silently be the default. */
+static bool is_number(const char *key)
+{
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        if (strcmp(numbers[i].key, key) == 0)
+            return true;
+    return false;
+}
+
+static bool is_member(const char *key)
+{
+    static const char *const others[] = { "name", "source", "cpu", "group", "tops", "ops_share" };
+
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (strcmp(others[i], key) == 0)
+            return true;
+    return is_number(key);
+}
+
+static bool is_type(const char *key)
+{
+    for (int i = 0; i < PLAN_N_OPS; i++)
+        if (strcmp(plan_ops_name((enum plan_ops)i), key) == 0)
+            return true;
+    return false;
+}
+
+static int only(const struct json_place *at, bool (*known)(const char *key), struct err *e)
+{
+    const char *key;
+    json_t *value;
+
+    json_object_foreach((json_t *)(uintptr_t)at->value, key, value)
+        if (!known(key))
+            return json_refuse(at, e, WATT_EFORMAT, "unknown member '%.60s'", key);
+    return 0;
+}
+
 static int read_ops(const struct json_place *at, struct plan_chip *c, struct err *e)
 {
     struct json_place ops;
     int rc = json_need(at, "tops", &ops, e);
 
+    if (rc == 0)
+        rc = only(&ops, is_type, e);
     for (int i = 0; rc == 0 && i < PLAN_N_OPS; i++) {
         rc = json_get_double(&ops, plan_ops_name((enum plan_ops)i), c->ops[i] / 1e12, 0, 1e9,
                              &c->ops[i], e);
@@ -149,6 +189,8 @@ static int read_ops_share(const struct json_place *at, struct plan_chip *c, stru
 
     if (rc < 0 || !share.value)
         return rc;
+    if (json_is_object(share.value))
+        rc = only(&share, is_type, e);
     for (int i = 0; rc == 0 && i < PLAN_N_OPS; i++)
         rc = json_is_object(share.value)
                  ? json_get_double(&share, plan_ops_name((enum plan_ops)i), c->ops_share[i], 0, 1,
@@ -191,6 +233,8 @@ static int read_chip(const struct json_place *at, struct plan_chip *c, struct er
     struct json_place place;
     int rc = json_need(at, "name", &place, e);
 
+    if (rc == 0)
+        rc = only(at, is_member, e);
     if (rc == 0)
         rc = json_read_cstr(&place, &name, e);
     if (rc == 0 && (name[0] == '\0' || strlen(name) >= PLAN_NAME_BYTES))

@@ -1,6 +1,7 @@
 /* sweep_report.c: see sweep_report.h. */
 #include "applications/sweep_report.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -152,13 +153,15 @@ static void fill(struct drawn *d, const struct sweep_report *r, bool by_watt)
 
         d->x[i] = p->user_tok_s;
         d->y[i] = by_watt ? p->tok_s_watt : p->out_tok_s;
+        if (d->y[i] == SWEEP_UNKNOWN)
+            d->y[i] = NAN;              /* is left out */
         (void)snprintf(d->label[i], sizeof d->label[i], "%g", p->value);
         (void)snprintf(d->hint[i], sizeof d->hint[i], "%s %g: TTFT %.3f s, ITL %.1f ms (99th of 100: %.1f)",
                        r->by_rate ? "rate" : "clients", p->value, p->ttft_s.p50, 1000 * p->itl_s.p50,
                        1000 * p->itl_s.p99);
         d->labels[i] = d->label[i];
         d->hints[i] = d->hint[i];
-        if (!p->front)
+        if (!p->front || isnan(d->y[i]))
             continue;
         size_t at = d->n_front++;       /* by x, as a line needs them */
 
@@ -181,12 +184,18 @@ int sweep_draw(const struct sweep_report *r, bool by_watt, const struct chart_te
           .y = d.y, .labels = d.labels, .hints = d.hints },
     };
     struct chart_series both[2];
+    char per_watt[96];
     struct chart c = {
         .title = r->title, .subtitle = r->load, .series = both, .n_series = 2,
         .x = { .title = "tokens a second of one answer" },
-        .y = { .title = by_watt ? "tokens a second a watt" : "tokens a second of all answers" },
+        .y = { .title = by_watt ? per_watt : "tokens a second of all answers" },
     };
 
+    if (r->source && strcmp(r->source, "estimate") == 0)
+        (void)snprintf(per_watt, sizeof per_watt, "tokens a second a watt (watts are an estimate)");
+    else
+        (void)snprintf(per_watt, sizeof per_watt, "tokens a second a watt (by %.60s)",
+                       r->source ? r->source : "none");
     fill(&d, r, by_watt);
     memcpy(both, series, sizeof both);
     both[0].n = d.n_front;

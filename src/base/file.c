@@ -141,9 +141,18 @@ int file_read(const char *path, size_t max_bytes, char **data, size_t *size, str
     return rc;
 }
 
+/* Is the name, without following a link, that very file? Links of /proc (/dev/stdout leads to one)
+ * point to files that have lost their names: replacing "a name" there would replace the link. */
+static bool names_file(const char *path, const struct stat *st)
+{
+    struct stat seen;
+
+    return lstat(path, &seen) == 0 && seen.st_dev == st->st_dev && seen.st_ino == st->st_ino;
+}
+
 /* What is there already: a regular file is replaced (through a symbolic link,
  * the file it points to), a folder is an error, anything else (a terminal, a
- * pipe, /dev/null) is written into. */
+ * pipe, /dev/null, an open file without a name) is written into. */
 static int look_at_target(struct file_new *n, const char *path, bool *special, struct err *e)
 {
     char resolved[PATH_MAX];
@@ -153,8 +162,8 @@ static int look_at_target(struct file_new *n, const char *path, bool *special, s
     if (stat(path, &st) == 0) {
         if (S_ISDIR(st.st_mode))
             return err_set(e, WATT_EINVAL, "%s: is a directory", path);
-        *special = !S_ISREG(st.st_mode);
-        n->path = mem_strdup(!*special && realpath(path, resolved) ? resolved : path);
+        *special = !S_ISREG(st.st_mode) || !realpath(path, resolved) || !names_file(resolved, &st);
+        n->path = mem_strdup(*special ? path : resolved);
     } else {
         n->path = mem_strdup(path);
     }
@@ -226,7 +235,7 @@ int file_new_open(struct file_new *n, const char *path, struct err *e)
     if (rc < 0)
         goto fail;
     if (special) {
-        fd = open(path, O_WRONLY | O_CLOEXEC);
+        fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
         n->direct = true;
         if (fd < 0)
             rc = err_errno(e, WATT_EIO, errno, "%s", path);

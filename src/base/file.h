@@ -36,7 +36,8 @@ int file_read(const char *path, size_t max_bytes, char **data, size_t *size,
  * failure leaves no trace. It is written to a file that has no name until
  * commit (where the file system knows such files; else to PATH.xxxxxxxx.part),
  * then renamed over the old one; a symbolic link stays, and the file it points
- * to is replaced. A device or a pipe (/dev/null) is written into directly. */
+ * to is replaced. A device or a pipe (/dev/null), or what /dev/stdout leads to where that
+ * has no name, is written into directly. */
 struct file_new {
     FILE *f;            /* write here with file_new_write or stdio; seekable unless direct */
     char *path, *temp;  /* temp: NULL while nameless */
