@@ -54,6 +54,15 @@ LOSS = [
     "{N} eats {n} of them.", "{P} sold {n} {o} at the market.", "{n} of the {o} turn out to be bad.", "{N} burns {n} of the {o}.",
     "{N} hides {n} {o} from {M} elsewhere.", "{n} {o} were stolen.", "{M} ate {n} of them.", "{P} eats {n} {o}.",
 ]
+# X hands some over to Y: who of them is the owner decides whether it adds or takes away.
+HAND = [
+    "{X} gave {Y} {n} {o}.", "{X} gave {n} {o} to {Y}.", "{X} sold {n} {o} to {Y}.", "{X} sold {Y} {n} {o}.", "{Y} bought {n} {o} from {X}.",
+    "{Y} took {n} {o} from {X}.", "{Y} got {n} {o} from {X}.", "{X} sent {Y} {n} {o}.", "{X} sent {n} {o} to {Y}.", "{X} lent {Y} {n} {o}.",
+    "{Y} borrowed {n} {o} from {X}.", "{X} handed {n} {o} to {Y}.", "{X} passed {Y} {n} {o}.", "{Y} received {n} {o} from {X}.",
+    "{X} gives {Y} {n} {o}.", "{X} sells {n} {o} to {Y}.", "{Y} buys {n} {o} from {X}.", "{Y} gets {n} {o} from {X}.", "{X} sends {Y} {n} {o}.",
+    "{Y} won {n} {o} from {X}.", "{X} lost {n} {o} to {Y}.", "{n} {o} went from {X} to {Y}.", "{Y} was given {n} {o} by {X}.",
+    "{X} returned {n} {o} to {Y}.", "{Y} asked {X} for {n} {o} and got them.", "{X} left {Y} {n} {o}.", "{Y} takes {n} {o} from {X}.",
+]
 LEFT = [
     "How many {o} does {N} have now?", "How many {o} are left?", "How many {o} are there now?",
     "How many {o} does {N} have in the end?", "How many are there in the end?",
@@ -280,6 +289,27 @@ def product(r):
     return (r.range(2, 9), r.range(11, 19)) if r.chance(0.25) else (r.range(2, 10), r.range(2, 12))
 
 
+def exchange(r, s):
+    """One or two events between the owner and somebody else, in either direction."""
+    k, n = r.range(2, 10), r.range(2, 12)
+    counted = r.chance(0.25)
+    at = k * n if counted else r.range(4, 90)
+    text = [s.say(["{N} has {k} {cs} with {n} {o} each.", "{N} had {k} {cs} of {n} {o}."], k=k, n=n) if counted else
+            s.tell([f for f in START if "{N}" in f and "{M}" not in f], n=at)]
+    start, changes = at, []
+    for _ in range(r.range(1, 2)):
+        d = small(r)
+        owner, other = s.N, s.M
+        lost = r.chance(0.5) and d <= at
+        x, y = (owner, other) if lost else (other, owner)
+        text.append(s.tell(HAND, n=d, X=x, Y=y))
+        changes.append(-d if lost else d)
+        at += changes[-1]
+    text.append(s.say(LEFT))
+    way = r.pick(chain_ways(start, changes))
+    return " ".join(text), ([(k, "*", n, start)] if counted else []) + way
+
+
 def groups(r, s, frames, question):
     k, n = product(r)
     return s.tell(frames, k=k, n=n, k1=k - 1) + " " + s.say(question), [(k, "*", n, k * n)]
@@ -376,9 +406,9 @@ KINDS = [
 ]
 
 
-def problem(r):
+def problem(r, phase=1):
     """(question, worked answer)"""
-    text, steps = r.weighted(KINDS)(r, Scene(r))
+    text, steps = r.weighted(KINDS if phase == 1 else KINDS + [(16, exchange)])(r, Scene(r))
     return text, work(r, steps)
 
 

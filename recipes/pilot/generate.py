@@ -45,7 +45,7 @@ def chat(r, phase):
         elif kind == "short":
             messages += grounded.short(r)
         else:
-            messages += pair(arithmetic.problem(r) if kind == "problem" else talk.turn(r))
+            messages += pair(arithmetic.problem(r, phase) if kind == "problem" else talk.turn(r))
     if r.chance(0.1):
         messages.insert(0, {"role": "system", "content": r.pick(SYSTEMS)})
     return {"messages": messages}
