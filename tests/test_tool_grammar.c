@@ -27,8 +27,10 @@
 static const char tools_text[] =
     "[{\"type\":\"function\",\"function\":{\"name\":\"look\",\"parameters\":{\"type\":\"object\","
     "\"properties\":{\"at\":{\"type\":\"string\"},\"n\":{\"type\":\"integer\",\"minimum\":0,"
-    "\"maximum\":99},\"on\":{\"type\":\"boolean\"},\"way\":{\"enum\":[\"up\",\"down\"]}},"
-    "\"required\":[\"at\",\"n\"]}}},"
+    "\"maximum\":99},\"on\":{\"type\":\"boolean\"},\"way\":{\"enum\":[\"up\",\"down\"]},"
+    "\"code\":{\"type\":\"string\",\"pattern\":\"^[a-c </]+$\",\"minLength\":2,\"maxLength\":6},"
+    "\"maybe\":{\"type\":[\"string\",\"null\"],\"maxLength\":4}},"
+    "\"required\":[\"at\",\"n\",\"code\"]}}},"
     "{\"type\":\"function\",\"function\":{\"name\":\"halt\",\"parameters\":{}}}]";
 
 static json_t *parse(const char *text)
@@ -88,6 +90,13 @@ static void test_structures(void **state)
         "{\"type\":\"const_string\",\"value\":\"b\"}},{\"content\":{\"type\":\"const_string\",\"value\":"
         "\"c\"}}]}";
 
+    static const char raw[] = "{\"type\":\"tag\",\"begin\":\"\",\"content\":{\"type\":\"raw_text\","
+        "\"json_schema\":{\"pattern\":\"^[^x]*$\",\"minLength\":2,\"maxLength\":8},\"trimmed\":true,"
+        "\"excludes\":[\"</c>\"]},\"end\":\"</c>\"}";
+    static const char mixed[] = "{\"type\":\"or\",\"elements\":[{\"type\":\"raw_text\",\"no_literals\":true,"
+        "\"json_schema\":{\"type\":[\"string\",\"null\"],\"maxLength\":4}},"
+        "{\"type\":\"json_schema\",\"json_schema\":{\"type\":\"null\"}}]}";
+
     (void)state;
     MATCH(old, "free <f text");
     MATCH(old, "one <f=a>12</f> two <f=a>-3</f>");
@@ -111,6 +120,20 @@ static void test_structures(void **state)
     NO_MATCH(members, "(b)");
     NO_MATCH(members, "(a,)");
     NO_MATCH(members, "(c,a)");
+    MATCH(raw, "ab</c>");
+    MATCH(raw, "a b c</c>");
+    NO_MATCH(raw, "a</c>");
+    NO_MATCH(raw, "ab </c>");
+    NO_MATCH(raw, "a</c>b</c>");
+    NO_MATCH(raw, "abcabcabc</c>");
+    MATCH(mixed, "a1");
+    MATCH(mixed, "null");
+    MATCH(mixed, "nul");
+    MATCH(mixed, "-zz");
+    NO_MATCH(mixed, "12");
+    NO_MATCH(mixed, "None");
+    NO_MATCH(mixed, "[1]");
+    NO_MATCH(mixed, "abcde");
 }
 
 static void expect_refused(const char *structure, const char *part)
@@ -138,6 +161,9 @@ static void test_structures_refused(void **state)
     expect_refused("{\"type\":\"triggered_tags\",\"triggers\":[\"<a\"],\"tags\":[{\"begin\":\"<b\","
                    "\"content\":{\"type\":\"any_text\"},\"end\":\">\"}]}", "trigger");
     expect_refused("{\"type\":\"triggered_tags\",\"triggers\":[],\"tags\":[]}", "triggers");
+    expect_refused("{\"type\":\"raw_text\"}", "json_schema");
+    expect_refused("{\"type\":\"raw_text\",\"json_schema\":{\"type\":\"null\"}}", "string");
+    expect_refused("{\"type\":\"raw_text\",\"json_schema\":{\"pattern\":\"(?=a)\"}}", "pattern");
 }
 
 /* ---- a model that says anything ---- */
@@ -229,11 +255,22 @@ static bool say(const struct babble *b, struct grammar *g, uint64_t seed, struct
     return over;
 }
 
+static size_t characters(const char *s)
+{
+    size_t n = 0;
+
+    for (; *s; s++)
+        n += ((unsigned char)*s & 0xC0) != 0x80;
+    return n;
+}
+
 static void check_arguments(const char *what, const struct rig_call *c, const char *text)
 {
     json_t *args = json_loadb(str_cstr(&c->args), c->args.len, 0, NULL);
     const json_t *at = json_object_get(args, "at"), *n = json_object_get(args, "n");
     const char *way = json_string_value(json_object_get(args, "way"));
+    const char *code = json_string_value(json_object_get(args, "code"));
+    const json_t *maybe = json_object_get(args, "maybe");
 
     if (!c->complete || !json_is_object(args))
         fail_msg("%s: arguments %s of \"%s\"", what, str_cstr(&c->args), text);
@@ -244,7 +281,10 @@ static void check_arguments(const char *what, const struct rig_call *c, const ch
             fail_msg("%s: a call of %s in \"%s\"", what, c->name, text);
         if (!json_is_string(at) || !json_is_number(n) || !(json_number_value(n) >= 0) ||
             json_number_value(n) > 99 ||
-            (way && strcmp(way, "up") != 0 && strcmp(way, "down") != 0))
+            (way && strcmp(way, "up") != 0 && strcmp(way, "down") != 0) || !code ||
+            strlen(code) < 2 || strlen(code) > 6 || strspn(code, "abc </") != strlen(code) ||
+            (maybe && !json_is_null(maybe) &&
+             !(json_is_string(maybe) && characters(json_string_value(maybe)) <= 4)))
             fail_msg("%s: arguments %s of \"%s\"", what, str_cstr(&c->args), text);
     }
     json_decref(args);

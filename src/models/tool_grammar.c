@@ -2,10 +2,12 @@
 #include "models/tool_grammar.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
 #include "models/grammar/grammar.h"
+#include "models/grammar/raw_text.h"
 #include "models/tool_args.h"
 #include "models/tool_literal.h"
 
@@ -185,18 +187,124 @@ static bool all_texts(const json_t *values)
     return json_array_size(values) > 0;
 }
 
-/* Keywords that a raw text can't be held to. */
-static int check_text(const struct making *m, const char *name, const char *key,
-                      const json_t *schema)
+/* Does a schema say more than what type a value has, or which values there are? */
+static bool is_plain(const json_t *schema)
 {
-    static const char *const keywords[] = { "pattern", "minLength", "maxLength", "format", "not",
-                                            "contentEncoding" };
+    static const char *const plain[] = { "type", "enum", "const", "description", "title", "default",
+        "examples", "$comment", "deprecated", "readOnly", "writeOnly" };
+    const char *key;
+    json_t *v;
 
-    for (size_t i = 0; m->must && i < sizeof keywords / sizeof *keywords; i++)
-        if (json_object_get(schema, keywords[i]))
-            return err_set(m->e, WATT_ENOTSUP, "tools: %.80s: %.80s: %s can't be enforced: this "
-                           "model writes texts without quotes", name, key, keywords[i]);
+    json_object_foreach((json_t *)(uintptr_t)schema, key, v) {
+        bool known = false;
+
+        for (size_t i = 0; i < sizeof plain / sizeof *plain; i++)
+            known |= strcmp(key, plain[i]) == 0;
+        if (!known)
+            return false;
+    }
+    return true;
+}
+
+/* A literal without the white space around it, which readers don't insist on. */
+static struct sv core_of(const char *literal)
+{
+    struct sv s = sv_cstr(literal);
+
+    for (; s.len && literal_blank(*s.data); s.data++)
+        s.len--;
+    while (s.len && literal_blank(s.data[s.len - 1]))
+        s.len--;
+    return s;
+}
+
+/* A string of the schema without quotes, up to `end`, which is not taken. *out NULL: any text will do, because
+ * it can't be held to the schema and need not be. */
+static int raw_part(const struct making *m, const struct tool *t, const char *key, json_t *schema,
+                    const char *end, bool trimmed, bool no_literals, json_t **out)
+{
+    json_t *doc = property_schema(t->declared, schema);
+    struct raw_text r = { .schema = doc, .excludes = { core_of(end), SV(TOOL_CDATA) }, .n_excludes = 2,
+                          .trimmed = trimmed, .no_literals = no_literals };
+    struct err why = { 0 };
+    struct dfa *d = NULL;
+    int rc = doc ? raw_text_dfa(&d, &r, &why) : err_set(&why, WATT_ENOMEM, "tools");
+
+    dfa_close(d);
+    *out = NULL;
+    if (rc == 0 && r.excludes[0].len == 0)
+        rc = err_set(&why, WATT_ENOTSUP, "this model's texts have no end that could be told");
+    if (rc == 0) {
+        *out = json_pack("{s:s,s:o,s:[s#,s],s:b,s:b}", "type", "raw_text", "json_schema", doc,
+                         "excludes", r.excludes[0].data, (int)r.excludes[0].len, TOOL_CDATA,
+                         "trimmed", trimmed, "no_literals", no_literals);
+        return *out ? 0 : err_set(m->e, WATT_ENOMEM, "tools");
+    }
+    json_decref(doc);
+    if (rc == WATT_ENOMEM || m->must)
+        return err_set(m->e, rc, "tools: %.80s: %.80s: %s", t->name, key, why.msg);
     return 0;
+}
+
+/* Of a type that may be a string or something else: a string (between f->quote, or else one that reads
+ * as nothing else), or JSON; bare keys know only numbers and words beside strings. */
+static int mixed_part(const struct making *m, const struct tool *t, const char *key, json_t *schema,
+                      json_t **out)
+{
+    const bool quoted = m->f->args == TOOL_ARGS_LOOSE;
+    json_t *raw, *other, *rest;
+    struct err why = { 0 };
+    int rc = raw_part(m, t, key, schema, quoted ? m->f->quote : m->f->value_end, !quoted, !quoted, &raw);
+
+    *out = NULL;
+    if (rc == 0 && quoted)
+        raw = raw ? part_of("sequence", json_pack("[o,o,o]", text_part(m->f->quote), raw,
+                                                  text_part(m->f->quote)))
+                  : text_up_to(m->f->quote, m->f->quote);
+    if (rc < 0 || !raw)
+        return rc;
+    rest = quoted ? json_pack("{s:[s,s,s]}", "type", "number", "boolean", "null")
+                  : json_pack("{s:{s:s}}", "not", "type", "string");
+    other = property_schema(t->declared, schema);
+    (void)json_array_append_new(json_object_get(other, "allOf"), rest);
+    rc = check_schema(t->name, other, &why);
+    if (rc == 0) {
+        *out = part_of("or", json_pack("[o,o]", raw, schema_part(other)));
+        return *out ? 0 : err_set(m->e, WATT_ENOMEM, "tools");
+    }
+    json_decref(other);
+    if (rc == WATT_EINVAL) {        /* nothing but strings */
+        *out = raw;
+        return 0;
+    }
+    json_decref(raw);
+    return m->must ? err_set(m->e, rc, "%s", why.msg) : 0;
+}
+
+/* A list of strings as Python spells it: ['a', 'b']. NULL: the schema is not such a list's, or says more. */
+static json_t *python_list(const json_t *schema)
+{
+    const json_t *items = json_object_get(schema, "items"), *values = json_object_get(items, "enum");
+    const char *type = json_string_value(json_object_get(schema, "type"));
+    const char *of = json_string_value(json_object_get(items, "type"));
+    json_t *rest = json_copy((json_t *)(uintptr_t)schema), *item, *more;
+    bool fits = type && strcmp(type, "array") == 0 && of && strcmp(of, "string") == 0 &&
+                is_plain(items) && !json_object_get(items, "const") && (!values || all_texts(values));
+
+    (void)json_object_del(rest, "items");
+    fits = fits && is_plain(rest) && !json_object_get(rest, "enum") && !json_object_get(rest, "const");
+    json_decref(rest);
+    for (size_t i = 0; fits && i < json_array_size(values); i++)
+        fits = !strpbrk(json_string_value(json_array_get(values, i)), "'\\\n");
+    if (!fits)
+        return NULL;
+    item = part_of("sequence", json_pack("[o,o,o]", text_part("'"), values ? choice_part(values)
+                                         : regex_part("[^'\\\\\\n]*"), text_part("'")));
+    more = part_of("sequence", json_pack("[o,O]", text_part(", "), item));
+    more = json_pack("{s:s,s:o}", "type", "star", "content", more);
+    item = part_of("sequence", json_pack("[o,o]", item, more));
+    item = json_pack("{s:s,s:o}", "type", "optional", "content", item);
+    return part_of("sequence", json_pack("[o,o,o]", text_part("["), item, text_part("]")));
 }
 
 /* A value and what ends it, behind key_end. */
@@ -207,13 +315,17 @@ static int tagged_value(const struct making *m, const struct tool *t, const char
     const json_t *values = json_object_get(schema, "enum"), *only = json_object_get(schema, "const");
     const char *name = json_string_value(json_object_get(schema, "type"));
     json_t *one, *list;
-    int rc;
+    int rc = 0;
 
     if (type == TOOL_TYPE_STRING) {
-        rc = check_text(m, t->name, key, schema);
+        one = NULL;
+        if (!is_plain(schema))
+            rc = raw_part(m, t, key, schema, f->value_end, true, false, &one);
         if (rc < 0)
             return rc;
-        if (all_texts(values))
+        if (one)
+            *out = part_of("sequence", json_pack("[o,o]", one, text_part(f->value_end)));
+        else if (all_texts(values))
             *out = part_of("sequence", json_pack("[o,o]", choice_part(values),
                                                  text_part(f->value_end)));
         else if (json_is_string(only))
@@ -224,14 +336,22 @@ static int tagged_value(const struct making *m, const struct tool *t, const char
         return 0;
     }
     if (type == TOOL_TYPE_ANY && !*f->key_end_other) {
-        *out = text_up_to("", f->value_end);
-        return 0;
+        one = NULL;
+        if (!is_plain(schema) || json_object_get(schema, "type") || values || only)
+            rc = mixed_part(m, t, key, schema, &one);
+        if (rc == 0)
+            *out = one ? part_of("sequence", json_pack("[o,o]", one, text_part(f->value_end)))
+                       : text_up_to("", f->value_end);
+        return rc;
     }
     one = schema_part(property_schema(t->declared, schema));
     if (name && strcmp(name, "boolean") == 0) {
         list = json_pack("[o,o,o]", one, text_part("True"), text_part("False"));
         one = part_of("or", list);
     }
+    list = python_list(schema);     /* what a template makes of a list that it does not write as JSON */
+    if (list)
+        one = part_of("or", json_pack("[o,o]", one, list));
     *out = part_of("sequence", json_pack("[o,o]", one, text_part(f->value_end)));
     return 0;
 }
@@ -249,8 +369,17 @@ static int tagged_item(const struct making *m, const struct tool *t, const char 
         return rc;
     if (*f->key_end_other && type == TOOL_TYPE_ANY) {
         /* the key's end says which it is */
-        text = part_of("sequence", json_pack("[o,o]", text_part(f->key_end),
-                                             text_up_to("", f->value_end)));
+        rc = 0;
+        text = NULL;
+        if (!is_plain(schema) || json_object_get(schema, "enum") || json_object_get(schema, "const"))
+            rc = raw_part(m, t, key, schema, f->value_end, true, false, &text);
+        if (rc < 0) {
+            json_decref(value);
+            return rc;
+        }
+        text = text ? part_of("sequence", json_pack("[o,o]", text, text_part(f->value_end)))
+                    : text_up_to("", f->value_end);
+        text = part_of("sequence", json_pack("[o,o]", text_part(f->key_end), text));
         data = part_of("sequence", json_pack("[o,o]", text_part(f->key_end_other), value));
         value = part_of("or", json_pack("[o,o]", text, data));
         *out = part_of("sequence", json_pack("[o,o,o]", text_part(f->param_open), text_part(key),
@@ -273,17 +402,29 @@ static int named_value(const struct making *m, const struct tool *t, const char 
     const json_t *values = json_object_get(schema, "enum");
 
     if (!python && type == TOOL_TYPE_STRING) {
-        const int rc = check_text(m, t->name, key, schema);
+        json_t *raw = NULL;
+        const int rc = is_plain(schema)
+                           ? 0 : raw_part(m, t, key, schema, f->quote, false, false, &raw);
 
         if (rc < 0) {
             json_decref(doc);
             return rc;
         }
-        value = all_texts(values)
+        value = raw ? part_of("sequence", json_pack("[o,o,o]", text_part(f->quote), raw,
+                                                    text_part(f->quote)))
+                : all_texts(values)
                     ? part_of("sequence", json_pack("[o,o,o]", text_part(f->quote),
                                                     choice_part(values), text_part(f->quote)))
                     : text_up_to(f->quote, f->quote);
         json_decref(doc);
+    } else if (!python && type == TOOL_TYPE_ANY) {
+        const int rc = mixed_part(m, t, key, schema, &value);
+
+        json_decref(doc);
+        if (rc < 0)
+            return rc;
+        if (!value)
+            value = text_up_to(f->quote, f->quote);
     } else if (!python && name && (strcmp(name, "array") == 0 || strcmp(name, "object") == 0)) {
         if (m->must) {
             json_decref(doc);
@@ -308,13 +449,21 @@ static int named_value(const struct making *m, const struct tool *t, const char 
     return 0;
 }
 
-/* Parameters one by one. */
-static int listed_args(const struct making *m, const struct tool *t, json_t **out)
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* Parameters one by one: as they are declared, or by name. */
+static int members_part(const struct making *m, const struct tool *t, bool by_name, json_t **out)
 {
     const struct tool_format *f = m->f;
     json_t *props = json_object_get(t->declared, "properties"), *items = json_array(), *schema;
     const char *open = "", *close = "", *separator = "", *key;
-    int rc = 0;
+    const size_t n = json_object_size(props);
+    const char **keys = mem_array(n ? n : 1, sizeof *keys);
+    size_t k = 0;
+    int rc = keys ? 0 : err_set(m->e, WATT_ENOMEM, "tools");
 
     if (f->args == TOOL_ARGS_PYTHON) {
         open = "(";
@@ -325,23 +474,59 @@ static int listed_args(const struct making *m, const struct tool *t, json_t **ou
         close = "}";
         separator = ",";
     }
-    json_object_foreach(props, key, schema) {
+    if (keys)
+        json_object_foreach(props, key, schema)
+            keys[k++] = key;
+    if (keys && by_name)
+        qsort(keys, n, sizeof *keys, by_text);
+    for (size_t i = 0; i < n && rc == 0; i++) {
         json_t *content = NULL;
 
-        rc = f->args == TOOL_ARGS_TAGGED ? tagged_item(m, t, key, schema, &content)
-                                         : named_value(m, t, key, schema, &content);
-        if (rc < 0)
-            break;
-        (void)json_array_append_new(items, json_pack("{s:b,s:o}", "required",
-                                                     is_required(t->declared, key), "content",
-                                                     content));
+        schema = json_object_get(props, keys[i]);
+        rc = f->args == TOOL_ARGS_TAGGED ? tagged_item(m, t, keys[i], schema, &content)
+                                         : named_value(m, t, keys[i], schema, &content);
+        if (rc == 0)
+            (void)json_array_append_new(items, json_pack("{s:b,s:o}", "required",
+                                                         is_required(t->declared, keys[i]),
+                                                         "content", content));
     }
+    mem_free(keys);
     if (rc < 0) {
         json_decref(items);
         return rc;
     }
     *out = json_pack("{s:s,s:s,s:s,s:s,s:o}", "type", "members", "open", open, "close", close,
                      "separator", separator, "items", items);
+    return 0;
+}
+
+static bool sorted(const json_t *props)
+{
+    const char *key, *last = NULL;
+    json_t *v;
+
+    json_object_foreach((json_t *)(uintptr_t)props, key, v) {
+        if (last && strcmp(last, key) > 0)
+            return false;
+        last = key;
+    }
+    return true;
+}
+
+/* Templates with bare keys sort them, and their models have learned that. */
+static int listed_args(const struct making *m, const struct tool *t, json_t **out)
+{
+    json_t *declared = NULL, *by_name = NULL;
+    int rc = members_part(m, t, false, &declared);
+
+    if (rc == 0 && m->f->args == TOOL_ARGS_LOOSE &&
+        !sorted(json_object_get(t->declared, "properties")))
+        rc = members_part(m, t, true, &by_name);
+    if (rc < 0) {
+        json_decref(declared);
+        return rc;
+    }
+    *out = by_name ? part_of("or", json_pack("[o,o]", declared, by_name)) : declared;
     return 0;
 }
 

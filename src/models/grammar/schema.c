@@ -213,6 +213,30 @@ int schema_rule(struct cfg *g, const json_t *schema, const struct schema_opts *o
     return rc;
 }
 
+int schema_text(struct dfa **out, const json_t *schema, struct err *e)
+{
+    struct schema s;
+    const struct node *n;
+    expr_id root;
+    int rc = schema_init(&s, schema, NULL, e);
+
+    cfg_init(&s.g);
+    if (rc == 0)
+        rc = open_root(&s, &root);
+    if (rc == 0)
+        rc = expr_to_node(&s, root, &n);
+    if (rc == 0 && !n->string.all && !n->string.d)
+        rc = err_set(e, WATT_EINVAL, "schema: no string can satisfy it");
+    if (rc == 0) {
+        const struct dfa *d = n->string.all ? s.all_strings : n->string.d;
+
+        rc = dfa_combine(out, d, DFA_AND, d, SCHEMA_MAX_STATES * 4, "schema", e);   /* a copy */
+    }
+    cfg_deinit(&s.g);
+    schema_deinit(&s);
+    return rc;
+}
+
 int grammar_any_json(struct grammar **out, bool object, bool compact, struct err *e)
 {
     const struct schema_opts opts = { .compact = compact };

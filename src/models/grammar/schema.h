@@ -234,6 +234,8 @@ int  format_dfa(struct schema *s, const json_t *at, const char *name, const stru
 /* ---- rules (schema_emit.c) ---- */
 
 int  schema_emit(struct schema *s, expr_id root, struct grammar **out) MUST_CHECK;
+/* The strings that satisfy a schema, without quotes and escapes, over characters. */
+int  schema_text(struct dfa **out, const json_t *schema, struct err *e) MUST_CHECK;
 /* The rule of JSON that satisfies a schema, in somebody else's grammar. */
 int  schema_rule(struct cfg *g, const json_t *schema, const struct schema_opts *opts,
                  uint32_t *rule, struct err *e) MUST_CHECK;

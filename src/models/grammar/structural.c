@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "models/grammar/free_text.h"
+#include "models/grammar/raw_text.h"
 #include "models/grammar/regex.h"
 #include "models/grammar/schema.h"
 
@@ -129,6 +130,37 @@ static int regex_part(struct maker *m, const struct json_place *at, uint32_t fro
     cfg_text(&m->g, from, d, to);
     dfa_close(d);
     return 0;
+}
+
+static int raw_text(struct maker *m, const struct json_place *at, uint32_t from, uint32_t to)
+{
+    struct sv *texts = mem_array(MAX_STRINGS, sizeof *texts);
+    struct raw_text r = { .trimmed = false };
+    struct json_place p;
+    struct dfa *d;
+    int rc = texts ? read_texts(m, at, "excludes", texts, &r.n_excludes)
+                   : err_set(m->e, WATT_ENOMEM, "structural tag");
+
+    if (rc == 0 && r.n_excludes > RAW_MAX_EXCLUDES)
+        rc = json_refuse(at, m->e, WATT_ELIMIT, "over %u texts to exclude", RAW_MAX_EXCLUDES);
+    if (rc == 0)
+        rc = json_get_bool(at, "trimmed", false, &r.trimmed, m->e);
+    if (rc == 0)
+        rc = json_get_bool(at, "no_literals", false, &r.no_literals, m->e);
+    if (rc == 0)
+        rc = json_need(at, "json_schema", &p, m->e);
+    if (rc == 0) {
+        r.schema = p.value;
+        for (size_t i = 0; i < r.n_excludes; i++)
+            r.excludes[i] = texts[i];
+        rc = raw_text_dfa(&d, &r, m->e);
+    }
+    if (rc == 0) {
+        cfg_text(&m->g, from, d, to);
+        dfa_close(d);
+    }
+    mem_free(texts);
+    return rc;
 }
 
 static int any_text(struct maker *m, const struct json_place *at, uint32_t from, uint32_t to)
@@ -473,6 +505,7 @@ static const struct {
     { "any_text", any_text }, { "sequence", sequence }, { "or", either }, { "optional", optional },
     { "star", star }, { "plus", plus }, { "tag", tag }, { "triggered_tags", triggered_tags },
     { "tags_with_separator", tags_with_separator }, { "members", members },
+    { "raw_text", raw_text },
 };
 
 static int part(struct maker *m, const struct json_place *at, uint32_t from, uint32_t to)

@@ -16,6 +16,8 @@
  *   tags_with_separator    tags, separator, at_least_one, stop_after_first
  *   members        open, close, separator, items ([{required, content}]): those that come in their
  *                  order, with separators between them (ours)
+ *   raw_text       json_schema, excludes, trimmed, no_literals: a string of the schema without quotes
+ *                  (raw_text.h) (ours)
  * The whole is a part, or {"type": "structural_tag", "format": part}, or the older form
  * {"structures": [{begin, schema, end}], "triggers": […]}. */
 #ifndef MODELS_GRAMMAR_STRUCTURAL_H
