@@ -65,10 +65,11 @@ static struct service_request request_of(const struct load *l, uint32_t i)
 }
 
 /* One after the other on a service without cache and speculation. */
-static void run_alone(const struct model *m, struct load *l)
+static void run_alone(const struct model *m, struct load *l, const struct session_opts *so)
 {
     struct service *s = open_service(m, NULL, (struct service_opts){ .n_ctx = 256, .max_seqs = 1,
-                                                                     .no_prefix_cache = true });
+                                                                     .no_prefix_cache = true,
+                                                                     .session = *so });
 
     for (uint32_t i = 0; i < N_REQS; i++) {
         struct service_request r = request_of(l, i);
@@ -162,12 +163,15 @@ static void add_round(struct totals *sum, const struct model *m, const struct lo
 }
 
 /* Ten answers of up to 188 positions over a quarter of the pages that takes. */
-static void check_same(const char *name, const struct model *m, const struct model *draft)
+static void check_same_in(const char *name, const struct model *m, const struct model *draft,
+                          enum dtype cache)
 {
     struct load *l = mem_calloc(1, sizeof *l);
     struct totals sum = { 0 };
     struct service_opts o = { .n_ctx = 256, .max_seqs = 10, .max_rows = 48, .mixed_rows = 17,
-                              .max_draft = 5, .n_snapshots = 12 };
+                              .max_draft = 5, .n_snapshots = 12,
+                              .session = { .kv_set = cache != SESSION_KV_AUTO, .k_dtype = cache,
+                                           .v_dtype = cache } };
     struct session_memory mem;
     struct err e = { 0 };
 
@@ -175,7 +179,7 @@ static void check_same(const char *name, const struct model *m, const struct mod
     assert_int_equal(service_plan(m, &o, &mem, &e), 0);
     o.kv_bytes = mem.kv_token * 64 * 7;
     make_load(l, 5, model_facts(m)->n_vocab);
-    run_alone(m, l);
+    run_alone(m, l, &o.session);
     add_round(&sum, m, l, o, SERVICE_SPEC_OFF, 1, false);
     add_round(&sum, m, l, o, SERVICE_SPEC_LOOKUP, 2, false);
     add_round(&sum, m, l, o, SERVICE_SPEC_LOOKUP, 3, true);
@@ -188,6 +192,11 @@ static void check_same(const char *name, const struct model *m, const struct mod
                   sum.accepted, sum.preempted, sum.cancelled);
     assert_true(sum.cached > 0 && sum.accepted > 0 && sum.cancelled > 0);
     mem_free(l);
+}
+
+static void check_same(const char *name, const struct model *m, const struct model *draft)
+{
+    check_same_in(name, m, draft, (enum dtype)SESSION_KV_AUTO);
 }
 
 static void same_tokens_dense(void **state)
@@ -212,10 +221,32 @@ static void same_tokens_hybrid(void **state)
     model_close(m);
 }
 
+static void same_tokens_of_experts(void **state)
+{
+    struct model *m = tiny_open(shape_find("tiny-moe"), QUANT_Q4_0);
+
+    (void)state;
+    check_same("experts", m, m);
+    model_close(m);
+}
+
+static void same_tokens_in_small_caches(void **state)
+{
+    const struct shape shape = tiny_shape("llama");
+    struct model *m = tiny_open(&shape, QUANT_Q8_0);
+
+    (void)state;
+    check_same_in("Q8_0 cache", m, m, DTYPE_Q8_0);
+    check_same_in("BF16 cache", m, m, DTYPE_BF16);
+    model_close(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(same_tokens_dense),
+        cmocka_unit_test(same_tokens_of_experts),
+        cmocka_unit_test(same_tokens_in_small_caches),
         cmocka_unit_test(same_tokens_hybrid),
     };
 

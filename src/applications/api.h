@@ -39,6 +39,7 @@ struct api_model {              /* one that is loaded; immutable while it is */
     struct pair_style   *pairs;         /* how it reads a query and a document; NULL: it ranks none */
     struct model        *draft;         /* of the service; NULL: none */
     struct weights_pool *weights;       /* that the uses of its file share; the table's */
+    char                 parts[320];    /* of its memory, as planned, for messages */
     const char          *name;          /* as clients call it */
     const char          *template_text; /* in place of the file's; NULL: the file's */
     bool                 reasoning_in_text;     /* what is reasoned is part of the answer */

@@ -332,8 +332,9 @@ static int make_room(struct api_models *ms, const struct face *f, uint64_t bytes
     if (bound == 0)
         return 0;
     if (bytes > bound)
-        return err_set(e, WATT_ELIMIT, "model %s needs %" PRIu64 " bytes of memory; all models "
-                       "together may have %" PRIu64, f->entry->name, bytes, bound);
+        return err_set(e, WATT_ELIMIT, "model %s needs %" PRIu64 " bytes of memory%s%s%s; all models "
+                       "together may have %" PRIu64, f->entry->name, bytes, *f->m.parts ? " (" : "",
+                       f->m.parts, *f->m.parts ? ")" : "", bound);
     while (ms->used > bound || bytes > bound - ms->used) {
         struct face *idle = await_idle(ms, f, until);
 

@@ -348,6 +348,24 @@ static int service_options(struct serving *v, const struct api_model *m, enum ap
     return small_cache(so, m->tm->model, e);
 }
 
+/* What a refusal says; parts that there are none of are left out. */
+static void name_parts(char *to, size_t size, const struct session_memory *mem)
+{
+    const struct { const char *name; uint64_t bytes; } parts[] = {
+        { "weights", mem->weights }, { "weights read in the file", mem->mapped },
+        { "keys and values", mem->kv }, { "fixed states", mem->fixed },
+        { "work space", mem->arena + mem->scratch }, { "requests", mem->requests },
+        { "draft model", mem->draft },
+    };
+    size_t n = 0;
+
+    *to = '\0';
+    for (size_t i = 0; i < sizeof parts / sizeof *parts && n < size; i++)
+        if (parts[i].bytes > 0)
+            n += (size_t)snprintf(to + n, size - n, "%s%s %" PRIu64, n ? ", " : "", parts[i].name,
+                                  parts[i].bytes);
+}
+
 static int plan_model(void *ctx, struct api_model *m, const char *path, enum api_use use,
                       uint64_t *bytes, struct err *e)
 {
@@ -363,6 +381,7 @@ static int plan_model(void *ctx, struct api_model *m, const char *path, enum api
     if (rc == 0)
         rc = service_plan(m->tm->model, &so, &mem, e);
     *bytes = mem.total;
+    name_parts(m->parts, sizeof m->parts, &mem);
     return rc;
 }
 
@@ -403,6 +422,7 @@ static void close_model(void *ctx, struct api_model *m)
     m->draft = NULL;
     m->pairs = NULL;
     m->template_text = NULL;
+    m->parts[0] = '\0';
 }
 
 /* ---- which models ---- */

@@ -51,13 +51,24 @@ struct prefix {
 
 /* ---- open and close ---- */
 
-static uint32_t default_nodes(const struct kv *kv)
+static uint32_t default_nodes(uint32_t n_pages, uint32_t n_slots)
 {
-    const uint64_t slots = (uint64_t)kv_n_slots(kv) * NODES_PER_SLOT;
+    const uint64_t slots = (uint64_t)n_slots * NODES_PER_SLOT;
 
-    if (kv_n_pages(kv) > 0)
-        return kv_n_pages(kv);
+    if (n_pages > 0)
+        return n_pages < MAX_NODES ? n_pages : MAX_NODES;
     return slots < MAX_NODES ? (uint32_t)slots : MAX_NODES;
+}
+
+uint64_t prefix_bytes(const struct kv_spec *spec)
+{
+    const uint64_t n = (uint64_t)default_nodes(spec->n_pages, spec->n_slots) + 1;
+    uint64_t n_buckets = 16;
+
+    while (n_buckets < n - 1)
+        n_buckets *= 2;
+    return sizeof(struct prefix) + n * (sizeof(struct node) + 4 + (uint64_t)spec->page_tokens * 4) +
+           n_buckets * 4 + ((uint64_t)spec->n_slots + 1) * 4;
 }
 
 static int allocate(struct prefix *p, struct err *e)
@@ -98,7 +109,7 @@ int prefix_open(struct prefix **out, struct kv *kv, uint32_t max_nodes, struct s
     p->page_tokens = kv_page_tokens(kv);
     p->has_pages = kv_page_bytes(kv) > 0;
     p->has_slots = kv_slot_bytes(kv) > 0;
-    p->max_nodes = max_nodes ? max_nodes : default_nodes(kv);
+    p->max_nodes = max_nodes ? max_nodes : default_nodes(kv_n_pages(kv), kv_n_slots(kv));
     if (p->max_nodes > MAX_NODES)
         p->max_nodes = MAX_NODES;
     rc = allocate(p, e);

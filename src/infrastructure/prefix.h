@@ -38,6 +38,8 @@ struct prefix;
  * spill, borrowed, may be NULL. WATT_ENOMEM. */
 int  prefix_open(struct prefix **out, struct kv *kv, uint32_t max_nodes, struct spill *spill,
                  struct err *e) MUST_CHECK;
+/* What prefix_open takes for a pool of that spec, with max_nodes 0. */
+uint64_t prefix_bytes(const struct kv_spec *spec);
 /* Gives every page and slot back. NULL is fine. */
 void prefix_close(struct prefix *p);
 

@@ -46,22 +46,22 @@ static uint32_t accounts_of(const struct sched_spec *p)
     return p->max_reqs + IDLE_ACCOUNTS;
 }
 
-static uint32_t table_pages(const struct sched_spec *p)
+static uint32_t table_pages(const struct sched_spec *p, uint32_t page_tokens)
 {
     /* drafts may pass the end of an answer by their own number */
-    return (p->n_ctx + p->max_draft) / kv_page_tokens(p->kv) + 1;
+    return (p->n_ctx + p->max_draft) / page_tokens + 1;
 }
 
-uint64_t sched_bytes(const struct sched_spec *p)
+uint64_t sched_bytes(const struct sched_spec *p, uint32_t page_tokens)
 {
-    const uint64_t seat = sizeof(uint32_t) * (table_pages(p) + 4) + sizeof(struct kv_mark) +
+    const uint64_t seat = sizeof(uint32_t) * (table_pages(p, page_tokens) + 4) + sizeof(struct kv_mark) +
                           sizeof(int32_t) * (2 * p->max_draft + 1) +
                           sizeof(struct sched_proposal) + sizeof(struct sched_share) +
                           sizeof(struct stream);
 
     return sizeof(struct sched) + seat * p->n_seats + sizeof(struct req) * p->max_reqs +
-           sizeof(struct account) * accounts_of(p) + (uint64_t)p->max_rows * 8 +
-           (uint64_t)p->max_out * (4 + (uint64_t)p->width * 4) + p->max_req_bytes;
+           sizeof(struct account) * accounts_of(p) + (uint64_t)p->max_rows * 12 +
+           (uint64_t)p->max_out * (4 + (uint64_t)p->width * 4);
 }
 
 static int allocate(struct sched *s, struct err *e)
@@ -69,7 +69,7 @@ static int allocate(struct sched *s, struct err *e)
     const struct sched_spec *p = &s->spec;
     const uint32_t n = p->n_seats;
 
-    s->max_pages = table_pages(p);
+    s->max_pages = table_pages(p, kv_page_tokens(p->kv));
     s->max_accounts = accounts_of(p);
     s->reqs = mem_calloc(p->max_reqs, sizeof *s->reqs);
     s->accounts = mem_array(s->max_accounts, sizeof *s->accounts);

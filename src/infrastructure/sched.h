@@ -174,8 +174,8 @@ struct sched;
 int  sched_open(struct sched **out, const struct sched_spec *spec, struct err *e) MUST_CHECK;
 /* Ends everything as cancelled. NULL is fine. */
 void sched_close(struct sched *s);
-/* Memory that sched_open takes. */
-uint64_t sched_bytes(const struct sched_spec *spec);
+/* Memory that sched_open takes, without that of requests; spec->kv is not looked at. */
+uint64_t sched_bytes(const struct sched_spec *spec, uint32_t page_tokens);
 
 /* Can this ever run? WATT_ELIMIT: no, *context says whether for n_ctx or for the pool. */
 int  sched_fits(const struct sched *s, uint32_t n_tokens, uint32_t max_new, bool *context,

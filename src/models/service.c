@@ -138,13 +138,24 @@ static int kv_spec_of(const struct model *m, const struct service_opts *o,
 
 static void sched_spec_of(const struct service *s, struct sched_spec *p);
 
-static void add_up(struct session_memory *mem, const struct kv_spec *kv, uint64_t tables)
+/* The parts of a service, from those of its session. */
+static int add_up(const struct service *s, struct session_memory *mem, const struct kv_spec *kv,
+                  struct err *e)
 {
+    struct sched_spec spec;
+    int rc = drafter_plan(&s->opts, &mem->draft, e);
+
+    if (rc < 0)
+        return rc;
+    sched_spec_of(s, &spec);
     mem->total -= mem->kv + mem->fixed;
     mem->kv = kv->page_bytes * kv->n_pages;
     mem->fixed = kv_slots_bytes(kv);
-    mem->scratch += tables;
-    mem->total += mem->kv + mem->fixed + tables;
+    mem->requests = s->opts.queue_bytes + sched_bytes(&spec, KV_PAGE_TOKENS);
+    if (!s->opts.no_prefix_cache && !model_facts(s->model)->whole_inputs)
+        mem->requests += prefix_bytes(kv);
+    mem->total += mem->kv + mem->fixed + mem->requests + mem->draft;
+    return 0;
 }
 
 /* ---- what the scheduler runs ---- */
@@ -476,6 +487,8 @@ static int open_memory(struct service *s, struct err *e)
         rc = kv_open(&s->kv, &spec, e);
     if (rc == 0)
         rc = open_prefix(s, &spec, e);
+    if (rc == 0)
+        rc = add_up(s, &s->memory, &spec, e);
     if (rc < 0)
         return rc;
     s->mask_words = (s->width + 63) / 64;
@@ -632,21 +645,13 @@ int service_plan(const struct model *m, const struct service_opts *opts,
     rc = session_plan(m, &so, mem, e);
     if (rc == 0)
         rc = kv_spec_of(m, &s.opts, mem, &kv, e);
-    if (rc == 0)
-        add_up(mem, &kv, s.opts.queue_bytes);
-    return rc;
+    s.diffuses = diffusion_fits(m);
+    return rc == 0 ? add_up(&s, mem, &kv, e) : rc;
 }
 
 void service_memory(const struct service *s, struct session_memory *mem)
 {
-    const uint32_t n_pages = kv_n_pages(s->kv);
-
     *mem = s->memory;
-    mem->total -= mem->kv + mem->fixed;
-    mem->kv = kv_page_bytes(s->kv) * n_pages;
-    mem->fixed = kv_bytes(s->kv) - mem->kv;
-    mem->scratch += s->opts.queue_bytes;
-    mem->total += kv_bytes(s->kv) + s->opts.queue_bytes;
 }
 
 uint32_t service_n_ctx(const struct service *s) { return s->opts.n_ctx; }

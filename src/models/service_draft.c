@@ -64,14 +64,37 @@ static int alloc_seats(struct drafter *d, struct err *e)
     return 0;
 }
 
+static struct session_opts session_of(const struct service_opts *o, struct team *team)
+{
+    return (struct session_opts){
+        .n_ctx = o->n_ctx + o->max_draft, .n_seqs = o->max_seqs, .n_marks = 1, .team = team,
+        .n_threads = o->session.n_threads, .isa_mask = o->session.isa_mask, .exec = o->session.exec,
+    };
+}
+
+int drafter_plan(const struct service_opts *o, uint64_t *bytes, struct err *e)
+{
+    const struct session_opts so = session_of(o, o->session.team);
+    struct session_memory mem;
+    int rc;
+
+    *bytes = 0;
+    if (!o->draft)
+        return 0;
+    rc = session_plan(o->draft, &so, &mem, e);
+    if (rc == 0)
+        *bytes = mem.total + (uint64_t)o->max_seqs *
+                 ((uint64_t)model_facts(o->draft)->n_out * sizeof(float) +
+                  ((uint64_t)o->n_ctx + o->max_draft) * sizeof(int32_t) + sizeof(struct draft_seat) +
+                  sizeof(struct session_input) + 8);
+    return rc;
+}
+
 static int open_model(struct drafter *d, struct err *e)
 {
     const struct service *s = d->svc;
     const struct model *m = s->opts.draft;
-    const struct session_opts so = {
-        .n_ctx = s->opts.n_ctx + s->opts.max_draft, .n_seqs = s->opts.max_seqs, .n_marks = 1,
-        .team = s->team, .isa_mask = s->opts.session.isa_mask, .exec = s->opts.session.exec,
-    };
+    const struct session_opts so = session_of(&s->opts, s->team);
     int rc;
 
     if (model_facts(m)->n_vocab != model_facts(s->model)->n_vocab || !model_facts(m)->causal ||

@@ -130,6 +130,8 @@ void service_job_over(struct service *s, struct job *j);
 /* ---- service_draft.c ---- */
 int  drafter_open(struct drafter **out, struct service *s, struct err *e) MUST_CHECK;
 void drafter_close(struct drafter *d);
+/* What drafter_open takes; 0 without a draft model. */
+int  drafter_plan(const struct service_opts *o, uint64_t *bytes, struct err *e) MUST_CHECK;
 void drafter_propose(void *ctx, struct sched_proposal *list, uint32_t n);
 
 /* ---- service_metrics.c ---- */

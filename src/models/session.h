@@ -77,7 +77,9 @@ struct session_memory {     /* bytes, all had at open */
     uint64_t kv;            /* pages of the whole pool, resident once touched */
     uint64_t fixed;         /* fixed states of all sequences and marks */
     uint64_t arena, scratch;
-    uint64_t total;         /* sum of the above */
+    uint64_t requests;      /* of a service: requests' own buffers and the tables they stand in */
+    uint64_t draft;         /* of a service: all that its draft model takes */
+    uint64_t total;         /* sum of the above, but for shared */
     uint64_t kv_token;      /* bytes of one position */
     uint64_t fixed_seq;     /* bytes of one fixed state */
 };

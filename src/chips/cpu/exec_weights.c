@@ -343,7 +343,7 @@ static int pack_all(struct cpu_exec *x, const struct cpu_exec_opts *o, struct er
             continue;
         pack_weight(x, w);
         done += pack_bytes(&x->s.packed[w]);
-        if (o->forget && !(pw->uses & USE_TABLE))   /* rows of tables are read at every step */
+        if (o->forget)          /* a table's rows come back as they are wanted */
             o->forget(o->ctx, pw->t.data, pw->t.size_bytes);
         if (o->progress && o->progress(o->ctx, done, x->own_bytes) != 0)
             rc = err_set(e, WATT_ECANCEL, "stopped while preparing weights");
