@@ -45,6 +45,7 @@ bool http_begun(const struct http_exchange *x) { return x->status != 0; }
 void http_hold(struct http_exchange *x) { x->holds++; }
 void http_release(struct http_exchange *x) { CHECK(x->holds-- > 0); }
 void http_end(struct http_exchange *x) { x->ended = true; }
+void http_break(struct http_exchange *x) { x->ended = true; }
 void http_on_abort(struct http_exchange *x, void (*fn)(void *), void *ctx)
 {
     (void)x;

@@ -23,6 +23,7 @@ struct server {
 static struct server shared_server;
 static char answer[ANSWER_MAX];         /* body of the last answer */
 static char head[16384];                /* its status line and headers */
+static bool heard_all;                  /* did it come to its end? */
 
 /* argv ends with NULL. */
 static inline void start_argv(struct server *s, const char *const *argv)
@@ -118,6 +119,7 @@ static inline int hear(int fd)
     raw[n] = '\0';
     (void)close(fd);
     head[0] = answer[0] = '\0';
+    heard_all = false;
     body = strstr(raw, "\r\n\r\n");
     if (!body)
         return 0;
@@ -126,12 +128,14 @@ static inline int hear(int fd)
     (void)snprintf(head, sizeof head, "%.*s", (int)sizeof head - 1, raw);
     if (!strstr(head, "chunked")) {
         (void)snprintf(answer, sizeof answer, "%s", body);
+        heard_all = true;
     } else {
         for (char *p = body;;) {
             const unsigned long size = strtoul(p, &p, 16);
 
-            if (size == 0 || strncmp(p, "\r\n", 2) != 0)
-                break;
+            heard_all = size == 0 && strncmp(p, "\r\n\r\n", 4) == 0;
+            if (size == 0 || strncmp(p, "\r\n", 2) != 0 || size > (size_t)(raw + n - p))
+                break;                  /* broken off */
             memcpy(answer + out, p + 2, size);
             out += size;
             p += 2 + size + 2;

@@ -21,16 +21,19 @@ void api_new_id(struct api_server *s, const char *prefix, char out[API_ID_BYTES]
              rng_mix(n ^ (uint64_t)s->started << 20));
 }
 
+/* What has a part missing is no answer. */
 void api_json(struct api_call *c, int status, json_t *body)
 {
+    static const char no_memory[] = "{\"type\":\"error\",\"error\":{\"message\":\"out of memory\","
+        "\"type\":\"server_error\",\"param\":null,\"code\":\"out_of_memory\"}}";
     const size_t flags = JSON_COMPACT | JSON_ENCODE_ANY;
     const size_t n = body ? json_dumpb(body, NULL, 0, flags) : 0;
     char *text = n ? mem_alloc(n) : NULL;
 
-    if (text && json_dumpb(body, text, n, flags) == n)
+    if (text && json_dumpb(body, text, n, flags) == n && !json_was_short())
         http_reply(c->x, status, JSON_TYPE, text, n);
     else
-        http_reply(c->x, 500, JSON_TYPE, "{\"error\":{\"message\":\"out of memory\"}}", 37);
+        http_reply(c->x, 503, JSON_TYPE, no_memory, sizeof no_memory - 1);
     mem_free(text);
     json_decref(body);
 }
@@ -316,6 +319,7 @@ static void call_end(struct api_call *c)
 
 void api_resume(struct api_call *c, int rc, const struct err *e)
 {
+    (void)json_was_short();
     if (rc < 0)
         api_model_fail(c, e);
     else if (!http_gone(c->x) && api_find_model(c))
@@ -332,6 +336,7 @@ void api_request(void *server, struct http_exchange *x)
     const struct api_route *r;
     bool other;
 
+    (void)json_was_short();
     common_headers(&c);
     r = c.route = find_route(method, http_path(x), &other);
     if (strcmp(method, "OPTIONS") == 0 && (r || other))
@@ -354,6 +359,7 @@ void api_refused(void *server, struct http_exchange *x, int status, const char *
 {
     struct api_call c = { .s = server, .x = x };
 
+    (void)json_was_short();
     common_headers(&c);
-    api_error(&c, status, "invalid_request_error", NULL, NULL, "%s", why);
+    api_error(&c, status, status < 500 ? "invalid_request_error" : "server_error", NULL, NULL, "%s", why);
 }

@@ -312,5 +312,6 @@ json_t *api_openai_usage(const struct api_run *r);
 /* {"token", "id", "logprob", "bytes", "top_logprobs"}. */
 json_t *api_openai_logprob(struct api_run *r, const struct service_event *ev);
 json_t *api_text(struct sv s);          /* bytes that are no UTF-8 become U+FFFD */
+json_t *api_str(const struct str *s);   /* the same; NULL, and json_short, of one that isn't whole */
 
 #endif

@@ -28,6 +28,11 @@ json_t *api_anthropic_error(int status, const char *type, const char *code, cons
 
 /* ---- the request ---- */
 
+static int whole_text(int rc, const struct str *s, struct err *e)
+{
+    return rc < 0 || str_ok(s) ? rc : err_set(e, WATT_ENOMEM, "messages: out of memory");
+}
+
 /* A string, or a list of text blocks. */
 static int add_text(const struct json_place *at, struct str *out, struct err *e)
 {
@@ -39,7 +44,7 @@ static int add_text(const struct json_place *at, struct str *out, struct err *e)
         rc = json_read_str(at, &s, e);
         if (rc == 0)
             str_append(out, s.data, s.len);
-        return rc;
+        return whole_text(rc, out, e);
     }
     rc = json_read_array(at, MAX_LIST, &n, e);
     for (size_t i = 0; rc == 0 && i < n; i++) {
@@ -60,7 +65,7 @@ static int add_text(const struct json_place *at, struct str *out, struct err *e)
         if (rc == 0)
             str_append(out, s.data, s.len);
     }
-    return rc;
+    return whole_text(rc, out, e);
 }
 
 /* One message of theirs may be several of the template's: results of tools stand alone. */
@@ -83,9 +88,9 @@ static int end_turn(struct turn *t, bool even_empty, struct err *e)
 
     if (!even_empty && t->text.len == 0 && t->thinking.len == 0 && json_array_size(t->calls) == 0)
         return 0;
-    m = json_pack("{s:s,s:o}", "role", t->role, "content", api_text(sv_of(&t->text)));
+    m = json_pack("{s:s,s:o}", "role", t->role, "content", api_str(&t->text));
     if (m && t->thinking.len)
-        (void)json_object_set_new(m, "reasoning_content", api_text(sv_of(&t->thinking)));
+        (void)json_object_set_new(m, "reasoning_content", api_str(&t->thinking));
     if (m && json_array_size(t->calls) > 0)
         (void)json_object_set(m, "tool_calls", t->calls);
     str_reset(&t->text);
@@ -131,7 +136,7 @@ static int tool_result(const struct json_place *at, struct turn *t, struct err *
         rc = add_text(&content, &text, e);
     if (rc == 0) {
         m = json_pack("{s:s,s:s,s:o}", "role", "tool", "tool_call_id", id, "content",
-                      api_text(sv_of(&text)));
+                      api_str(&text));
         name = json_object_get(t->tools, id);
         if (m && name)
             (void)json_object_set(m, "name", name);
@@ -169,7 +174,7 @@ static int one_block(const struct json_place *at, struct turn *t, struct err *e)
             str_putc(&t->text, '\n');
         str_append(&t->text, s.data, s.len);
     }
-    return rc;
+    return whole_text(whole_text(rc, &t->text, e), &t->thinking, e);
 }
 
 static int one_message(const struct json_place *at, struct turn *t, struct err *e)
@@ -239,7 +244,7 @@ static int add_system(const struct json_place *body, json_t *list, struct err *e
     rc = add_text(&p, &text, e);
     if (rc == 0 && text.len > 0)
         rc = append(list, json_pack("{s:s,s:o}", "role", "system", "content",
-                                    api_text(sv_of(&text))), e);
+                                    api_str(&text)), e);
     str_deinit(&text);
     return rc;
 }
@@ -592,9 +597,9 @@ static json_t *whole(struct api_run *r)
 
     if (x->reasoning.len)
         (void)json_array_append_new(content, block_of(BLOCK_THINKING,
-                                                      api_text(sv_of(&x->reasoning))));
+                                                      api_str(&x->reasoning)));
     if (x->answer.len)
-        (void)json_array_append_new(content, block_of(BLOCK_TEXT, api_text(sv_of(&x->answer))));
+        (void)json_array_append_new(content, block_of(BLOCK_TEXT, api_str(&x->answer)));
     for (uint32_t k = 0; k < x->n_calls; k++)
         if (x->calls[k].complete)
             (void)json_array_append_new(content, call_block(&x->calls[k],

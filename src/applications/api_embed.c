@@ -296,6 +296,7 @@ static void finish(struct work *w)
     struct api_call c = { .s = w->s, .x = w->x };
     struct str out;
 
+    (void)json_was_short();
     http_on_abort(w->x, NULL, NULL);
     account(w);
     if (w->was_refused) {

@@ -60,7 +60,7 @@ static json_t *last(struct api_run *r, json_t *j)
     json_t *more = json_pack("{s:s,s:s,s:s,s:i,s:i,s:b,s:o,s:o}", "model", r->model, "stop_type",
                              why, "stopping_word", stop ? stop : "", "tokens_predicted",
                              (int)x->usage.n_answer, "tokens_cached", (int)x->usage.n_cached,
-                             "truncated", 0, "prompt", api_text(sv_of(&r->prompt)), "timings",
+                             "truncated", 0, "prompt", api_str(&r->prompt), "timings",
                              timings(r));
 
     (void)json_object_update(j, more);
@@ -339,8 +339,8 @@ static void detokenize(struct api_call *c)
     if (rc < 0)
         api_fail(c, NULL, &e);
     else
-        api_json(c, 200, json_pack("{s:o,s:o}", "content", api_text(sv_of(&text)), "prompt",
-                                   api_text(sv_of(&text))));
+        api_json(c, 200, json_pack("{s:o,s:o}", "content", api_str(&text), "prompt",
+                                   api_str(&text)));
     str_deinit(&text);
 }
 
@@ -388,7 +388,7 @@ static void apply_template(struct api_call *c)
     if (rc < 0)
         api_fail(c, "messages", &e);
     else
-        api_json(c, 200, json_pack("{s:o}", "prompt", api_text(sv_of(&text))));
+        api_json(c, 200, json_pack("{s:o}", "prompt", api_str(&text)));
     str_deinit(&text);
     tokens_deinit(&ids);
 }

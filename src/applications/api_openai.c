@@ -130,7 +130,7 @@ static json_t *chat_calls(const struct api_choice *x)
     for (uint32_t k = 0; k < x->n_calls; k++)
         (void)json_array_append_new(list, json_pack("{s:s,s:s,s:{s:s,s:o}}", "id", x->calls[k].id,
             "type", "function", "function", "name", x->calls[k].name, "arguments",
-            api_text(sv_of(&x->calls[k].args))));
+            api_str(&x->calls[k].args)));
     return list;
 }
 
@@ -160,13 +160,13 @@ static json_t *chat_whole(struct api_run *r)
         json_t *calls = chat_calls(x);
         json_t *message = json_pack("{s:s,s:o}", "role", "assistant", "content",
                                     calls && x->answer.len == 0 ? json_null()
-                                                                : api_text(sv_of(&x->answer)));
+                                                                : api_str(&x->answer));
 
         if (calls)
             json_object_set_new(message, "tool_calls", calls);
         if (x->reasoning.len) {
-            json_object_set_new(message, "reasoning_content", api_text(sv_of(&x->reasoning)));
-            json_object_set_new(message, "reasoning", api_text(sv_of(&x->reasoning)));
+            json_object_set_new(message, "reasoning_content", api_str(&x->reasoning));
+            json_object_set_new(message, "reasoning", api_str(&x->reasoning));
         }
         json_array_append_new(choices, json_pack("{s:i,s:o,s:o,s:s}", "index", (int)i, "message",
             message, "logprobs", x->logprobs ? json_pack("{s:O}", "content", x->logprobs)
@@ -367,7 +367,7 @@ static json_t *text_whole(struct api_run *r)
             str_append(&text, r->prompt.data, r->prompt.len);
         str_append(&text, x->answer.data, x->answer.len);
         json_array_append_new(choices, json_pack("{s:i,s:o,s:o,s:s}", "index", (int)i, "text",
-            api_text(sv_of(&text)), "logprobs", x->logprobs ? text_logprobs(x->logprobs)
+            api_str(&text), "logprobs", x->logprobs ? text_logprobs(x->logprobs)
                                                            : json_null(),
             "finish_reason", finish_reason(x)));
         str_deinit(&text);

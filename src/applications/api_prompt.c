@@ -39,7 +39,7 @@ static int join_parts(const struct json_place *at, json_t **out, struct err *e)
         }
     }
     if (rc == 0) {
-        *out = json_stringn(text.len ? text.data : "", text.len);
+        *out = str_ok(&text) ? json_stringn(text.len ? text.data : "", text.len) : NULL;
         rc = *out ? 0 : err_set(e, WATT_ENOMEM, "messages");
     }
     str_deinit(&text);

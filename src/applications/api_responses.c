@@ -35,6 +35,8 @@ static void responding_drop(void *user)
 {
     struct responding *u = user;
 
+    if (!u)
+        return;
     json_decref(u->echo);
     json_decref(u->items);
     json_decref(u->said);
@@ -151,7 +153,7 @@ static json_t *message_item(const char *id, const char *status, json_t *part)
 static json_t *call_item(const char *id, const char *status, const struct api_toolcall *t)
 {
     return json_pack("{s:s,s:s,s:s,s:s,s:s,s:o}", "id", id, "type", "function_call", "status", status,
-                     "call_id", t->id, "name", t->name, "arguments", api_text(sv_of(&t->args)));
+                     "call_id", t->id, "name", t->name, "arguments", api_str(&t->args));
 }
 
 /* The conversation with this answer, for those that go on from it. */
@@ -164,9 +166,9 @@ static void keep(struct api_run *r, const json_t *whole)
 
     if (!u->store || r->failed)
         return;
-    m = json_pack("{s:s,s:o}", "role", "assistant", "content", api_text(sv_of(&x->answer)));
+    m = json_pack("{s:s,s:o}", "role", "assistant", "content", api_str(&x->answer));
     if (m && x->reasoning.len)
-        (void)json_object_set_new(m, "reasoning_content", api_text(sv_of(&x->reasoning)));
+        (void)json_object_set_new(m, "reasoning_content", api_str(&x->reasoning));
     for (uint32_t k = 0; m && k < x->n_calls; k++) {
         const struct api_toolcall *t = &x->calls[k];
 
@@ -174,7 +176,7 @@ static void keep(struct api_run *r, const json_t *whole)
             (void)json_object_set_new(m, "tool_calls", json_array());
         (void)json_array_append_new(json_object_get(m, "tool_calls"),
             json_pack("{s:s,s:s,s:{s:s,s:o}}", "id", t->id, "type", "function", "function", "name",
-                      t->name, "arguments", api_text(sv_of(&t->args))));
+                      t->name, "arguments", api_str(&t->args)));
     }
     (void)json_array_append_new(u->said, m);
     api_store_put(u->store, r->id, u->account, docs);

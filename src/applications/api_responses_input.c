@@ -28,7 +28,7 @@ static int assistant_message(struct reading *r, json_t **out, struct err *e)
     if (!role || strcmp(role, "assistant") != 0 || r->thinking.len > 0) {
         m = json_pack("{s:s,s:s}", "role", "assistant", "content", "");
         if (m && r->thinking.len > 0)
-            (void)json_object_set_new(m, "reasoning_content", api_text(sv_of(&r->thinking)));
+            (void)json_object_set_new(m, "reasoning_content", api_str(&r->thinking));
         str_reset(&r->thinking);
         if (append(r->list, m, e) < 0)
             return e->code;
@@ -86,7 +86,7 @@ static int add_message(const struct json_place *at, struct reading *r, struct er
         return rc;
     m = json_pack("{s:s,s:o}", "role", role, "content", content);
     if (m && strcmp(role, "assistant") == 0 && r->thinking.len > 0)
-        (void)json_object_set_new(m, "reasoning_content", api_text(sv_of(&r->thinking)));
+        (void)json_object_set_new(m, "reasoning_content", api_str(&r->thinking));
     str_reset(&r->thinking);
     return append(r->list, m, e);
 }
@@ -165,6 +165,8 @@ static int add_texts(const struct json_place *at, const char *key, struct str *o
         if (rc == 0)
             str_append(out, s.data, s.len);
     }
+    if (rc == 0 && !str_ok(out))
+        rc = err_set(e, WATT_ENOMEM, "input: out of memory");
     return rc;
 }
 

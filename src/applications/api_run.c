@@ -45,7 +45,9 @@ void api_event(struct api_run *r, json_t *j)
     struct str s;
 
     str_init(&s, 0);
-    if (n > 0 && str_reserve(&s, n + 64)) {
+    if (n == 0) {
+        s.failed = true;
+    } else if (str_reserve(&s, n + 64)) {
         if (name)
             str_printf(&s, "event: %s\n", name);
         if (sse)
@@ -53,9 +55,11 @@ void api_event(struct api_run *r, json_t *j)
         if (str_reserve(&s, n + 3))
             s.len += json_dumpb(j, s.data + s.len, n, JSON_FLAGS);
         str_puts(&s, sse ? "\n\n" : "\n");
-        if (str_ok(&s))
-            (void)http_write(r->x, s.data, s.len);      /* who is gone was told: on_abort */
     }
+    if (json_was_short() || !str_ok(&s))
+        api_run_short(r);
+    else
+        (void)http_write(r->x, s.data, s.len);      /* who is gone was told: on_abort */
     str_deinit(&s);
     json_decref(j);
 }
@@ -71,8 +75,18 @@ json_t *api_text(struct sv s)
     json_put_str(&quoted, s);
     if (str_ok(&quoted))
         j = json_loadb(quoted.data, quoted.len, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
+    if (!j)
+        json_short();
     str_deinit(&quoted);
     return j;
+}
+
+json_t *api_str(const struct str *s)
+{
+    if (str_ok(s))
+        return api_text(sv_of(s));
+    json_short();
+    return NULL;
 }
 
 struct service_usage api_usage(const struct api_run *r)
@@ -114,9 +128,11 @@ static struct sv tail(const struct str *s, size_t from)
 
 void api_run_short(struct api_run *r)
 {
-    if (!r->failed)
-        (void)err_set(&r->error, WATT_ENOMEM, "answer: out of memory");
+    if (r->failed)
+        return;
+    (void)err_set(&r->error, WATT_ENOMEM, "answer: out of memory");
     r->failed = true;
+    service_cancel(r->m->svc, atomic_load(&r->ticket), SERVICE_ALL);
 }
 
 /* Reasoning and answer are told apart; calls are taken out of the answer. */
@@ -143,7 +159,8 @@ static void add_text(struct api_run *r, uint32_t i, struct sv text, bool end)
         split(c, text, end);
     else
         str_append(&c->answer, text.data, text.len);
-    if (!str_ok(&c->reasoning) || !str_ok(&c->answer) || !str_ok(&c->unparsed))
+    if (!str_ok(&c->reasoning) || !str_ok(&c->answer) || !str_ok(&c->unparsed) ||
+        !str_ok(&c->think.held))
         api_run_short(r);
     if (r->stream && !r->failed &&
         (c->reasoning.len > reasoned || c->answer.len > answered))
@@ -205,33 +222,39 @@ static void account(struct api_run *r, uint64_t id)
         http_add_header(r->x, "X-Energy-Source", api_energy_source(r->m->energy));
 }
 
+/* A stream that has begun ends with an event that says why, or is broken off if that can't be said. */
+static void finish_stream(struct api_run *r)
+{
+    if (!r->failed)
+        r->frame->stream_done(r);
+    if (r->failed) {
+        const bool memory = r->error.code == WATT_ENOMEM;
+
+        r->failed = false;
+        if (r->frame->stream_failed)
+            r->frame->stream_failed(r);
+        else
+            api_event(r, api_error_body(r->x, memory ? 503 : 500, "server_error",
+                                        memory ? "out_of_memory" : NULL, NULL, r->error.msg));
+        if (r->failed)
+            http_break(r->x);
+    }
+    http_end(r->x);
+}
+
 static void finish(struct api_run *r)
 {
+    struct api_call c = { .s = r->s, .x = r->x };
+
     give_back(r);
-    if (r->failed) {
-        json_t *j = api_error_body(r->x, 500, "server_error", NULL, NULL, r->error.msg);
-
-        if (r->stream && (r->begun || http_begun(r->x))) {
-            if (r->frame->stream_failed) {
-                r->frame->stream_failed(r);
-                json_decref(j);
-            } else {
-                api_event(r, j);
-            }
-            http_end(r->x);
-        } else {
-            struct api_call c = { .s = r->s, .x = r->x };
-
-            api_json(&c, 500, j);
-        }
-    } else if (r->stream) {
-        r->frame->stream_done(r);
-        http_end(r->x);
-    } else {
-        struct api_call c = { .s = r->s, .x = r->x };
-
+    if (r->stream && (!r->failed || r->begun || http_begun(r->x)))
+        finish_stream(r);
+    else if (r->failed && r->error.code == WATT_ENOMEM)
+        api_fail(&c, NULL, &r->error);
+    else if (r->failed)
+        api_error(&c, 500, "server_error", NULL, NULL, "%s", r->error.msg);
+    else
         api_json(&c, 200, r->frame->whole(r));
-    }
     atomic_store(&r->over, true);
     http_on_abort(r->x, NULL, NULL);
     http_release(r->x);
@@ -254,6 +277,7 @@ static void on_event(void *ctx, const struct service_event *ev)
     struct api_run *r = ctx;
     struct api_choice *c = &r->choices[ev->choice];
 
+    (void)json_was_short();
     if (r->stream && !r->begun && (ev->kind != SERVICE_DONE || ev->finish != SERVICE_ERROR)) {
         r->begun = true;
         http_stream(r->x, 200, r->frame->stream_type);
@@ -272,11 +296,13 @@ static void on_event(void *ctx, const struct service_event *ev)
         if (ev->has_logprob && c->logprobs && r->frame->logprob)
             json_array_append_new(c->logprobs, r->frame->logprob(r, ev));
         add_text(r, ev->choice, ev->text, false);
-        return;
     }
+    if (ev->kind == SERVICE_DONE)
+        add_text(r, ev->choice, ev->text, true);
+    if (json_was_short())
+        api_run_short(r);
     if (ev->kind != SERVICE_DONE)
         return;
-    add_text(r, ev->choice, ev->text, true);
     c->done = true;
     c->finish = ev->finish;
     c->stop_index = ev->stop_index;
@@ -375,6 +401,11 @@ static struct api_run *run_open(struct api_call *c, const struct api_options *o,
         x->logprobs = o->logprobs ? json_array() : NULL;
         x->ids = frame->ids ? json_array() : NULL;
     }
+    if (json_was_short() || !str_ok(&r->prompt)) {
+        atomic_init(&r->refs, 1);
+        run_unref(r);
+        return NULL;
+    }
     atomic_init(&r->refs, 2);           /* this call's, and the service's until its last event */
     return r;
 }
@@ -466,7 +497,7 @@ void api_generate(struct api_call *c, const struct api_ask *a, const struct api_
     service_request_init(&q);
     if (!api_read_diffusion(c, o, &q))
         return;
-    r = run_open(c, o, frame, id_prefix, sv_of(&a->text));
+    r = str_ok(&a->text) ? run_open(c, o, frame, id_prefix, sv_of(&a->text)) : NULL;
     if (!r) {
         api_error(c, 503, "server_error", "out_of_memory", NULL, "out of memory");
         return;

@@ -163,6 +163,7 @@ void think_push(struct think *t, const char *text, size_t len, struct str *reaso
                 struct str *answer)
 {
     str_append(&t->held, text, len);
+    answer->failed |= !str_ok(&t->held);
     if (t->held.len == 0)
         return;
     if (t->state == THINK_BEFORE && !look_for_open(t))

@@ -32,6 +32,7 @@ struct parse {
 };
 
 static _Thread_local struct parse *parsing;    /* NULL outside of a parse */
+static _Thread_local bool was_short;
 
 static void *noted_alloc(size_t n)
 {
@@ -39,8 +40,10 @@ static void *noted_alloc(size_t n)
 
     if (!b && parsing)
         longjmp(parsing->out, 1);
-    if (!b)
+    if (!b) {
+        was_short = true;
         return NULL;
+    }
     b->prev = NULL;
     b->next = parsing ? parsing->blocks : NULL;
     if (b->next)
@@ -63,6 +66,19 @@ static void noted_free(void *p)
     if (b->next)
         b->next->prev = b->prev;
     mem_free(b);
+}
+
+bool json_was_short(void)
+{
+    const bool was = was_short;
+
+    was_short = false;
+    return was;
+}
+
+void json_short(void)
+{
+    was_short = true;
 }
 
 /* Before main: a value that jansson made with another allocator must not meet

@@ -90,6 +90,11 @@ int json_get_bool(const struct json_place *at, const char *key, bool otherwise, 
 int json_get_cstr(const struct json_place *at, const char *key, const char *otherwise,
                   const char **out, struct err *e) MUST_CHECK;
 
+/* Was an allocation of jansson's refused on this thread since the last call? Who makes a value of many
+ * parts asks once, at its end: a part that is missing says nothing. */
+bool   json_was_short(void);
+void   json_short(void);                /* says so of a part that something else made */
+
 /* Writing: a string in quotes, escaped; invalid UTF-8 becomes U+FFFD. */
 void   json_put_str(struct str *out, struct sv s);
 void   json_print_str(FILE *f, struct sv s);

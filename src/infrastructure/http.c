@@ -25,6 +25,7 @@
 #include "base/mem.h"
 
 #define TLS_VERSIONS "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"   /* RFC 8996: no older ones */
+#define HTTP_TYPE_BYTES 64
 #define LOOK_MS 500         /* how often silent streams and late clients are looked for */
 #define SLOWEST 4096u       /* bytes a second that a client may be given time for, beyond idle_s */
 
@@ -82,9 +83,9 @@ struct http_exchange {
     pthread_mutex_t abort_mu;   /* held while on_abort runs */
     pthread_mutex_t mu;         /* all below */
     enum answer answer;
-    bool     suspended, ended, gone, aborted;
+    bool     suspended, ended, broken, gone, aborted;
     int      status;
-    char    *type;
+    char     type[HTTP_TYPE_BYTES];
     char    *names[HTTP_MAX_HEADERS_OUT], *values[HTTP_MAX_HEADERS_OUT];
     unsigned n_headers;
     struct str out;             /* what was written and not sent; sent: bytes at its front */
@@ -120,7 +121,6 @@ static void unref(struct http_exchange *x)
     str_deinit(&x->out);
     mem_free(x->path);
     mem_free(x->method);
-    mem_free(x->type);
     pthread_mutex_destroy(&x->mu);
     pthread_mutex_destroy(&x->abort_mu);
     mem_free(x);
@@ -211,7 +211,7 @@ static bool begin(struct http_exchange *x, enum answer kind, int status, const c
         return false;
     x->answer = kind;
     x->status = status;
-    x->type = mem_strdup(type);
+    (void)snprintf(x->type, sizeof x->type, "%s", type);
     return true;
 }
 
@@ -366,7 +366,7 @@ static struct MHD_Response *with_headers(struct http_exchange *x, struct MHD_Res
 {
     if (!r)
         return NULL;
-    if (x->type)
+    if (*x->type)
         MHD_add_response_header(r, MHD_HTTP_HEADER_CONTENT_TYPE, x->type);
     for (unsigned i = 0; i < x->n_headers; i++)
         MHD_add_response_header(r, x->names[i], x->values[i]);
@@ -376,7 +376,7 @@ static struct MHD_Response *with_headers(struct http_exchange *x, struct MHD_Res
 static ssize_t read_stream(void *cls, uint64_t pos, char *buf, size_t max)
 {
     struct http_exchange *x = cls;
-    bool waits = false;
+    bool waits = false, broken;
     size_t n;
 
     (void)pos;
@@ -396,9 +396,12 @@ static ssize_t read_stream(void *cls, uint64_t pos, char *buf, size_t max)
         waits = x->suspended = true;
         MHD_suspend_connection(x->conn);
     }
+    broken = x->broken;
     pthread_mutex_unlock(&x->mu);
     if (n > 0)
         return (ssize_t)n;
+    if (broken)
+        return MHD_CONTENT_READER_END_WITH_ERROR;
     return waits ? 0 : MHD_CONTENT_READER_END_OF_STREAM;
 }
 
@@ -411,10 +414,15 @@ static void stream_freed(void *cls)
  * since libmicrohttpd calls read_stream with one of its own held. */
 static enum MHD_Result queue_answer(struct http_exchange *x)
 {
+    static const char no_memory[] = "out of memory";
     struct MHD_Response *r;
     enum MHD_Result ok;
 
-    if (x->answer == ANSWER_WHOLE) {
+    if (x->answer == ANSWER_WHOLE && x->broken) {
+        r = MHD_create_response_from_buffer(sizeof no_memory - 1, (void *)(uintptr_t)no_memory,
+                                            MHD_RESPMEM_PERSISTENT);
+        x->n_bytes = sizeof no_memory - 1;
+    } else if (x->answer == ANSWER_WHOLE) {
         r = MHD_create_response_from_buffer(x->out.len, x->out.data, MHD_RESPMEM_MUST_COPY);
         x->n_bytes = x->out.len;
     } else {
@@ -455,8 +463,11 @@ void http_reply(struct http_exchange *x, int status, const char *type, const voi
         str_deinit(&x->out);
         str_init(&x->out, n + 1);       /* an answer that is whole has its own size */
         str_append(&x->out, data, n);
-        if (!str_ok(&x->out))
-            x->status = MHD_HTTP_INTERNAL_SERVER_ERROR;
+        if (!str_ok(&x->out)) {
+            x->status = MHD_HTTP_SERVICE_UNAVAILABLE;
+            x->broken = true;
+            (void)snprintf(x->type, sizeof x->type, "text/plain");
+        }
         x->ended = true;
         wake(x);
     }
@@ -486,7 +497,7 @@ bool http_write(struct http_exchange *x, const void *data, size_t n)
         x->written = clock_mono_ns();
         slow = !str_ok(&x->out);
         if (slow)
-            x->ended = true;
+            x->ended = x->broken = true;
         wake(x);
     }
     gone = x->gone;
@@ -500,6 +511,14 @@ void http_end(struct http_exchange *x)
 {
     pthread_mutex_lock(&x->mu);
     x->ended = true;
+    wake(x);
+    pthread_mutex_unlock(&x->mu);
+}
+
+void http_break(struct http_exchange *x)
+{
+    pthread_mutex_lock(&x->mu);
+    x->ended = x->broken = true;
     wake(x);
     pthread_mutex_unlock(&x->mu);
 }
@@ -579,9 +598,13 @@ static void read_body(struct http_exchange *x, const char *data, size_t n)
 {
     if (x->refused)
         return;
-    str_append(&x->body, data, n);
-    if (!str_ok(&x->body) || x->body.len > x->s->max_body) {
+    if (n <= x->s->max_body - x->body.len)
+        str_append(&x->body, data, n);
+    else
         x->refused = MHD_HTTP_CONTENT_TOO_LARGE;
+    if (!str_ok(&x->body))
+        x->refused = MHD_HTTP_SERVICE_UNAVAILABLE;
+    if (x->refused) {
         str_deinit(&x->body);
         str_init(&x->body, 16);
         return;
@@ -599,7 +622,8 @@ static enum MHD_Result answer(struct http_exchange *x)
     if (!x->asked) {
         x->asked = true;
         if (x->refused) {
-            refuse(x, x->refused, "the body is too large");
+            refuse(x, x->refused, x->refused == MHD_HTTP_CONTENT_TOO_LARGE ? "the body is too large"
+                                                                           : "out of memory");
         } else {
             atomic_fetch_add(&x->refs, 1);      /* the handler's */
             atomic_store(&x->holds, 1);

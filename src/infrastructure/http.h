@@ -102,6 +102,8 @@ void http_stream(struct http_exchange *x, int status, const char *type);
 /* False when nobody reads any more: stop. */
 bool http_write(struct http_exchange *x, const void *data, size_t n);
 void http_end(struct http_exchange *x);
+/* In place of http_end: the client is to see that the stream isn't whole. */
+void http_break(struct http_exchange *x);
 /* While a stream is silent, `text` (which must live as long as x) is written every `ms`, so that
  * nothing between here and the client gives it up; if the answer has not begun by then, it begins
  * as a stream of this type with status 200. ms 0: never. */

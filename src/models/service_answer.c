@@ -292,6 +292,13 @@ static bool add_text(struct answer *a, int32_t id)
     return hit;
 }
 
+static bool text_is_short(struct answer *a)
+{
+    if (!str_ok(&a->piece) || !str_ok(&a->text) || !str_ok(&a->stops.held))
+        a->lacks = true;
+    return a->lacks;
+}
+
 static bool took(void *ctx, int32_t id)
 {
     static const struct draw_note none = { 0 };
@@ -307,6 +314,8 @@ static bool took(void *ctx, int32_t id)
         return true;
     }
     hit = add_text(a, id);
+    if (text_is_short(a))
+        return true;
     ev.text = sv_of(&a->text);
     ev.has_logprob = a->job->r.logprobs;
     ev.logprob = note->logprob;
@@ -388,8 +397,14 @@ static void rest_of_text(struct answer *a)
 static void finish(struct answer *a, struct service_event *ev)
 {
     struct job *j = a->job;
+    struct err memory = { 0 };
 
     rest_of_text(a);
+    if (text_is_short(a) && ev->finish != SERVICE_ERROR) {
+        ev->finish = SERVICE_ERROR;
+        (void)err_set(&memory, WATT_ENOMEM, "answer: out of memory");
+        ev->error = &memory;
+    }
     ev->kind = SERVICE_DONE;
     ev->text = sv_of(&a->text);
     ev->stop_index = a->stop_index;
@@ -432,13 +447,7 @@ static void ended(void *ctx, const struct sched_result *r)
                    .decode = between(t->first_token, t->last_token),
                    .first_token = between(a->job->submitted_ns, t->first_token) },
     };
-    struct err memory = { 0 };
 
-    if (!str_ok(&a->piece) || !str_ok(&a->text) || !str_ok(&a->stops.held)) {
-        ev.finish = SERVICE_ERROR;
-        (void)err_set(&memory, WATT_ENOMEM, "answer: out of memory");
-        ev.error = &memory;
-    }
     finish(a, &ev);
 }
 

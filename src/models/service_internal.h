@@ -40,6 +40,7 @@ struct answer {
     struct stops     stops;
     struct detok     detok;
     struct str       piece, text;
+    bool             lacks;         /* no memory for a piece of the text: the answer is an error */
     struct draw_note *notes;        /* [max_draft + 1] */
     uint32_t         n_notes, next_note;
     uint32_t         n_drawn;       /* by draw, which runs ahead of took */

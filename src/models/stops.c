@@ -74,6 +74,7 @@ bool stops_push(struct stops *s, const char *text, size_t n, struct str *out)
         return false;
     }
     str_append(&s->held, text, n);
+    out->failed |= !str_ok(&s->held);
     for (; at < s->held.len; at++) {
         const char *rest = s->held.data + at;
         const size_t left = s->held.len - at;

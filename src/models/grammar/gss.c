@@ -41,6 +41,7 @@ static void add_edge(struct gss *s, uint32_t node, uint32_t back, uint32_t paren
 
         if (!p) {
             s->failed = true;
+            s->no_memory = s->cap_edges < GSS_MAX_NODES;
             return;
         }
         s->edges = p;
@@ -58,6 +59,7 @@ static uint32_t add_node(struct gss *s, uint32_t start)
 
         if (!p) {
             s->failed = true;
+            s->no_memory = s->cap_nodes < GSS_MAX_NODES;
             return GSS_BOTTOM;
         }
         s->nodes = p;
@@ -93,6 +95,7 @@ void gss_add(struct gss *s, uint32_t state, uint32_t node)
 
         if (!p) {
             s->failed = true;
+            s->no_memory = s->cap_work < GSS_MAX_CONFIGS;
             return;
         }
         s->work = p;

@@ -41,6 +41,7 @@ struct gss {
     uint32_t n_nodes, cap_nodes, n_edges, cap_edges, n_work, cap_work;
     bool     at_bottom, at_open;    /* the last step returned through these */
     bool     failed;                /* memory or a limit: the frontier is not to be used */
+    bool     no_memory;             /* it was memory */
 };
 
 int  gss_init(struct gss *s, struct err *e) MUST_CHECK;

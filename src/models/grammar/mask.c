@@ -215,7 +215,11 @@ static bool walk(struct grammar_masks *m, struct gss *s, uint32_t from, uint32_t
 
 static int walk_failed(struct gss *s, struct err *e)
 {
-    s->failed = false;
+    const bool memory = s->no_memory;
+
+    s->failed = s->no_memory = false;
+    if (memory)
+        return err_set(e, WATT_ENOMEM, "grammar: out of memory");
     return err_set(e, WATT_ELIMIT, "grammar: too ambiguous (over %u states at once)",
                    GSS_MAX_CONFIGS);
 }

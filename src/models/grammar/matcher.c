@@ -53,7 +53,7 @@ void matcher_reset(struct matcher *m)
 
     m->s.n_nodes = GSS_FIRST;
     m->s.n_edges = 0;
-    m->s.failed = false;
+    m->s.failed = m->s.no_memory = false;
     m->now = 0;
     m->n_history = 0;
     m->live_nodes = 0;
@@ -61,7 +61,7 @@ void matcher_reset(struct matcher *m)
     gss_add(&m->s, m->g->root, GSS_BOTTOM);
     n = gss_finish(&m->s, m->g, m->s.n_nodes);
     if (!front_set(&m->fronts[0], m->s.work, n, m->s.at_bottom))
-        m->s.failed = true;
+        m->s.failed = m->s.no_memory = true;
 }
 
 int matcher_open(struct matcher **out, struct grammar_masks *masks, struct err *e)
@@ -79,8 +79,11 @@ int matcher_open(struct matcher **out, struct grammar_masks *masks, struct err *
     }
     matcher_reset(m);
     if (m->s.failed) {
+        const bool memory = m->s.no_memory;
+
         matcher_close(m);
-        return err_set(e, WATT_ELIMIT, "grammar: too ambiguous at its start");
+        return memory ? err_set(e, WATT_ENOMEM, "grammar: out of memory")
+                      : err_set(e, WATT_ELIMIT, "grammar: too ambiguous at its start");
     }
     *out = m;
     return 0;
@@ -181,13 +184,16 @@ int matcher_mask(struct matcher *m, uint64_t *bits, struct err *e)
 /* Steps from f over bytes into m->spare; false when they don't fit. */
 static bool run(struct matcher *m, const struct front *f, struct sv bytes)
 {
-    if (!front_set(&m->spare, f->at, f->n, f->complete))
+    m->s.no_memory = !front_set(&m->spare, f->at, f->n, f->complete);
+    if (m->s.no_memory)
         return false;
     for (size_t i = 0; i < bytes.len; i++) {
         const uint32_t n = gss_step(&m->s, m->g, m->spare.at, m->spare.n,
                                     (unsigned char)bytes.data[i]);
 
-        if (m->s.failed || !front_set(&m->spare, m->s.work, n, m->s.at_bottom))
+        if (!m->s.failed && !front_set(&m->spare, m->s.work, n, m->s.at_bottom))
+            m->s.failed = m->s.no_memory = true;
+        if (m->s.failed)
             return false;
         if (n == 0 && !(m->s.at_bottom && i + 1 == bytes.len))
             return false;
@@ -271,7 +277,9 @@ int matcher_accept(struct matcher *m, int32_t token, struct err *e)
             return err_set(e, WATT_ENOMEM, "grammar: matcher");
     } else {
         if (!try_token(m, token))
-            return err_set(e, WATT_EINVAL, "grammar: token %d is not allowed here", token);
+            return m->s.no_memory ? err_set(e, WATT_ENOMEM, "grammar: out of memory")
+                                  : err_set(e, WATT_EINVAL, "grammar: token %d is not allowed here",
+                                            token);
         if (!front_set(&m->fronts[next], m->spare.at, m->spare.n, m->spare.complete))
             return err_set(e, WATT_ENOMEM, "grammar: matcher");
     }
