@@ -8,6 +8,8 @@
 
 #include <cmocka.h>
 
+#include <dirent.h>
+
 #include "base/rng.h"
 #include "service_rig.h"
 #include "tiny.h"
@@ -97,7 +99,7 @@ static void same_or_beginning(const struct load *l, uint32_t i, const struct got
         fail_msg("request %u: other tokens in company", i);
 }
 
-struct totals { uint32_t cached, accepted, drafted, preempted, cancelled; };
+struct totals { uint32_t cached, accepted, drafted, preempted, cancelled, returned; };
 
 static struct totals run_together(struct service *s, const struct load *l, enum service_speculate spec,
                          uint64_t seed, bool cancels)
@@ -150,6 +152,7 @@ static void add_round(struct totals *sum, const struct model *m, const struct lo
                       struct service_opts o, enum service_speculate spec, uint64_t seed, bool cancels)
 {
     struct service *s = open_service(m, NULL, o);
+    struct service_stats st;
 
     for (uint64_t again = 0; again < 2; again++) {
         const struct totals t = run_together(s, l, spec, 2 * seed + again, cancels);
@@ -159,7 +162,32 @@ static void add_round(struct totals *sum, const struct model *m, const struct lo
         sum->preempted += t.preempted;
         sum->cancelled += t.cancelled;
     }
+    service_stats(s, &st);
+    sum->returned += (uint32_t)st.n_returned;
     service_close(s);
+}
+
+/* Pages that leave memory go to a folder that holds some of them, and come back. */
+static void add_spilling_rounds(struct totals *sum, const struct model *m, const struct load *l,
+                                struct service_opts o)
+{
+    char dir[] = "watt-pages-XXXXXX", path[512];
+    struct dirent *x;
+    DIR *d;
+
+    assert_non_null(mkdtemp(dir));
+    o.spill_dir = dir;
+    o.spill_bytes = o.kv_bytes * 6 + 200000;
+    add_round(sum, m, l, o, SERVICE_SPEC_LOOKUP, 6, true);
+    add_round(sum, m, l, o, SERVICE_SPEC_OFF, 7, true);     /* from what the last process left */
+    d = opendir(dir);
+    while (d && (x = readdir(d))) {
+        (void)snprintf(path, sizeof path, "%s/%s", dir, x->d_name);
+        (void)unlink(path);
+    }
+    if (d)
+        (void)closedir(d);
+    assert_int_equal(rmdir(dir), 0);
 }
 
 /* Ten answers of up to 188 positions over a quarter of the pages that takes. */
@@ -183,14 +211,15 @@ static void check_same_in(const char *name, const struct model *m, const struct 
     add_round(&sum, m, l, o, SERVICE_SPEC_OFF, 1, false);
     add_round(&sum, m, l, o, SERVICE_SPEC_LOOKUP, 2, false);
     add_round(&sum, m, l, o, SERVICE_SPEC_LOOKUP, 3, true);
+    add_spilling_rounds(&sum, m, l, o);
     o.draft = draft;
     o.session.n_threads = 2;
     add_round(&sum, m, l, o, SERVICE_SPEC_DRAFT, 4, true);
     o.no_prefix_cache = true;
     add_round(&sum, m, l, o, SERVICE_SPEC_AUTO, 5, true);
-    print_message("%s: %u cached, %u accepted, %u preempted, %u cancelled\n", name, sum.cached,
-                  sum.accepted, sum.preempted, sum.cancelled);
-    assert_true(sum.cached > 0 && sum.accepted > 0 && sum.cancelled > 0);
+    print_message("%s: %u cached, %u accepted, %u preempted, %u cancelled, %u pages from disk\n", name,
+                  sum.cached, sum.accepted, sum.preempted, sum.cancelled, sum.returned);
+    assert_true(sum.cached > 0 && sum.accepted > 0 && sum.cancelled > 0 && sum.returned > 0);
     mem_free(l);
 }
 

@@ -441,7 +441,7 @@ void req_finish(struct sched *s, struct req *r, enum sched_end end, struct err *
     const struct sched_client *client = r->o.client;
     void *ctx = r->o.ctx;
     struct sched_result result = r->result;
-    const double n_rows = r->n_answer_rows;
+    const double n_rows = r->n_answer_rows > r->result.n_drawn ? r->n_answer_rows : r->result.n_drawn;
 
     if (end == SCHED_FAILED)
         kv_seq_reset(s->spec.kv, &r->seq);
