@@ -11,6 +11,8 @@
 
 #include <math.h>
 
+#include <unistd.h>
+
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/metric.h"
@@ -490,9 +492,70 @@ static void watchers_see_everything(void **state)
     metrics_close(metrics);
 }
 
+/* ---- the end ---- */
+
+struct crowd {
+    struct service *svc;
+    atomic_uint n_accepted, n_over, n_refused;
+};
+
+static void count_over(void *ctx, const struct service_event *ev)
+{
+    if (ev->last)
+        (void)atomic_fetch_add(&((struct crowd *)ctx)->n_over, 1);
+}
+
+static void *keep_asking(void *arg)
+{
+    struct crowd *c = arg;
+
+    for (bool open = true; open;) {
+        struct service_request r = ask();
+        struct service_ticket t;
+        struct err e = { 0 };
+
+        r.on_event = count_over;
+        r.ctx = c;
+        if (service_submit(c->svc, &r, &t, &e) == 0) {
+            (void)atomic_fetch_add(&c->n_accepted, 1);
+            continue;
+        }
+        open = t.refusal == SERVICE_REFUSED_QUEUE;
+        if (!open)
+            assert_int_equal(t.refusal, SERVICE_REFUSED_CLOSING);
+        (void)atomic_fetch_add(&c->n_refused, 1);
+        (void)usleep(100);
+    }
+    return NULL;
+}
+
+/* A service that stops answers all it took and refuses the rest, however many are at its door. */
+static void stops_beside_those_who_ask(void **state)
+{
+    (void)state;
+    for (int round = 0; round < 8; round++) {
+        struct crowd c = { .svc = open_service(model, tok, (struct service_opts){
+                               .n_ctx = 128, .max_seqs = 4, .max_queued = 50 }) };
+        struct service_stats st;
+        pthread_t t[3];
+
+        for (int i = 0; i < 3; i++)
+            assert_int_equal(pthread_create(&t[i], NULL, keep_asking, &c), 0);
+        (void)usleep(1000u << round % 4);
+        service_stop(c.svc);
+        for (int i = 0; i < 3; i++)
+            assert_int_equal(pthread_join(t[i], NULL), 0);
+        assert_int_equal(atomic_load(&c.n_accepted), atomic_load(&c.n_over));
+        assert_true(atomic_load(&c.n_refused) >= 3);
+        service_stats(c.svc, &st);      /* whoever looks may still look */
+        service_close(c.svc);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(stops_beside_those_who_ask),
         cmocka_unit_test(choices_share_a_prompt),
         cmocka_unit_test(stops_end_answers),
         cmocka_unit_test(log_probabilities),

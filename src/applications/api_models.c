@@ -578,13 +578,11 @@ void api_models_stop(struct api_models *ms)
     if (ms->started)
         (void)pthread_join(ms->thread, NULL);
     ms->started = false;
-    /* those that are held end what holds them as they close: last events answer what is open */
+    /* last events answer what is open; who still holds one is refused by it */
     for (struct entry *x = ms->list; x; x = x->next)
         for (int u = 0; u < API_USES; u++)
-            if (x->faces[u].state == API_LOADED) {
-                service_close(x->faces[u].m.svc);
-                x->faces[u].m.svc = NULL;
-            }
+            if (x->faces[u].state == API_LOADED && x->faces[u].m.svc)
+                service_stop(x->faces[u].m.svc);
 }
 
 void api_models_close(struct api_models *ms)

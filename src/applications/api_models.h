@@ -57,7 +57,7 @@ int  api_models_open(struct api_models **out, const struct api_models_opts *o,
 /* From now on nothing is loaded, parked calls fail with WATT_ECANCEL. Waits until the answers of all
  * models are over, at most wait_ns: true when they are. */
 bool api_models_drain(struct api_models *ms, uint64_t wait_ns);
-/* Ends what runs; afterwards everything is unloaded, but names stay. */
+/* Ends what runs; afterwards nothing is loaded any more, and what is loaded refuses requests. */
 void api_models_stop(struct api_models *ms);
 void api_models_close(struct api_models *ms);   /* NULL is fine */
 

@@ -374,7 +374,7 @@ static void pause_after(struct service *s, uint64_t from)
     const double rest = (double)ran * (1 / s->duty - 1);
     struct timespec until;
 
-    (void)clock_gettime(CLOCK_REALTIME, &until);
+    (void)clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_nsec += (long)(rest < MAX_PAUSE_NS ? rest : MAX_PAUSE_NS);
     if (until.tv_nsec >= 1000000000) {
         until.tv_sec++;
@@ -545,6 +545,19 @@ static int start(struct service *s, struct err *e)
     return 0;
 }
 
+/* Waits have an end by a clock that nobody sets. */
+static void init_waiting(struct service *s)
+{
+    pthread_condattr_t attr;
+
+    (void)pthread_mutex_init(&s->mu, NULL);
+    (void)pthread_condattr_init(&attr);
+    (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(&s->wake, &attr);
+    (void)pthread_cond_init(&s->calm, &attr);
+    (void)pthread_condattr_destroy(&attr);
+}
+
 int service_open(struct service **out, const struct model *m, const struct tokenizer *tok,
                  const struct service_opts *opts, struct err *e)
 {
@@ -556,9 +569,7 @@ int service_open(struct service **out, const struct model *m, const struct token
     s->model = m;
     s->tok = tok;
     s->inbox_end = &s->inbox;
-    (void)pthread_mutex_init(&s->mu, NULL);
-    (void)pthread_cond_init(&s->wake, NULL);
-    (void)pthread_cond_init(&s->calm, NULL);
+    init_waiting(s);
     (void)snprintf(s->name, sizeof s->name, "%s", opts && opts->name ? opts->name
                    : model_facts(m)->name[0] ? model_facts(m)->name : model_facts(m)->arch);
     rc = fill_opts(m, opts, &s->opts, e);
@@ -579,18 +590,25 @@ int service_open(struct service **out, const struct model *m, const struct token
     return 0;
 }
 
+void service_stop(struct service *s)
+{
+    if (!s->started)
+        return;
+    (void)pthread_mutex_lock(&s->mu);
+    s->closing = s->stop = true;
+    (void)pthread_cond_broadcast(&s->wake);
+    (void)pthread_mutex_unlock(&s->mu);
+    (void)pthread_join(s->thread, NULL);
+    s->started = false;
+    CHECK(sched_idle(s->sched));        /* the thread's last step ended all */
+}
+
 void service_close(struct service *s)
 {
     if (!s)
         return;
-    if (s->started) {
-        (void)pthread_mutex_lock(&s->mu);
-        s->closing = s->stop = true;
-        (void)pthread_cond_broadcast(&s->wake);
-        (void)pthread_mutex_unlock(&s->mu);
-        (void)pthread_join(s->thread, NULL);
-    }
-    sched_close(s->sched);      /* the last events */
+    service_stop(s);
+    sched_close(s->sched);
     service_metrics_close(s->metrics);
     drafter_close(s->drafter);
     prefix_close(s->prefix);
@@ -613,7 +631,7 @@ bool service_drain(struct service *s, uint64_t wait_ns)
     struct timespec until;
     bool calm;
 
-    (void)clock_gettime(CLOCK_REALTIME, &until);
+    (void)clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += (time_t)(wait_ns / 1000000000u);
     until.tv_nsec += (long)(wait_ns % 1000000000u);
     if (until.tv_nsec >= 1000000000) {

@@ -96,7 +96,10 @@ struct service;
  * WATT_ELIMIT with the numbers when the options can't fit, WATT_ENOMEM. */
 int  service_open(struct service **out, const struct model *m, const struct tokenizer *tok,
                   const struct service_opts *opts, struct err *e) MUST_CHECK;
-/* Cancels what runs and what waits (their last events come during this call). NULL is fine. */
+/* Cancels what runs and what waits: their last events come during this call, and afterwards none. From
+ * then on submissions are refused (SERVICE_CLOSING); every function may still be called. */
+void service_stop(struct service *s);
+/* service_stop, and the end of the memory. NULL is fine. */
 void service_close(struct service *s);
 /* From now on submissions are refused (SERVICE_CLOSING). Waits until nothing runs or waits, at
  * most wait_ns: true when that came about. */

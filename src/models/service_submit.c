@@ -277,9 +277,14 @@ static void unreserve(struct service *s, uint64_t bytes, uint32_t n)
     (void)pthread_mutex_unlock(&s->mu);
 }
 
-static void hand_in(struct service *s, struct job *j, struct service_ticket *t)
+/* False: the thread has taken its last jobs meanwhile. */
+static bool hand_in(struct service *s, struct job *j, struct service_ticket *t)
 {
     (void)pthread_mutex_lock(&s->mu);
+    if (s->stop) {
+        (void)pthread_mutex_unlock(&s->mu);
+        return false;
+    }
     j->id = t->id = ++s->next_id;
     j->next = s->jobs;
     if (s->jobs)
@@ -290,6 +295,7 @@ static void hand_in(struct service *s, struct job *j, struct service_ticket *t)
     s->stats.n_requests++;
     (void)pthread_cond_signal(&s->wake);
     (void)pthread_mutex_unlock(&s->mu);
+    return true;
 }
 
 static int submit(struct service *s, const struct service_request *in, struct token_mask **mask,
@@ -321,8 +327,11 @@ static int submit(struct service *s, const struct service_request *in, struct to
         return refuse(t, rc == WATT_ENOMEM ? SERVICE_REFUSED_NOMEM : SERVICE_REFUSED_INVALID, rc);
     }
     j->bytes = bytes;
-    hand_in(s, j, t);
-    return 0;
+    if (hand_in(s, j, t))
+        return 0;
+    unreserve(s, bytes, r.n_choices);
+    job_close(j);
+    return refuse(t, SERVICE_REFUSED_CLOSING, err_set(e, WATT_ECANCEL, "the service is closing"));
 }
 
 int service_submit(struct service *s, const struct service_request *r, struct service_ticket *t,
