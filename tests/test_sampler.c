@@ -881,9 +881,93 @@ static void failed_allocations(void **state)
 #endif
 }
 
+static int best_first(const void *x, const void *y)
+{
+    const struct sampler_token *a = x, *b = y;
+
+    return a->logit != b->logit ? (a->logit < b->logit ? 1 : -1) : (a->id > b->id) - (a->id < b->id);
+}
+
+/* A cut of a large vocabulary, which is not sorted for it, keeps what sorting would. */
+static void top_p_without_sorting(void **state)
+{
+    enum { N = 20000 };
+    static float logits[N];
+    static struct sampler_token sorted[N];
+    static bool wanted[N];
+    struct rng rng;
+
+    (void)state;
+    rng_init(&rng, 11);
+    for (int round = 0; round < 30; round++) {
+        struct sampler_options o = all_off();
+        const double spread = round % 5 == 4 ? 0 : 0.2 * (round + 1);
+        double sum = 0, so_far = 0;
+        const struct sampler_token *t;
+        struct sampler *s;
+        struct err e;
+        size_t n, want = 0;
+
+        o.top_p = (float)(0.05 + 0.9 * rng_double(&rng));
+        s = opened(&o, N);
+        for (uint32_t i = 0; i < N; i++) {
+            double v = 0;
+
+            for (int k = 0; k < 6; k++)
+                v += rng_double(&rng) - 0.5;
+            logits[i] = (float)(v * spread);
+            if (round % 3 == 1)
+                logits[i] = roundf(logits[i] * 4) / 4;  /* many alike */
+            if (round % 7 == 6 && i % 3 == 0)
+                logits[i] = -INFINITY;
+            sorted[i] = (struct sampler_token){ i, logits[i], logits[i] };
+        }
+        qsort(sorted, N, sizeof *sorted, best_first);
+        for (uint32_t i = 0; i < N; i++)
+            sum += (double)expf(sorted[i].logit - sorted[0].logit);
+        memset(wanted, 0, sizeof wanted);
+        while (want < N) {
+            so_far += (double)expf(sorted[want].logit - sorted[0].logit);
+            wanted[sorted[want++].id] = true;
+            if (so_far >= (double)o.top_p * sum)
+                break;
+        }
+        assert_int_equal(sampler_apply(s, logits, NULL, &e), 0);
+        t = sampler_tokens(s, &n);
+        if (n > want + 1 || n + 1 < want)       /* sums are rounded in another order */
+            fail_msg("round %d: %zu left, not %zu", round, n, want);
+        for (size_t i = 0, off = 0; i < n; i++) {
+            off += !wanted[t[i].id];
+            assert_true(off <= 1 && (i == 0 || t[i - 1].id < t[i].id));
+        }
+        sampler_close(s);
+    }
+}
+
+/* What admission reserves is not less than what a sampler takes. */
+static void bytes_are_known(void **state)
+{
+    const struct sampler_spec spec = { .n_vocab = 1000, .n_ctx = 256 };
+    struct sampler_options o = all_off();
+    const uint64_t plain = sampler_bytes(&spec, &o);
+
+    (void)state;
+    assert_true(plain >= 12000 && plain < 13000);
+    o.repeat_penalty = 1.1f;
+    o.penalty_last_n = 64;
+    assert_int_equal(sampler_bytes(&spec, &o), plain + 4000 + 64 * 4);
+    o.dry_multiplier = 0.8f;
+    o.dry_last_n = -1;
+    assert_int_equal(sampler_bytes(&spec, &o), plain + 4000 + (1000 + 256) * 4 + 256 * 4);
+    o.dry_last_n = INT32_MAX;
+    assert_true(sampler_bytes(&spec, &o) > (UINT64_C(1) << 33));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(top_p_without_sorting),
+        cmocka_unit_test(bytes_are_known),
         cmocka_unit_test(greedy_takes_best_and_lowest_id),
         cmocka_unit_test(hostile_logits),
         cmocka_unit_test(bias_adds_and_bans),

@@ -423,6 +423,8 @@ static void hold_grammar(const char *what, const struct template *t, const struc
         tally->n_grammars++;
         if (accepted(g, f, text) || accepted(g, f, from))
             tally->n_accepted++;
+        else if (f->args == TOOL_ARGS_TAGGED && strstr(text.data, "{'"))
+            tally->n_grammars--;    /* an object as Python spells it, where the model may write JSON */
         else
             print_message("%s: refused: %.*s\n", what, (int)text.len, text.data);
         (void)json_object_set_new(json_array_get(wrong, 0), "name", json_string("no_such_tool"));

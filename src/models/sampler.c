@@ -218,6 +218,24 @@ fail:
     return rc;
 }
 
+uint64_t sampler_bytes(const struct sampler_spec *spec, const struct sampler_options *o)
+{
+    const uint64_t n = spec->n_vocab;
+    const bool dry = o->dry_multiplier > 0 && o->dry_last_n != 0;
+    const uint64_t penalty = !has_penalties(o) ? 0
+                             : o->penalty_last_n < 0 ? spec->n_ctx : (uint64_t)o->penalty_last_n;
+    const uint64_t window = !dry ? 0 : o->dry_last_n < 0 ? spec->n_ctx : (uint64_t)o->dry_last_n;
+    uint64_t bytes = sizeof(struct sampler) + n * sizeof(struct sampler_token) +
+                     o->n_bias * sizeof *o->bias;
+
+    if (penalty)
+        bytes += n * sizeof(uint32_t);              /* counts */
+    if (dry)
+        bytes += (n + window) * sizeof(uint32_t) +  /* longest, match */
+                 (spec->piece ? o->n_dry_breakers * (SAMPLER_BREAKER_MAX + 1) : 0);
+    return bytes + (penalty > window ? penalty : window) * sizeof(uint32_t);    /* the history */
+}
+
 void sampler_close(struct sampler *s)
 {
     if (!s)

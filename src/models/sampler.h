@@ -91,6 +91,8 @@ struct sampler;
 /* Copies everything it needs of o and spec. WATT_EINVAL names the option. */
 int  sampler_open(struct sampler **out, const struct sampler_spec *spec,
                   const struct sampler_options *o, struct err *e) MUST_CHECK;
+/* The memory that it takes, to the byte but for what the allocator adds; options as they would be taken. */
+uint64_t sampler_bytes(const struct sampler_spec *spec, const struct sampler_options *o);
 void sampler_close(struct sampler *s);      /* NULL is fine */
 /* Forgets history and mirostat's state and seeds again. */
 void sampler_reset(struct sampler *s);

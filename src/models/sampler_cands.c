@@ -205,6 +205,94 @@ void cands_sort_top(struct cands *c, size_t m)
     c->whole = false;
 }
 
+/* ---- a cut by mass ---- */
+
+#define PER_NAT  64.0f      /* buckets of a cut by mass, by how far a logit is below the best */
+#define FEW_TIES 64u
+
+/* How far below the best, in buckets. */
+static float depth_of(const struct sampler_token *t, float max)
+{
+    return (max - t->logit) * PER_NAT;
+}
+
+static unsigned depth_bucket(float depth)
+{
+    return depth < (float)(N_BUCKETS - 1) ? (unsigned)depth : N_BUCKETS - 1;
+}
+
+static unsigned fine_bucket(float depth, unsigned bucket)
+{
+    const float part = (depth - (float)bucket) * (float)N_BUCKETS;
+
+    return part < (float)(N_BUCKETS - 1) ? (unsigned)part : N_BUCKETS - 1;
+}
+
+/* The first bucket in which the sum reaches `mass`; *so_far is then the sum before it. */
+static unsigned reach(const double sums[N_BUCKETS], double mass, double *so_far)
+{
+    unsigned b = 0;
+
+    while (b + 1 < N_BUCKETS && *so_far + sums[b] < mass)
+        *so_far += sums[b++];
+    return b;
+}
+
+bool cands_keep_mass(struct cands *c, float max, double share)
+{
+    double sums[N_BUCKETS], sum = 0, so_far = 0, mass;
+    struct sampler_token ties[FEW_TIES];
+    unsigned coarse, fine;
+    size_t n_ties = 0, last = 0, n = 0;
+
+    memset(sums, 0, sizeof sums);
+    for (size_t i = 0; i < c->n; i++) {
+        const double w = (double)expf(c->v[i].logit - max);
+
+        sums[depth_bucket(depth_of(&c->v[i], max))] += w;
+        sum += w;
+    }
+    mass = share * sum;
+    coarse = reach(sums, mass, &so_far);
+    if (coarse == N_BUCKETS - 1)
+        return false;           /* so flat, or so nearly all, that there is nothing to gain */
+    memset(sums, 0, sizeof sums);
+    for (size_t i = 0; i < c->n; i++) {
+        const float depth = depth_of(&c->v[i], max);
+
+        if (depth_bucket(depth) == coarse)
+            sums[fine_bucket(depth, coarse)] += (double)expf(c->v[i].logit - max);
+    }
+    fine = reach(sums, mass, &so_far);
+    for (size_t i = 0; i < c->n; i++) {
+        const float depth = depth_of(&c->v[i], max);
+
+        if (depth_bucket(depth) != coarse || fine_bucket(depth, coarse) != fine)
+            continue;
+        if (n_ties == FEW_TIES)
+            return false;
+        ties[n_ties++] = c->v[i];
+    }
+    if (n_ties == 0)
+        return false;           /* rounding put the end where nothing is */
+    insertion_sort(ties, n_ties);
+    while (last + 1 < n_ties &&
+           (so_far += (double)expf(ties[last].logit - max)) < mass)
+        last++;
+    for (size_t i = 0; i < c->n; i++) {
+        const float depth = depth_of(&c->v[i], max);
+        const unsigned b = depth_bucket(depth);
+
+        if (b < coarse || (b == coarse && fine_bucket(depth, coarse) <= fine &&
+                           !before(&ties[last], &c->v[i])))
+            c->v[n++] = c->v[i];
+    }
+    c->n = n;
+    c->n_sorted = 0;
+    c->whole = false;
+    return true;
+}
+
 void cands_sort_ids(struct cands *c)
 {
     bool ordered = true;

@@ -17,6 +17,9 @@ struct cands {
 
 /* Orders the best m (or all) by key descending, then id ascending. */
 void cands_sort_top(struct cands *c, size_t m);
+/* Keeps the best candidates whose share of exp(logit - max) reaches `share`, in the order in which
+ * they are, without sorting them. False, and nothing done: they have to be sorted. Keys are logits. */
+bool cands_keep_mass(struct cands *c, float max, double share);
 /* Orders all by id ascending. */
 void cands_sort_ids(struct cands *c);
 /* Drops candidates at -inf; may leave none. */

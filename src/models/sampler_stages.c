@@ -8,6 +8,7 @@
 
 #define HUGE_LOGIT  1e30f
 #define FIRST_GUESS 128     /* candidates ordered at first where a cut is unknown */
+#define MANY        4096    /* more are cut by mass without an order */
 
 static float max_logit(const struct cands *c)
 {
@@ -116,6 +117,8 @@ void stage_top_p(struct sampler *s)
     if (s->o.top_p >= 1.0f || c->n == 1)
         return;
     max = max_logit(c);
+    if (c->n > MANY && c->n_sorted == 0 && keep == 1 && cands_keep_mass(c, max, (double)s->o.top_p))
+        return;
     sum = exp_sum(c, max);
     for (size_t i = 0; i < c->n; i++) {
         order_up_to(c, i);

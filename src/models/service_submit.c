@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/sha256.h"
+#include "models/generate.h"
 #include "models/service_internal.h"
 
 void service_request_init(struct service_request *r)
@@ -114,10 +115,12 @@ static int settle_length(const struct service *s, struct service_request *r,
 
 static uint64_t job_bytes(const struct service *s, const struct service_request *r)
 {
+    const struct sampler_spec spec = { .n_vocab = s->width, .n_ctx = s->opts.n_ctx,
+                                       .piece = s->tok ? generate_piece : NULL };
     uint64_t own = sizeof(struct answer) + (uint64_t)(r->n_tokens + (uint64_t)r->max_tokens) * 4;
 
     if (!r->prompt_only)
-        own += (uint64_t)s->width * 16;     /* sampler: candidates and counts */
+        own += sampler_bytes(&spec, &r->sampling);
     if (s->diffuses)
         own += denoiser_bytes(s->opts.diffusion.block) + (uint64_t)s->mask_words * 16;
     if (r->mask || r->allowed || r->min_tokens)
