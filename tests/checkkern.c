@@ -2,6 +2,7 @@
  *
  *   checkkern [--seed N] [--full | --brief] [--mask NAME] [--only matmul|rows|attention]
  *   checkkern --bench matmul [TYPE] [ROWS]   fraction of this machine's peak
+ *   checkkern --bench attention [TYPE [POSITIONS [QUERIES [COLUMNS [HEADS]]]]]
  *
  * Exit code 0 when all agree. */
 #include "checkkern.h"
@@ -81,7 +82,12 @@ static int bench(int argc, char **argv)
         ck_matmul_bench(argc - 1, argv + 1);
         return 0;
     }
-    (void)fprintf(stderr, "usage: checkkern --bench matmul [TYPE] [ROWS]\n");
+    if (argc > 0 && strcmp(argv[0], "attention") == 0) {
+        ck_attention_bench(argc - 1, argv + 1);
+        return 0;
+    }
+    (void)fprintf(stderr, "usage: checkkern --bench matmul [TYPE] [ROWS]\n"
+                          "       checkkern --bench attention [TYPE [POSITIONS [QUERIES [COLUMNS [HEADS]]]]]\n");
     return 2;
 }
 

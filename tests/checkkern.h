@@ -42,5 +42,6 @@ void ck_matmul(struct ck *ck, const struct kernels *k, const struct kernels *ref
 void ck_rows(struct ck *ck, const struct kernels *k, const struct kernels *ref);
 void ck_attention(struct ck *ck, const struct kernels *k, const struct kernels *ref);
 void ck_matmul_bench(int argc, char **argv);
+void ck_attention_bench(int argc, char **argv);
 
 #endif
