@@ -2,7 +2,10 @@
  *
  * Only http and https; at most three redirections; an answer over the bound, a status that is not
  * 2xx or a host that says nothing for too long is an error that names the URL without its password.
- * A door keeps its connection between calls. One owner thread per door. */
+ * A door keeps its connection between calls. One owner thread per door.
+ *
+ * Streams, uploads and many requests at once are infrastructure/http_client.h's, a floor above, over
+ * the same library; what meters need of it is this much. */
 #ifndef ENERGY_FETCH_H
 #define ENERGY_FETCH_H
 
