@@ -21,7 +21,7 @@
 #include "base/sha256.h"
 
 #define NONE UINT32_MAX
-#define N_BUFFERS 4u
+#define N_BUFFERS (SPILL_BUFFERS - 1u)   /* and one to read into */
 #define MAGIC "WATTKV1"
 #define SUFFIX ".page"
 #define NAME_BYTES (2 * SPILL_KEY_BYTES + sizeof SUFFIX)

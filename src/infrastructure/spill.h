@@ -23,6 +23,8 @@
 #define SPILL_KEY_BYTES 16
 #define SPILL_MAX_FILES (1u << 20)
 
+#define SPILL_BUFFERS 5u        /* pages with their states that one has in memory */
+
 struct spill_spec {
     const char *dir;            /* made when absent (its parent must be there) */
     uint64_t max_bytes;         /* of all files; the ones that were used least recently go first */

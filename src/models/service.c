@@ -154,6 +154,8 @@ static int add_up(const struct service *s, struct session_memory *mem, const str
     mem->requests = s->opts.queue_bytes + sched_bytes(&spec, KV_PAGE_TOKENS);
     if (!s->opts.no_prefix_cache && !model_facts(s->model)->whole_inputs)
         mem->requests += prefix_bytes(kv);
+    if (s->opts.spill_dir)      /* pages on their way to the folder and back */
+        mem->requests += SPILL_BUFFERS * (kv->page_bytes + kv->slot_floats * sizeof(float));
     mem->total += mem->kv + mem->fixed + mem->requests + mem->draft;
     return 0;
 }
