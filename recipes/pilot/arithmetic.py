@@ -17,8 +17,10 @@ START = [
     "{N} got {n} {o} from {M}.", "There are {n} {o} at the house of {N}.", "The {c} of {N} holds {n} {o}.",
     "{N} brings {n} {o} to school.", "{N} brought {n} {o}.", "{N} made {n} {o}.",
     "{N} and {M} keep {n} {o} in the house.", "On the shelf of {N} stand {n} {o}.", "At first there were {n} {o}.",
-    "In the room of {N} there are {n} {o}.", "At first {N} had {n} {o}.", "Last month {N} owned {n} {o}.", "{N} begins with {n} {o}.",
-    "In a {c} lie {n} {o}.", "At the beginning {N} counts {n} {o}.", "There are {n} {o} in the garden of {N}.", "One finds {n} {o} in a {c}.",
+    "In the room of {N} there are {n} {o}.", "At first {N} had {n} {o}.", "Last month {N} owned {n} {o}.",
+    "{N} begins with {n} {o}.",
+    "In a {c} lie {n} {o}.", "At the beginning {N} counts {n} {o}.", "There are {n} {o} in the garden of {N}.",
+    "One finds {n} {o} in a {c}.",
     "{N} and {M} found {n} {o} together.", "In the shop of {N} there were {n} {o}.", "To begin with, there are {n} {o}.",
 ]
 GAIN = [
@@ -32,7 +34,8 @@ GAIN = [
     "{P} puts {n} more {o} into the {c}.", "{M} puts {n} more there.", "There come {n} more {o}.", "{P} picks up {n} {o}.",
     "{P} wins {n} {o}.", "{P} won {n} more.", "{n} {o} are added.", "{n} more were added.", "{M} sent {n} {o}.",
     "{M} gave {n} {o} to {P}.", "{M} gives {n} more {o} to {P}.", "{M} sold {n} {o} to {P}.", "{M} handed {P} {n} {o}.",
-    "At noon {M} gave {P} another {n} {o}.", "Soon {M} sends {P} {n} {o}.", "{P} is given {n} {o} by {M}.", "{M} throws in {n} {o}.",
+    "At noon {M} gave {P} another {n} {o}.", "Soon {M} sends {P} {n} {o}.", "{P} is given {n} {o} by {M}.",
+    "{M} throws in {n} {o}.",
     "{n} more {o} are put there.", "Somebody brings {n} {o}.", "{M} also puts in {n} {o}.", "{P} borrows {n} {o} from {M}.",
     "{P} was sent {n} {o}.", "{n} new {o} come in.", "After this {n} {o} were found.", "In the street {P} finds {n} {o}.",
     "{P} grows {n} more {o}.", "{M} lends {P} {n} {o}.", "Another {n} {o} are delivered.", "{N} then gets {n} {o} from a friend.",
@@ -47,7 +50,8 @@ LOSS = [
     "Then {n} {o} are taken away.", "Then {n} were taken away.", "{P} gives away {n} {o}.",
     "{P} gave {n} of them away.", "{n} of the {o} are sold.", "{n} {o} were sold.", "{n} {o} get lost.",
     "Later {P} lost {n}.", "{P} sends {n} {o} to {M}.", "{P} sent {n} of them to {M}.",
-    "{N} gave {M} {n} {o}.", "{N} gives {M} {n} of the {o}.", "{N} sold {M} {n} {o}.", "{N} handed {M} {n} of them.", "At noon {N} gave {M} {n} {o}.",
+    "{N} gave {M} {n} {o}.", "{N} gives {M} {n} of the {o}.", "{N} sold {M} {n} {o}.", "{N} handed {M} {n} of them.",
+    "At noon {N} gave {M} {n} {o}.",
     "Soon {N} sends {M} {n} {o}.", "{M} is given {n} {o} by {N}.", "{M} borrows {n} {o} from {N}.", "{M} bought {n} {o} from {N}.",
     "{M} carried {n} of the {o} off.", "{n} of them go bad.", "Somebody steals {n} {o}.", "{n} {o} fell into the river.",
     "{M} was sent {n} of the {o}.", "{N} lends {M} {n} {o}.", "In the street {P} loses {n} {o}.", "After this {n} {o} were lost.",
@@ -56,12 +60,16 @@ LOSS = [
 ]
 # X hands some over to Y: who of them is the owner decides whether it adds or takes away.
 HAND = [
-    "{X} gave {Y} {n} {o}.", "{X} gave {n} {o} to {Y}.", "{X} sold {n} {o} to {Y}.", "{X} sold {Y} {n} {o}.", "{Y} bought {n} {o} from {X}.",
-    "{Y} took {n} {o} from {X}.", "{Y} got {n} {o} from {X}.", "{X} sent {Y} {n} {o}.", "{X} sent {n} {o} to {Y}.", "{X} lent {Y} {n} {o}.",
+    "{X} gave {Y} {n} {o}.", "{X} gave {n} {o} to {Y}.", "{X} sold {n} {o} to {Y}.", "{X} sold {Y} {n} {o}.",
+    "{Y} bought {n} {o} from {X}.",
+    "{Y} took {n} {o} from {X}.", "{Y} got {n} {o} from {X}.", "{X} sent {Y} {n} {o}.", "{X} sent {n} {o} to {Y}.",
+    "{X} lent {Y} {n} {o}.",
     "{Y} borrowed {n} {o} from {X}.", "{X} handed {n} {o} to {Y}.", "{X} passed {Y} {n} {o}.", "{Y} received {n} {o} from {X}.",
-    "{X} gives {Y} {n} {o}.", "{X} sells {n} {o} to {Y}.", "{Y} buys {n} {o} from {X}.", "{Y} gets {n} {o} from {X}.", "{X} sends {Y} {n} {o}.",
+    "{X} gives {Y} {n} {o}.", "{X} sells {n} {o} to {Y}.", "{Y} buys {n} {o} from {X}.", "{Y} gets {n} {o} from {X}.",
+    "{X} sends {Y} {n} {o}.",
     "{Y} won {n} {o} from {X}.", "{X} lost {n} {o} to {Y}.", "{n} {o} went from {X} to {Y}.", "{Y} was given {n} {o} by {X}.",
-    "{X} returned {n} {o} to {Y}.", "{Y} asked {X} for {n} {o} and got them.", "{X} left {Y} {n} {o}.", "{Y} takes {n} {o} from {X}.",
+    "{X} returned {n} {o} to {Y}.", "{Y} asked {X} for {n} {o} and got them.", "{X} left {Y} {n} {o}.",
+    "{Y} takes {n} {o} from {X}.",
 ]
 LEFT = [
     "How many {o} does {N} have now?", "How many {o} are left?", "How many {o} are there now?",
@@ -70,8 +78,10 @@ LEFT = [
     "How many {o} are there in all?", "How many does {N} have now?", "How many {o} has {N} got?",
     "Find the number of {o}.", "How many {o} are there at the end?", "How many {o} does this leave?",
     "How many {o} is it now?", "Tell me how many {o} there are.", "So how many {o} are left?",
-    "How many {o} are there then?", "What number of {o} is left?", "What number of {o} does {N} have?", "How many {o} make that in the end?",
-    "Now how many {o} are there?", "What is the number of {o} in the end?", "How many {o} are there after all this?", "How many {o} stay?",
+    "How many {o} are there then?", "What number of {o} is left?", "What number of {o} does {N} have?",
+    "How many {o} make that in the end?",
+    "Now how many {o} are there?", "What is the number of {o} in the end?", "How many {o} are there after all this?",
+    "How many {o} stay?",
 ]
 GROUPS = [
     "There are {k} {cs} with {n} {o} in each.", "There were {k} {cs} with {n} {o} each.",
@@ -84,9 +94,12 @@ GROUPS = [
     "There were {k} rows with {n} {o} in each row.", "{N} sees {k} {cs}, and {n} {o} are in each of them.",
     "{M} gives {N} {k} {cs} of {n} {o} each.", "In each of {k} {cs} there are {n} {o}.", "Each {c} has {n} {o}. {N} owns {k} {cs}.",
     "{N} picks {n} {o} from each of {k} trees.", "{N} and {k1} friends have {n} {o} each.",
-    "The house has {k} {cs} and every {c} holds {n} {o}.", "{N} sees {k} rows, and every row has {n} {o}.", "{M} has {k} {cs} and every one of them has {n} {o}.",
-    "On the table stand {k} {cs} with {n} {o} in each one.", "{N} sells {k} {cs} of {n} {o} each.", "{N} brings {k} {cs}, and there are {n} {o} in each {c}.",
-    "{k} friends of {N} have {n} {o} each.", "In the field are {k} lines of {n} {o} each.", "{M} carried {k} {cs} with {n} {o} in every {c}.",
+    "The house has {k} {cs} and every {c} holds {n} {o}.", "{N} sees {k} rows, and every row has {n} {o}.",
+    "{M} has {k} {cs} and every one of them has {n} {o}.",
+    "On the table stand {k} {cs} with {n} {o} in each one.", "{N} sells {k} {cs} of {n} {o} each.",
+    "{N} brings {k} {cs}, and there are {n} {o} in each {c}.",
+    "{k} friends of {N} have {n} {o} each.", "In the field are {k} lines of {n} {o} each.",
+    "{M} carried {k} {cs} with {n} {o} in every {c}.",
     "In the school there are {k} {cs}. Each one has {n} {o}.", "For {k} weeks {N} gets {n} {o} a week.",
 ]
 TOTAL = [
@@ -101,27 +114,32 @@ SHARE = [
     "{N} divided {n} {o} among {k} people.", "{k} children share {n} {o} equally.", "{k} friends shared {n} {o} evenly.",
     "{n} {o} fill {k} {cs} evenly.", "{N} has {n} {o} and {k} friends, and gives each friend the same number.",
     "{N} had {n} {o} and put them into {k} {cs} equally.", "{n} {o} are for {k} children, who all get the same number.",
-    "{N} wants to give {n} {o} to {k} people, the same number to each.", "There are {n} {o} for {k} {cs}. Each {c} gets the same number.",
+    "{N} wants to give {n} {o} to {k} people, the same number to each.",
+    "There are {n} {o} for {k} {cs}. Each {c} gets the same number.",
     "{k} people get {n} {o} in all, each the same.", "{N} has {n} {o} and splits them evenly between {k} children.",
-    "{n} {o} go into {k} {cs}, evenly.", "{N} packs {n} {o} in {k} {cs}. All hold the same number.", "{n} {o} were split among {k} friends equally.",
+    "{n} {o} go into {k} {cs}, evenly.", "{N} packs {n} {o} in {k} {cs}. All hold the same number.",
+    "{n} {o} were split among {k} friends equally.",
 ]
 EACH = [
     "How many {o} does each get?", "How many {o} are in each?", "How many {o} did each one get?",
     "How many are there in each?", "How many {o} is that for each?", "What does each one get?",
-    "How many {o} go to each?", "How many {o} are there for each one?", "How many {o} are there in every one?", "How many does each of them get?",
+    "How many {o} go to each?", "How many {o} are there for each one?", "How many {o} are there in every one?",
+    "How many does each of them get?",
 ]
 PRICE = [
     "One of the {o} costs {n} coins. {N} buys {k}.", "The {o} cost {n} coins each. {N} buys {k} of them.",
     "{N} buys {k} {o} for {n} coins each.", "{N} bought {k} {o} at {n} coins each.",
     "{N} bought {k} {o}. Each cost {n} coins.", "In a shop {o} cost {n} coins each. {N} wants {k}.",
-    "{N} went to buy {k} {o} that cost {n} coins each.", "For each of {k} {o} {N} paid {n} coins.", "{k} {o} were bought, each for {n} coins.",
+    "{N} went to buy {k} {o} that cost {n} coins each.", "For each of {k} {o} {N} paid {n} coins.",
+    "{k} {o} were bought, each for {n} coins.",
     "{N} sells {k} {o} at {n} coins each.", "{N} sold {k} {o} for {n} coins each.",
 ]
 COST = [
     "How many coins is that?", "How many coins does {N} need?", "What is the price in coins?", "How much is that?",
     "How many coins are that in all?", "What do they cost?",
 ]
-PAY = ["{N} pays with {t} coins.", "{N} paid {t} coins.", "{N} had {t} coins.", "{N} has {t} coins.", "{N} gives the shop {t} coins."]
+PAY = ["{N} pays with {t} coins.", "{N} paid {t} coins.", "{N} had {t} coins.", "{N} has {t} coins.",
+"{N} gives the shop {t} coins."]
 CHANGE = ["How many coins are left?", "How many coins does {N} get back?", "How many coins did {N} have left?",
           "How many coins remain?", "How much money is left?",
           "How many coins has {N} then?", "What is left of the coins?", "How many coins are there after that?"]
@@ -130,7 +148,8 @@ MORE = [
     "{N} buys {n} {o}. {M} buys {k} more than {N} does.",
     "{N} has {n} {o}. {M} has {k} more than {N}.", "{N} had {n} {o} and {M} had {k} more.",
     "{N} picked {n} {o}. {M} picked {k} more than {N}.", "{N} made {n} {o} and {M} made {k} more than that.",
-    "{N} caught {n} {o}, and {M} caught {k} more.", "{N} got {n} {o} and {M} got {k} more.", "Yesterday {N} lost {n} {o}. {M} lost {k} more than {N}.",
+    "{N} caught {n} {o}, and {M} caught {k} more.", "{N} got {n} {o} and {M} got {k} more.",
+    "Yesterday {N} lost {n} {o}. {M} lost {k} more than {N}.",
     "{N} sold {n} {o}, while {M} sold {k} more.", "{N} owns {n} {o}, and {M} owns {k} more than that.",
 ]
 FEWER = [
@@ -138,7 +157,8 @@ FEWER = [
     "{N} buys {n} {o}. {M} buys {k} fewer than {N} does.",
     "{N} has {n} {o}. {M} has {k} fewer than {N}.", "{N} had {n} {o} and {M} had {k} fewer.",
     "{N} picked {n} {o}. {M} picked {k} fewer than {N}.", "{N} made {n} {o} and {M} made {k} fewer than that.",
-    "{N} caught {n} {o}, and {M} caught {k} fewer.", "{N} got {n} {o} and {M} got {k} fewer.", "Yesterday {N} lost {n} {o}. {M} lost {k} fewer than {N}.",
+    "{N} caught {n} {o}, and {M} caught {k} fewer.", "{N} got {n} {o} and {M} got {k} fewer.",
+    "Yesterday {N} lost {n} {o}. {M} lost {k} fewer than {N}.",
     "{N} sold {n} {o}, while {M} sold {k} fewer.", "{N} owns {n} {o}, and {M} owns {k} fewer than that.",
 ]
 TIMES = [
@@ -146,7 +166,8 @@ TIMES = [
     "{N} buys {n} {o}. {M} buys {w} as many.",
     "{N} has {n} {o}. {M} has {w} as many.", "{N} had {n} {o} and {M} had {w} as many.",
     "{N} picked {n} {o}. {M} picked {w} as many as {N}.", "{N} made {n} {o} and {M} made {w} as many as that.",
-    "{N} caught {n} {o}, and {M} caught {w} as many.", "{N} got {n} {o} and {M} got {w} as many.", "Yesterday {N} lost {n} {o}. {M} lost {w} as many.",
+    "{N} caught {n} {o}, and {M} caught {w} as many.", "{N} got {n} {o} and {M} got {w} as many.",
+    "Yesterday {N} lost {n} {o}. {M} lost {w} as many.",
     "{N} sold {n} {o}, while {M} sold {w} as many.", "{N} owns {n} {o}, and {M} owns {w} as many.",
 ]
 OTHER = ["How many {o} has {M}?", "How many does {M} have?", "How many {o} is that for {M}?", "How many {o} did {M} have?"]
@@ -155,13 +176,16 @@ BOTH = ["How many {o} do they have together?", "How many do {N} and {M} have in 
         "How many {o} are that for {N} and {M} in all?", "How many {o} do the two have in all?", "How many {o} are there together?",
         "What number of {o} do both have?", "Together, how many {o} is that?"]
 WALK = [
-    "{N} walks {n} km a day for {k} days.", "{N} drives {n} km an hour for {k} hours.", "A train goes {n} km an hour for {k} hours.",
+    "{N} walks {n} km a day for {k} days.", "{N} drives {n} km an hour for {k} hours.",
+    "A train goes {n} km an hour for {k} hours.",
     "{N} rode {n} km each day for {k} days.", "A bus went {n} km an hour. It drove for {k} hours.",
 ]
-FAR = ["How many km is that?", "How far is that in km?", "How many km did it make?", "How far did {N} go?", "What is the distance in km?"]
+FAR = ["How many km is that?", "How far is that in km?", "How many km did it make?", "How far did {N} go?",
+"What is the distance in km?"]
 BEFORE = ["Yesterday", "Today", "In the afternoon", "Then", "Later", "On Sunday", "In spring", "At noon", "Now", "Next",
           "One day", "This week", "Last year", "In the market", "After school", "At night", "So", "Then", "After this",
-          "In the end", "Last Friday", "In the evening", "On the way home", "At school", "In summer", "One morning", "A day later", "Soon"]
+          "In the end", "Last Friday", "In the evening", "On the way home", "At school", "In summer", "One morning",
+          "A day later", "Soon"]
 AFTER = ["in the afternoon", "yesterday", "today", "at home", "on Friday", "in the park", "later", "at school", "on the way home",
          "this week", "after lunch", "at the market", "in the kitchen", "last night"]
 TIMES_WORDS = {2: "twice", 3: "three times", 4: "four times", 5: "five times"}

@@ -2,7 +2,8 @@
 
 import json
 
-from grounded import ANIMALS, FOODS, GOODS, JOBS, KINDS, MADE_OF, RELATIONS, SPORTS, SUBJECTS, asked, known, person, sentence
+from grounded import (ANIMALS, FOODS, GOODS, JOBS, KINDS, MADE_OF, RELATIONS, SPORTS, SUBJECTS, asked, known, person,
+                      sentence)
 from words import NAMES, OBJECTS, coin, coin_name, pieces
 
 CALCULATOR = {"type": "function", "function": {
@@ -15,19 +16,25 @@ SEARCH = {"type": "function", "function": {
 WORDS = {"+": ["plus"], "-": ["minus"], "*": ["times", "multiplied by"], "/": ["divided by"]}
 CALC_ASK = ["What is {x}?", "Calculate {x}.", "How much is {x}?", "{x} = ?", "Compute {x}.", "What does {x} give?",
             "Please work out {x}.", "Tell me {x}.", "I need the value of {x}.", "Use the calculator for {x}.", "{x}?",
-            "Can you calculate {x}?", "Could you work out {x}?", "What do you get for {x}?", "The value of {x}, please.", "How much do I get for {x}?", "Please tell me what {x} is.", "Evaluate {x}.",
-            "Do this sum for me: {x}.", "What is {x} in all?", "Find the result of {x}.", "I want to know {x}.", "Give me {x}, please.",
-            "How much does {x} make?", "Could you tell me how much {x} is?", "Solve {x} for me.", "What would {x} be?", "So what is {x}?"]
+            "Can you calculate {x}?", "Could you work out {x}?", "What do you get for {x}?", "The value of {x}, please.",
+            "How much do I get for {x}?", "Please tell me what {x} is.", "Evaluate {x}.",
+            "Do this sum for me: {x}.", "What is {x} in all?", "Find the result of {x}.", "I want to know {x}.",
+            "Give me {x}, please.",
+            "How much does {x} make?", "Could you tell me how much {x} is?", "Solve {x} for me.", "What would {x} be?",
+            "So what is {x}?"]
 SEARCH_ASK = ["Search for {q}.", "Look up {q}.", "Find out about {q}.", "Please search for {q}.", "Find texts about {q}.",
               "Can you look up {q}?", "Use the search for {q}.", "I want to read about {q}.", "What can you find about {q}?",
-              "Find {q}.", "Look for {q}.", "Can you search for {q}?", "Please find {q}.", "Find something about {q}, please.", "Could you look for {q}?", "I would like to know more about {q}.", "Get me texts about {q}.",
+              "Find {q}.", "Look for {q}.", "Can you search for {q}?", "Please find {q}.", "Find something about {q}, please.",
+              "Could you look for {q}?", "I would like to know more about {q}.", "Get me texts about {q}.",
               "Please look for {q}.", "Do a search for {q}, please.", "What is there to read about {q}?", "Show me texts on {q}.",
               "I need to find out more about {q}.", "Is there anything about {q}?", "Could you find something about {q}?",
-              "Look {q} up, please.", "Search {q}.", "Tell me what you find about {q}.", "Go and look for {q}.", "Can you search the texts for {q}?"]
+              "Look {q} up, please.", "Search {q}.", "Tell me what you find about {q}.", "Go and look for {q}.",
+              "Can you search the texts for {q}?"]
 
 
 # A request put together: many more ways to say it than the lists above have.
-BEGIN = ["", "", "Please ", "Can you ", "Could you ", "Would you ", "I want you to ", "Help me to ", "Let us ", "Now ", "Try to ", "You should ",
+BEGIN = ["", "", "Please ", "Can you ", "Could you ", "Would you ", "I want you to ", "Help me to ", "Let us ", "Now ",
+"Try to ", "You should ",
          "I ask you to ", "Kindly ", "Go and ", "Be so good and "]
 FIND = ("search for|look for|find|look up|get me|fetch|seek|hunt for|show me|tell me what you find on|discover|dig up|bring me|"
         "read up on|give me|collect|check|ask the search for").split("|")
@@ -36,7 +43,8 @@ ABOUT = ["", "", "", "texts on ", "texts about ", "something about ", "something
 RECKON = ("calculate|compute|work out|find|tell me|solve|reckon|figure out|say what is|evaluate|do|give me|get me the value of|find out|"
           "tell me the answer to|give me the result of|use the calculator on|let the calculator do").split("|")
 AFTER = ["", "", "", ", please", " for me", " now", " at once", ", will you", " today", ", thank you"]
-FIRST = ["{x} is what?", "{x} is how many?", "{x} makes what?", "{x}: how much is it?", "{x}, please.", "{x} equals what?", "{x} comes to what?"]
+FIRST = ["{x} is what?", "{x} is how many?", "{x} makes what?", "{x}: how much is it?", "{x}, please.", "{x} equals what?",
+"{x} comes to what?"]
 
 
 def request(r, verbs, about, what):
@@ -69,7 +77,8 @@ def expression(r):
 
 
 NOUNS = ("age size height weight price history name population colour length weather news food music law king queen "
-         "mayor river capital flag language church castle bridge war trade coast island market people road school story art fish trade harbour wind rain owner walls books").split()
+         "mayor river capital flag language church castle bridge war trade coast island market people road "
+         "school story art fish trade harbour wind rain owner walls books").split()
 
 
 def noun(r):

@@ -127,5 +127,7 @@ OBJECTS = ("apples balls beads books bottles boxes buttons cakes candles cards c
            "papers parcels pebbles photos pies pins pumpkins puppets rabbits rings rolls ropes rugs rulers sandwiches scarves "
            "spades sticks strawberries teapots tiles torches towels turnips umbrellas vases watches wheels whistles").split()
 
-CONTAINERS = "bag bags|basket baskets|box boxes|crate crates|jar jars|shelf shelves|bowl bowls|drawer drawers|pack packs|tray trays|barrel barrels|bin bins|cupboard cupboards|cabinet cabinets|pot pots|tin tins|tub tubs|pouch pouches|suitcase suitcases|van vans|room rooms"
+CONTAINERS = ("bag bags|basket baskets|box boxes|crate crates|jar jars|shelf shelves|bowl bowls|drawer drawers|pack packs|"
+              "tray trays|barrel barrels|bin bins|cupboard cupboards|cabinet cabinets|pot pots|tin tins|tub tubs|"
+              "pouch pouches|suitcase suitcases|van vans|room rooms")
 CONTAINERS = [tuple(c.split()) for c in CONTAINERS.split("|")]
