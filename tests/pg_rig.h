@@ -62,6 +62,26 @@ static inline bool pg_find_program(const char *name, char out[128])
 
 struct pg_server { char data[128], pg_ctl[128], url[256]; };
 
+static struct pg_server pg_left;        /* the one that runs; url "": none */
+
+static inline void pg_stop(struct pg_server *s)
+{
+    char top[128];
+
+    (void)pg_run_program((const char *const[]){ s->pg_ctl, "-D", s->data, "-m", "immediate", "-w",
+                                             "stop", NULL });
+    (void)snprintf(top, sizeof top, "%.*s", (int)(strlen(s->data) - 5), s->data);
+    (void)nftw(top, pg_remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    pg_left = (struct pg_server){ .url = "" };
+}
+
+/* A test that failed leaves its server; the program's end does not. */
+static inline void pg_stop_left(void)
+{
+    if (pg_left.url[0])
+        pg_stop(&pg_left);
+}
+
 static inline bool pg_start(struct pg_server *s)
 {
     char initdb[128], options[192], cwd[64], log[160];
@@ -77,20 +97,12 @@ static inline bool pg_start(struct pg_server *s)
     (void)snprintf(log, sizeof log, "%s/log", cwd);
     (void)snprintf(options, sizeof options, "-k %s -c listen_addresses= -c fsync=off", cwd);
     (void)snprintf(s->url, sizeof s->url, "postgresql:///postgres?host=%s&user=watt", cwd);
+    pg_left = *s;
+    (void)atexit(pg_stop_left);
     return pg_run_program((const char *const[]){ initdb, "-D", s->data, "-U", "watt", "-A", "trust",
                                               "-E", "UTF8", "--locale=C", NULL }) == 0 &&
            pg_run_program((const char *const[]){ s->pg_ctl, "-D", s->data, "-l", log, "-o", options,
                                               "-w", "-t", "30", "start", NULL }) == 0;
-}
-
-static inline void pg_stop(struct pg_server *s)
-{
-    char top[128];
-
-    (void)pg_run_program((const char *const[]){ s->pg_ctl, "-D", s->data, "-m", "immediate", "-w",
-                                             "stop", NULL });
-    (void)snprintf(top, sizeof top, "%.*s", (int)(strlen(s->data) - 5), s->data);
-    (void)nftw(top, pg_remove_one, 8, FTW_DEPTH | FTW_PHYS);
 }
 
 #endif
