@@ -233,6 +233,22 @@ static void names_what_it_cannot(void **state)
                           "\"max_tokens\":4,\"response_format\":{\"type\":\"text\"},\"logprobs\":false}"), 200);
 }
 
+/* At start: never a server that has quietly become something else. */
+static void refuses_to_start(void **state)
+{
+    static struct spawned r;
+    char path[96];
+
+    (void)state;
+    (void)snprintf(path, sizeof path, "%s/llada.gguf", tiny_dir);
+    spawn(&r, NULL, "serve", path, "--port", "0", "--draft", tiny_path);
+    assert_int_equal(r.code, 1);
+    assert_non_null(strstr(r.err, "a draft model for one that writes by diffusion"));
+    spawn(&r, NULL, "serve", path, "--port", "0", "--ctx", "64", "--diffusion-block", "65");
+    assert_int_equal(r.code, 1);
+    assert_non_null(strstr(r.err, "blocks of 65 tokens in a context of 64"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -241,6 +257,7 @@ int main(void)
         cmocka_unit_test(every_api),
         cmocka_unit_test(choices_and_limits),
         cmocka_unit_test(names_what_it_cannot),
+        cmocka_unit_test(refuses_to_start),
     };
 
     return cmocka_run_group_tests(tests, up, down);

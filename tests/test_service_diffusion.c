@@ -440,7 +440,7 @@ static void refuses_what_blocks_cannot(void **state)
     assert_int_equal(service_open(&none, g.m, NULL, &o, &e), WATT_ENOTSUP);
     assert_non_null(strstr(e.msg, "mask_token_id"));
     o.draft = plain.m;
-    assert_int_equal(service_open(&none, g.m, g.tok, &o, &e), WATT_ENOTSUP);
+    assert_int_equal(service_open(&none, g.m, g.tok, &o, &e), WATT_EINVAL);
     assert_non_null(strstr(e.msg, "draft"));
     rig_close(&g);
     rig_close(&plain);

@@ -52,9 +52,12 @@ static int fill_blocks(struct service_opts *o, struct err *e)
 
     diffusion_fill(d);
     if (o->draft)
-        return err_set(e, WATT_ENOTSUP, "service: a draft model for one that writes by diffusion, "
+        return err_set(e, WATT_EINVAL, "service: a draft model for one that writes by diffusion, "
                        "whose tokens don't follow each other");
-    if (d->cache != DIFFUSION_CACHE_BLOCK || d->block > o->n_ctx || rows > SERVICE_MAX_BLOCK_ROWS)
+    if (d->block > o->n_ctx)
+        return err_set(e, WATT_ELIMIT, "service: blocks of %u tokens in a context of %u", d->block,
+                       o->n_ctx);
+    if (d->cache != DIFFUSION_CACHE_BLOCK || rows > SERVICE_MAX_BLOCK_ROWS)
         return err_set(e, WATT_ELIMIT, "service: %u answers of blocks of %u tokens: %" PRIu64 " rows "
                        "of a step, of at most %u", o->max_seqs, d->block, rows,
                        SERVICE_MAX_BLOCK_ROWS);
