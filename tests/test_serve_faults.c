@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <malloc.h>
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -21,13 +22,15 @@
 static int control[2];
 static struct server srv;
 
+#define HOW_MUCH UINT64_MAX             /* asks for the bytes that are allocated */
+
 static void *obey(void *arg)
 {
     const int fd = *(int *)arg;
     uint64_t n;
 
     while (read(fd, &n, sizeof n) == (ssize_t)sizeof n) {
-        n = fault_arm(FAULT_ALLOC, n);
+        n = n == HOW_MUCH ? mallinfo2().uordblks : fault_arm(FAULT_ALLOC, n);
         if (write(fd, &n, sizeof n) != (ssize_t)sizeof n)
             break;
     }
@@ -243,6 +246,21 @@ static void small_ones(void **state)
     torture("POST", "/v1/messages/count_tokens", "{" HI "}", 1);
 }
 
+/* What a failed request left behind would add up. */
+static void nothing_stays(void **state)
+{
+    uint64_t before, after;
+
+    (void)state;
+    (void)arm(0);
+    before = arm(HOW_MUCH);
+    chats(state);
+    (void)arm(0);
+    after = arm(HOW_MUCH);
+    print_message("%lld bytes more after %u failures\n", (long long)(after - before), counted.refused);
+    assert_true(after < before + 65536);
+}
+
 static void sums(void **state)
 {
     (void)state;
@@ -259,6 +277,7 @@ int main(void)
         cmocka_unit_test(completes),
         cmocka_unit_test(other_apis),
         cmocka_unit_test(grammars),
+        cmocka_unit_test(nothing_stays),
         cmocka_unit_test(sums),
     };
 
