@@ -175,13 +175,38 @@ def large_bodies(server):
 
 
 def crowds(server):
-    """Thousands of connections, all idle; then each asks something."""
-    socks = [dial(server) for _ in range(MANY)]
-    check(text_of(server) != "")
-    for s in socks:
-        s.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-    good = sum(status(hear(s)) == 200 for s in socks)
+    """Thousands of connections, all idle, while a few stream; then each asks something. Returns what a
+    connection costs."""
+    whole = text_of(server)
+    before, stop, texts = server.memory(), threading.Event(), []
+
+    def streams():
+        while not stop.is_set():
+            s = dial(server)
+            s.sendall(request({**ASK, "stream": True}))
+            data = hear(s)
+            texts.append("".join(json.loads(line[6:])["choices"][0]["text"] for line in data.splitlines()
+                                 if line.startswith(b"data: {")))
+
+    threads = [threading.Thread(target=streams) for _ in range(3)]
+    for t in threads:
+        t.start()
+    try:
+        socks = [dial(server) for _ in range(MANY)]
+        check(text_of(server) == whole)
+        time.sleep(1)
+        each = (server.memory() - before) / MANY
+        for s in socks:
+            s.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        good = sum(status(hear(s)) == 200 for s in socks)
+    finally:
+        stop.set()
+        for t in threads:
+            t.join()
     check(good == MANY, f"{good} of {MANY} were answered")
+    check(len(texts) >= 3 and set(texts) == {whole}, "the others keep streaming the same bits")
+    check(each < 100000, f"{each:.0f} bytes for a connection")
+    return f"{each / 1024:.1f} KiB a connection, {len(texts)} streams meanwhile"
 
 
 def slow_readers(server):
@@ -215,20 +240,44 @@ def no_descriptors():
         few_files(server)
 
 
+def books(server, expected):
+    for _ in range(300):
+        state = json.loads(server.ask("/health")[2])["ledger"]
+        if state["status"] == expected:
+            return state
+        time.sleep(0.1)
+    raise AssertionError(f"the ledger is not {expected}: {state}")
+
+
 def full_disk():
-    """The folder of cache pages is full: answers are the same."""
+    """The disk under the cache's pages, the ledger and the log is full: answers are the same, and what
+    was not booked is said."""
     with tempfile.TemporaryDirectory() as folder:
         mounted = os.geteuid() == 0 and subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], capture_output=True,
+            ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder], capture_output=True,
             check=False).returncode == 0
         try:
-            with Server("--cache-dir", folder, "--kv-bytes", "8M", "--parallel", "2") as server:
+            with Server("--cache-dir", folder, "--cache-dir-bytes", "1M", "--kv-bytes", "8M", "--parallel", "2",
+                        "--access-log", "--ledger", os.path.join(folder, "books.db"),
+                        log=os.path.join(folder, "log")) as server:
                 whole = text_of(server)
                 for i in range(60):
-                    code, _, _ = server.ask("/v1/completions", {**ASK, "prompt": f"{i} " * 600,
-                                                                "max_tokens": 1})
-                    check(code == 200)
+                    code, _, body = server.ask("/v1/completions", {**ASK, "prompt": f"{i} " * 600,
+                                                                   "max_tokens": 1})
+                    check(code == 200, body)
+                if mounted:
+                    with open(os.path.join(folder, "filler"), "wb", buffering=0) as f:
+                        try:
+                            while f.write(b"x" * 512):
+                                pass
+                        except OSError:
+                            pass
+                    for _ in range(5):
+                        check(text_of(server) == whole)
+                    books(server, "failing")
+                    os.unlink(os.path.join(folder, "filler"))
                 check(text_of(server) == whole)
+                check(books(server, "ok")["lost"] == 0, "what waited in memory is booked")
         finally:
             if mounted:
                 subprocess.run(["umount", folder], check=False)
@@ -292,13 +341,14 @@ def main():
             print(f"{f.__name__}: {time.monotonic() - began:.1f} s")
         quiet(server)
     with Server("--connections", str(MANY + 500)) as server:
-        crowds(server)
+        cost = crowds(server)
         few_files(server)
+    print(f"crowds: {cost}")
     no_descriptors()
     disk = full_disk()
     figures = random_cancels(100000 if FULL else 2000)
     print(figures)
-    done(f"{MANY} connections, {disk}, {figures}")
+    done(f"{MANY} connections, {cost}, {disk}, {figures}")
 
 
 main()
