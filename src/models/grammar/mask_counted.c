@@ -361,8 +361,8 @@ bool mask_counted(struct grammar_masks *m, uint32_t state, uint64_t *bits, struc
     set_tokens(bits, &p->left, missing ? up_to(&p->left, missing - 1) : 0, up_to(&p->left, room));
     from = missing ? up_to(&p->exits, missing - 1) : 0;
     to = up_to(&p->exits, room);
-    out->nodes = p->exits.items + from;
     out->n = to > from ? to - from : 0;
+    out->nodes = out->n ? p->exits.items + from : NULL;
     out->class[0] = b->twin;
     out->class[1] = from;
     out->class[2] = to;
