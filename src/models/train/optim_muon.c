@@ -12,6 +12,7 @@
 #include "models/train/optim_internal.h"
 
 #define STEPS 5
+#define TRIANGLE_ROWS 48u       /* of a symmetric product at once: whole tiles of the kernels */
 static const float quintic[3] = { 3.4445f, -4.7750f, 2.0315f };
 
 struct muon_room {
@@ -86,7 +87,16 @@ void muon_room_close(struct muon_room *r)
     mem_free(r);
 }
 
-/* out[n][n_out] = x [n][n_in] times the transpose of w [n_out][n_in]. */
+/* Copies what stands above the diagonal to below it. */
+static void mirror(float *a, uint32_t n)
+{
+    for (uint32_t i = 1; i < n; i++)
+        for (uint32_t j = 0; j < i; j++)
+            a[(size_t)i * n + j] = a[(size_t)j * n + i];
+}
+
+/* out[n][n_out] = x [n][n_in] times the transpose of w [n_out][n_in]. With w == x the product is
+ * symmetric to the bit (each sum has the same terms in the same order), and half of it is made. */
 static void product(struct muon_room *r, const struct kernels *k, float *out, const float *x,
                     uint32_t n, const float *w, uint32_t n_out, uint32_t n_in)
 {
@@ -105,27 +115,38 @@ static void product(struct muon_room *r, const struct kernels *k, float *out, co
     for (uint32_t i = 0; i < n; i++)
         k->act_prepare[ACTF_F32](r->act + i * m.act_stride, x + (size_t)i * n_in, n_in);
     cut = matmul_cut(&p, n);
+    if (w == x && cut.rows > TRIANGLE_ROWS)
+        cut.rows = TRIANGLE_ROWS;
     m.w = &p;
     for (uint32_t row = 0; row < n; row += cut.rows) {
         m.n_rows = n - row < cut.rows ? n - row : cut.rows;
         m.out = out + (size_t)row * n_out;
         m.act = r->act + row * m.act_stride;
-        for (m.first = 0; m.first < p.n_panels; m.first = m.last) {
+        for (m.first = w == x ? row / PACK_ROWS : 0; m.first < p.n_panels; m.first = m.last) {
             m.last = p.n_panels - m.first < cut.panels ? p.n_panels : m.first + cut.panels;
             k->matmul[DTYPE_F32](&m);
         }
     }
+    if (w == x)
+        mirror(out, n);
 }
 
 static void transpose(float *to, const float *from, uint32_t rows, uint32_t cols)
 {
-    enum { TILE = 16 };
+    enum { TILE = 16 };         /* floats of a cache line: lines are read and written whole */
+    float tile[TILE][TILE];
 
     for (uint32_t i0 = 0; i0 < rows; i0 += TILE)
-        for (uint32_t j0 = 0; j0 < cols; j0 += TILE)
-            for (uint32_t i = i0; i < rows && i < i0 + TILE; i++)
-                for (uint32_t j = j0; j < cols && j < j0 + TILE; j++)
-                    to[(size_t)j * rows + i] = from[(size_t)i * cols + j];
+        for (uint32_t j0 = 0; j0 < cols; j0 += TILE) {
+            const uint32_t ni = rows - i0 < TILE ? rows - i0 : TILE;
+            const uint32_t nj = cols - j0 < TILE ? cols - j0 : TILE;
+
+            for (uint32_t i = 0; i < ni; i++)
+                for (uint32_t j = 0; j < nj; j++)
+                    tile[j][i] = from[(size_t)(i0 + i) * cols + j0 + j];
+            for (uint32_t j = 0; j < nj; j++)
+                memcpy(to + (size_t)(j0 + j) * rows + i0, tile[j], ni * sizeof(float));
+        }
 }
 
 /* r->x [small][large] becomes nearly orthogonal; r->y is its transpose. */
