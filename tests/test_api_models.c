@@ -12,9 +12,25 @@
 #include <unistd.h>
 
 #include "applications/api.h"
+#include "base/clock.h"
 
 static atomic_int n_open, n_resumed, n_failed, n_failing;
-static atomic_bool slow;        /* loading and failing take their time */
+static atomic_bool held;        /* loading waits until it is false */
+static atomic_bool slow;        /* failing takes its time */
+
+/* Time that goes on when it is told to. */
+static _Atomic uint64_t now_ns = 1;
+
+static uint64_t told_mono(void *ctx)
+{
+    (void)ctx;
+    return atomic_load(&now_ns);
+}
+
+static int64_t told_wall(void *ctx)
+{
+    return (int64_t)told_mono(ctx);
+}
 
 static int plan(void *ctx, struct api_model *m, const char *path, enum api_use use, uint64_t *bytes,
                 struct err *e)
@@ -27,8 +43,8 @@ static int plan(void *ctx, struct api_model *m, const char *path, enum api_use u
 static int load(void *ctx, struct api_model *m, const char *path, enum api_use use, struct err *e)
 {
     (void)ctx, (void)m, (void)path, (void)use, (void)e;
-    if (atomic_load(&slow))
-        (void)usleep(20000);
+    while (atomic_load(&held))
+        (void)usleep(1000);
     (void)atomic_fetch_add(&n_open, 1);
     return 0;
 }
@@ -78,7 +94,7 @@ static void stops_amid_a_drain(void **state)
     struct err e = { 0 };
 
     (void)state;
-    (void)alarm(60);            /* a thread that sleeps on is a failure, not a wait */
+    atomic_store(&held, true);
     atomic_store(&slow, true);
     for (int i = 0; i < 4; i++) {
         char name[16];
@@ -87,51 +103,55 @@ static void stops_amid_a_drain(void **state)
         assert_int_equal(api_models_hold(ms, name, API_USE_ANSWER, &c, &m, &e), API_PARKED);
     }
     (void)api_models_drain(ms, 0);
+    atomic_store(&held, false);
     while (atomic_load(&n_failing) < 3)
         (void)usleep(1000);
     api_models_stop(ms);
     api_models_close(ms);
-    (void)alarm(0);
     atomic_store(&slow, false);
     assert_int_equal(atomic_load(&n_open), 0);
     assert_int_equal(atomic_load(&n_resumed) + atomic_load(&n_failed), 4);
 }
 
-static void *release_soon(void *m)
+/* Whoever waits is told how it ended, be it in a minute on a busy machine. */
+static void await(atomic_int *count, int most)
 {
-    (void)usleep(100000);
-    api_model_release(m);
-    return NULL;
+    for (int i = 0; i < 6000 && atomic_load(count) < most; i++)
+        (void)usleep(10000);
+    assert_int_equal(atomic_load(count), most);
 }
 
+/* Time stands: nobody gives up before it is told to. */
 static void waits_for_one_about_to_be_idle(void **state)
 {
-    struct api_models *ms = table(150, 2);
+    const struct clock_source told = { told_mono, told_wall, NULL };
+    struct api_models *ms;
     const struct api_model *a = NULL, *b = NULL;
     struct api_call c = { 0 };
     struct err e = { 0 };
-    pthread_t t;
-    int before;
 
     (void)state;
+    clock_install(&told);
+    ms = table(150, 2);
     atomic_store(&n_resumed, 0);
     atomic_store(&n_failed, 0);
     assert_int_equal(api_models_load(ms, "m0", API_USE_ANSWER, &e), 0);
     assert_int_equal(api_models_hold(ms, "m0", API_USE_ANSWER, NULL, &a, &e), API_HELD);
-    assert_int_equal(pthread_create(&t, NULL, release_soon, (void *)(uintptr_t)a), 0);
     assert_int_equal(api_models_hold(ms, "m1", API_USE_ANSWER, &c, &b, &e), API_PARKED);
-    for (int i = 0; i < 500 && atomic_load(&n_resumed) + atomic_load(&n_failed) == 0; i++)
-        (void)usleep(10000);
-    assert_int_equal(atomic_load(&n_resumed), 1);
-    (void)pthread_join(t, NULL);
+    (void)usleep(20000);
+    assert_int_equal(atomic_load(&n_resumed), 0);
+    api_model_release(a);
+    await(&n_resumed, 1);
     assert_int_equal(api_models_hold(ms, "m1", API_USE_ANSWER, NULL, &b, &e), API_HELD);
-    before = atomic_load(&n_failed);        /* that one stays busy: told so, after a while */
+    /* that one stays busy: told so, after a while */
     assert_int_equal(api_models_hold(ms, "m0", API_USE_ANSWER, &c, &a, &e), API_PARKED);
-    for (int i = 0; i < 500 && atomic_load(&n_failed) == before; i++)
-        (void)usleep(10000);
-    assert_int_equal(atomic_load(&n_failed), before + 1);
+    (void)usleep(20000);
+    assert_int_equal(atomic_load(&n_failed), 0);
+    atomic_store(&now_ns, UINT64_C(3600000000000));
+    await(&n_failed, 1);
     api_model_release(b);
     api_models_close(ms);
+    clock_install(NULL);
 }
 
 int main(void)

@@ -6,7 +6,6 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -15,6 +14,7 @@
 #include "base/fault.h"
 #include "base/mem.h"
 #include "base/team.h"
+#include "cpu_time.h"
 
 #define N_MAX 16
 #define N_TASKS 1000
@@ -125,14 +125,6 @@ static void crowded_team_moves(void **state)
     print_message("%u threads: %.1f us a barrier\n", n, (double)start / 2000 / 1000);
     assert_true(start < UINT64_C(60) * 1000000000);
     team_close(j.team);
-}
-
-static double cpu_seconds(void)
-{
-    struct timespec ts;
-
-    (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
-    return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
 }
 
 static void idle_team_sleeps(void **state)

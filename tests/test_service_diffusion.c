@@ -8,6 +8,8 @@
 
 #include <cmocka.h>
 
+#include <unistd.h>
+
 #include "base/clock.h"
 #include "base/rng.h"
 #include "service_rig.h"
@@ -274,37 +276,54 @@ static void blocks_come_whole(void **state)
     rig_close(&g);
 }
 
-/* An answer of thousands of steps ends at the next one; so does a deadline. */
+/* Ends the answer at its third step: by a cancel, or by waiting until its deadline is over. */
+struct ender { struct service *svc; uint64_t deadline_ns; uint32_t n_steps; };
+
+static void end_at_third(void *ctx, const struct service_share *shares, uint32_t n, uint64_t start_ns,
+                         uint64_t end_ns)
+{
+    struct ender *x = ctx;
+
+    (void)start_ns, (void)end_ns;
+    if (++x->n_steps != 3)
+        return;
+    assert_int_equal(n, 1);
+    if (!x->deadline_ns)
+        service_cancel(x->svc, shares[0].request, SERVICE_ALL);
+    while (clock_mono_ns() < x->deadline_ns)
+        (void)usleep(1000);
+}
+
+/* An answer of hundreds of steps ends at the next one. */
 static void ends_between_steps(void **state)
 {
     const int32_t prompt[5] = { 1, 2, 3, 4, 5 };
+    struct ender ender = { .svc = NULL };
     struct service *s;
     struct rig g;
 
     (void)state;
     rig_open(&g, "tiny-dream");
-    s = open_service(g.m, g.tok, (struct service_opts){ .n_ctx = 500, .diffusion.block = 400 });
+    s = open_service(g.m, g.tok, (struct service_opts){ .n_ctx = 500, .diffusion.block = 400,
+                                                        .on_step = end_at_third, .on_step_ctx = &ender });
     for (int late = 0; late < 2; late++) {
         struct service_request r;
         struct service_stats st;
         struct got got;
-        uint64_t id, from;
+        uint64_t from;
 
         service_request_init(&r);
         r.tokens = prompt;
         r.n_tokens = 5;
         r.max_tokens = 400;
-        r.deadline_ns = late ? clock_mono_ns() + 50000000 : 0;
+        r.deadline_ns = late ? clock_mono_ns() + 100000000 : 0;
         from = n_steps(s);
-        id = submit(s, &r, &got);
-        while (!late && n_steps(s) < from + 3)
-            (void)usleep(1000);
-        if (!late)
-            service_cancel(s, id, SERVICE_ALL);
+        ender = (struct ender){ .svc = s, .deadline_ns = r.deadline_ns };
+        (void)submit(s, &r, &got);
         got_wait(&got);
         assert_int_equal(got.finish[0], late ? SERVICE_DEADLINE : SERVICE_CANCELLED);
         assert_int_equal(got.n[0], 0);
-        assert_true(n_steps(s) < from + 399);
+        assert_true(n_steps(s) < from + 10);
         while (service_stats(s, &st), st.n_running > 0)
             (void)usleep(1000);
         assert_int_equal(st.n_pages_free, st.n_pages);
