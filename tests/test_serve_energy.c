@@ -8,6 +8,7 @@
 #include <ftw.h>
 #include <math.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "applications/api_keys.h"
 #include "energy/budget.h"
@@ -279,14 +280,20 @@ static void test_cap(void **state)
     assert_int_equal(stop(&s), 0);
 }
 
+/* A file, unlike what it stands for, is empty for a moment when it is written. */
 static double limit_w(const char *path)
 {
     char text[32] = "";
-    FILE *f = fopen(path, "r");
 
-    assert_non_null(f);
-    assert_non_null(fgets(text, sizeof text, f));
-    (void)fclose(f);
+    for (int i = 0; i < 1000 && !strchr(text, '\n'); i++) {
+        FILE *f = fopen(path, "r");
+
+        assert_non_null(f);
+        if (!fgets(text, sizeof text, f))
+            (void)poll(NULL, 0, 10);
+        (void)fclose(f);
+    }
+    assert_non_null(strchr(text, '\n'));
     return strtod(text, NULL) * 1e-6;
 }
 
@@ -301,11 +308,14 @@ static void put_file(const char *folder, const char *name, const char *text)
 /* Asks for answers until the package's limit is under so many watts. */
 static void until_limited(const struct server *s, const char *path, double watts)
 {
-    for (int i = 0; i < 400 && limit_w(path) > watts; i++) {
+    double now = limit_w(path);
+
+    for (int i = 0; i < 1000 && now > watts; i++) {
         assert_int_equal(ask(s, "POST", "/v1/completions", "", request), 200);
         (void)poll(NULL, 0, 50);
+        now = limit_w(path);
     }
-    assert_true(limit_w(path) <= watts);
+    assert_true(now <= watts);
 }
 
 /* A machine whose power is its package's limit and 10 W more, whatever the server does: the limit
@@ -315,7 +325,8 @@ static void test_limits(void **state)
     static const char *const folders[] = { "run", "sys", "sys/class", "sys/class/powercap",
                                            "sys/class/powercap/intel-rapl:0" };
     char root[] = "watt-limits-XXXXXX", path[256], where[200], command[400];
-    const char *more[] = { "--meter", command, "--meter-interval", "100", "--power-cap", "60",
+    char bound[8] = "60";
+    const char *more[] = { "--meter", command, "--meter-interval", "100", "--power-cap", bound,
                            "--meter-root", root, "--meter-nvml", "", NULL };
     char *restore[] = { "watt", "meter", "--restore-limits", "--meter-root", root, "--meter-nvml", "",
                         NULL };
@@ -337,7 +348,7 @@ static void test_limits(void **state)
     (void)snprintf(command, sizeof command, "cmd:awk '{print $1 / 1e6 + 10}' %s", path);
     start(&s, more);
     until_limited(&s, path, 52);
-    assert_true(limit_w(path) > 30);
+    assert_true(limit_w(path) >= 10);           /* a tenth is the least; test_cap.c has how close it is */
     assert_int_equal(ask(&s, "GET", "/metrics", "", ""), 200);
     assert_non_null(strstr(answer, "\nwatt_power_cap_limit 0."));
     assert_int_equal(stop(&s), 0);
@@ -347,8 +358,12 @@ static void test_limits(void **state)
     assert_int_equal(kill(s.pid, SIGKILL), 0);
     assert_int_equal(waitpid(s.pid, &status, 0), s.pid);
     assert_true(limit_w(path) <= 60);
+    (void)snprintf(bound, sizeof bound, "500"); /* nothing is to be lowered */
     start(&s, more);
     assert_true(limit_w(path) == 100);
+    assert_int_equal(stop(&s), 0);
+    (void)snprintf(bound, sizeof bound, "60");
+    start(&s, more);
     until_limited(&s, path, 52);
     spawn_program(&r, watt_bin(), restore, NULL, -1);
     assert_int_equal(r.code, 1);                /* that one is alive */
@@ -363,6 +378,13 @@ static void test_limits(void **state)
 }
 
 /* ---- budgets ---- */
+
+/* Budgets renew at midnight (UTC), and no test of theirs may go over that. */
+static void not_at_midnight(void)
+{
+    while (time(NULL) % 86400 > 86400 - 60)
+        (void)poll(NULL, 0, 1000);
+}
 
 static void put_keys(const char *options)
 {
@@ -408,46 +430,54 @@ static void use_up(const char *options, const char *code, bool remember)
 static void test_budgets(void **state)
 {
     (void)state;
+    not_at_midnight();
     use_up("tokens_day=40", "\"tokens_budget_exhausted\"", true);
     use_up("joules_day=0.0001", "\"joules_budget_exhausted\"", false);
     use_up("money_day=0.00004", "\"money_budget_exhausted\"", true);
 }
 
-/* Two servers with one ledger: what one has booked counts at the other. Without that each would
- * give the whole budget. */
+/* By one answer; 0: the budget is used up. */
+static int64_t tokens_given(const struct server *s)
+{
+    int64_t n;
+    json_t *j;
+
+    if (complete(s) == 429)
+        return 0;
+    j = parsed();
+    n = json_integer_value(json_object_get(json_object_get(j, "usage"), "total_tokens"));
+    json_decref(j);
+    assert_true(n > 0);
+    return n;
+}
+
+/* Two servers with one ledger: what one has given counts at the other, by and by; without that the other
+ * would give the whole budget as well. */
 static void share_a_budget(const char *ledger)
 {
     const char *more[] = { "--ledger", ledger, "--api-keys", keys, NULL };
-    struct server two[2];
-    bool over[2] = { false, false };
-    int64_t used = 0;
-    const int64_t budget = 800;
+    struct server one, other;
+    int64_t given[2] = { 0, 0 };
+    const int64_t budget = 2000;
 
-    put_keys("tokens_day=800");
-    start(&two[0], more);
-    start(&two[1], more);
-    for (int i = 0; i < 2000 && !(over[0] && over[1]); i++) {
-        const int k = i % 2;
-        json_t *j;
-
-        if (over[k])
-            continue;
-        if (complete(&two[k]) == 429) {
-            over[k] = true;
-            continue;
-        }
-        j = parsed();
-        used += json_integer_value(json_object_get(json_object_get(j, "usage"), "total_tokens"));
-        json_decref(j);
-        (void)poll(NULL, 0, 60);
+    put_keys("tokens_day=2000");
+    start(&one, more);
+    start(&other, more);
+    given[1] = tokens_given(&other);
+    assert_true(given[1] > 0);
+    for (int64_t n; (n = tokens_given(&one)) > 0;)
+        given[0] += n;
+    assert_true(given[0] > budget / 2);
+    for (int64_t n; (n = tokens_given(&other)) > 0 && given[1] < budget;) {
+        given[1] += n;
+        (void)poll(NULL, 0, 200);
     }
-    (void)fprintf(stderr, "a budget of %lld tokens: two servers gave %lld\n", (long long)budget,
-                  (long long)used);
-    assert_true(over[0] && over[1]);
-    assert_true(used >= budget);
-    assert_true(used < 2 * budget * 9 / 10);
-    assert_int_equal(stop(&two[0]), 0);
-    assert_int_equal(stop(&two[1]), 0);
+    (void)fprintf(stderr, "a budget of %lld tokens: two servers gave %lld and %lld\n", (long long)budget,
+                  (long long)given[0], (long long)given[1]);
+    assert_true(given[0] + given[1] >= budget);
+    assert_true(given[1] < budget * 9 / 10);
+    assert_int_equal(stop(&one), 0);
+    assert_int_equal(stop(&other), 0);
 }
 
 static void test_shared_budget(void **state)
@@ -455,6 +485,7 @@ static void test_shared_budget(void **state)
     struct pg_server pg = { .url = "" };
 
     (void)state;
+    not_at_midnight();
     (void)unlink(book);
     share_a_budget(book);
     if (!pg_start(&pg)) {
