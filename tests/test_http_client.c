@@ -251,7 +251,7 @@ static void bounds_hold(void **state)
     r = (struct http_client_request){ .url = at("/silent"), .poll = say_stop };
     assert_int_equal(http_client_fetch(client, &r, NULL, &e), WATT_ECANCEL);
     (void)snprintf(url, sizeof url, "https://127.0.0.1:%u/echo", http_port(server));
-    r = (struct http_client_request){ .url = url, .connect_ms = 3000 };
+    r = (struct http_client_request){ .url = url, .connect_ms = 60000 };
     assert_int_equal(http_client_fetch(client, &r, NULL, &e), WATT_EIO);
 }
 

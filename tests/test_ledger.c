@@ -552,6 +552,7 @@ static void write_until_killed(const char *where, int fd, uint32_t seed)
 
 static int64_t kill_once(const char *where, struct rng *r)
 {
+    const uint32_t when = rng_below(r, 8);
     uint32_t told = 0, n;
     int fds[2], status;
     pid_t pid;
@@ -564,7 +565,9 @@ static int64_t kill_once(const char *where, struct rng *r)
         write_until_killed(where, fds[1], (uint32_t)rng_u64(r));
     }
     (void)close(fds[1]);
-    if (rng_below(r, 8) > 0)                    /* else perhaps while it opens */
+    if (when > 0)                               /* else perhaps while it opens */
+        assert_true(read(fds[0], &told, sizeof told) == sizeof told);
+    if (when > 4)                               /* a first batch is on disk for sure */
         assert_true(read(fds[0], &told, sizeof told) == sizeof told);
     (void)usleep(rng_below(r, 100000));
     assert_int_equal(kill(pid, SIGKILL), 0);

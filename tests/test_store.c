@@ -228,6 +228,26 @@ static bool same_as_big(const char *path)
     return same;
 }
 
+static int add_kept(void *ctx, const char *name, uint64_t bytes)
+{
+    (void)name;
+    *(uint64_t *)ctx += bytes;
+    return 0;
+}
+
+/* Of models that are not fetched to the end. */
+static uint64_t bytes_kept(void)
+{
+    uint64_t sum = 0;
+    struct store *s;
+    struct err e = { 0 };
+
+    assert_int_equal(store_open(&s, NULL, &e), 0);
+    assert_int_equal(store_partials(s, add_kept, &sum, &e), 0);
+    store_close(s);
+    return sum;
+}
+
 /* ---- tests ---- */
 
 static void names(void **state)
@@ -329,9 +349,9 @@ static void goes_on_after_kill(void **state)
         (void)execl(watt_bin(), "watt", "pull", "org/repo:Q8_0", "--quiet", (char *)NULL);
         _exit(98);
     }
-    for (int i = 0; i < 500 && atomic_load(&n_sent) < 3 * 40 * 65536ul; i++)
-        (void)usleep(20000);
-    (void)usleep(200000);
+    for (int i = 0; i < 3000 && (atomic_load(&n_sent) < 3 * 40 * 65536ul ||
+                                 bytes_kept() < atomic_load(&n_sent)); i++)
+        (void)usleep(20000);                            /* till the last byte that was sent is on disk */
     spawn(&r, NULL, "pull", "org/repo:Q8_0");           /* two at once */
     assert_int_equal(r.code, 1);
     assert_non_null(strstr(r.err, "already"));

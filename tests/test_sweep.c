@@ -262,11 +262,13 @@ static void test_a_picture(void **state)
 
 /* ---- the command ---- */
 
-static char model[] = "sweep_test.gguf";
+static char dir[] = "watt-sweep-XXXXXX", model[64];
 
 static int make_model(void **state)
 {
     (void)state;
+    assert_non_null(mkdtemp(dir));
+    (void)snprintf(model, sizeof model, "%s/m.gguf", dir);
     spawn(&r, NULL, "synth", "tiny-llama", model, "--type", "Q8_0");
     return r.code;
 }
@@ -274,7 +276,8 @@ static int make_model(void **state)
 static int remove_model(void **state)
 {
     (void)state;
-    return remove(model);
+    (void)unlink(model);
+    return rmdir(dir);
 }
 
 static void test_in_this_process(void **state)
