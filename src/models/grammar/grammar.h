@@ -35,8 +35,8 @@ struct schema_opts {
 
 /* Texts that are JSON (RFC 8259) valid under the schema (JSON Schema 2020-12; draft-07's
  * `definitions`, `dependencies` and list-valued `items` too). An accepted text is always valid;
- * not every valid text is accepted: members stand in the order of the schema, numbers with
- * bounds are written without an exponent. opts may be NULL. WATT_ENOTSUP names the keyword and
+ * not every valid text is accepted: members stand in the order of the schema, numbers are written
+ * in a form that ends (docs/grammar.md). opts may be NULL. WATT_ENOTSUP names the keyword and
  * its place, WATT_EFORMAT a malformed schema, WATT_EINVAL one that nothing satisfies,
  * WATT_ELIMIT, WATT_ENOMEM. */
 int grammar_from_schema(struct grammar **out, const json_t *schema, const struct schema_opts *opts,

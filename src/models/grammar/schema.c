@@ -124,7 +124,8 @@ static int schema_init(struct schema *s, const json_t *root, const struct schema
     s->root = root;
     s->e = e;
     s->opts = opts ? *opts : (struct schema_opts){ 0 };
-    s->rule_value = s->rule_string = s->rule_number = s->rule_space = s->rule_object = FA_NONE;
+    s->rule_value = s->rule_string = s->rule_number = s->rule_integer = s->rule_space =
+        s->rule_object = FA_NONE;
     if (!json_is_object(root) && !json_is_boolean(root))
         rc = err_set(e, WATT_EFORMAT, "schema: an object or a boolean was expected");
     for (size_t i = 0; i < sizeof maps / sizeof *maps && rc == 0; i++)

@@ -9,7 +9,8 @@
  * never more than the schema does; where it is less (formats), `inexact` forbids the complement.
  *
  * Order: schema_ref.c finds what references mean, schema_node.c turns keywords into nodes with
- * schema_algebra.c, schema_number.c and schema_format.c, schema_emit.c writes nodes as rules. */
+ * schema_algebra.c, schema_number.c and schema_format.c, schema_emit.c writes nodes as rules, with
+ * schema_number_form.c for the numbers. */
 #ifndef MODELS_GRAMMAR_SCHEMA_H
 #define MODELS_GRAMMAR_SCHEMA_H
 
@@ -139,9 +140,9 @@ struct schema {
     uint32_t           n_scopes, cap_scopes;
     bool               has_dynamic;
     unsigned           depth;
-    const struct dfa  *all_strings, *all_numbers, *integers;
+    const struct dfa  *all_strings, *all_numbers, *integers, *shortest_numbers;
     struct node       *universe;
-    uint32_t           rule_value, rule_string, rule_number, rule_space, rule_object;
+    uint32_t           rule_value, rule_string, rule_number, rule_integer, rule_space, rule_object;
 };
 
 /* ---- memory and messages (schema.c) ---- */
@@ -225,6 +226,12 @@ enum number_set { NUMBER_AT_LEAST, NUMBER_ABOVE, NUMBER_AT_MOST, NUMBER_BELOW, N
 int  number_dfa(struct schema *s, const json_t *at, enum number_set set, const json_t *bound,
                 const struct dfa **out) MUST_CHECK;
 int  number_bases(struct schema *s) MUST_CHECK;     /* all_numbers, integers */
+
+/* What is offered of a set's spellings (schema_number_form.c), never nothing of a set that is not empty;
+ * of all numbers, without an exponent and what may follow as one. */
+int  number_form(struct schema *s, const struct dfa *d, const struct dfa **out) MUST_CHECK;
+int  number_any(struct schema *s, const struct dfa **out) MUST_CHECK;
+int  number_exponent(struct schema *s, const struct dfa **out) MUST_CHECK;
 
 /* WATT_ENOTSUP for one that is known but can't be enforced; *out NULL: a name that the standard
  * does not have, which is only a remark. */

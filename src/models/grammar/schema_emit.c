@@ -71,26 +71,50 @@ static void any_string(struct schema *s, uint32_t from, uint32_t to)
 }
 
 /* Any number, exponents too. */
-static void any_number(struct schema *s, uint32_t from, uint32_t to)
+static int any_number(struct schema *s, uint32_t from, uint32_t to)
 {
+    const struct dfa *number, *exponent;
+    int rc = 0;
+
     if (s->rule_number == FA_NONE) {
-        const uint32_t start = node(s), end = node(s), mid = node(s), e = node(s), sign = node(s),
-                       digits = node(s);
+        const uint32_t start = node(s), end = node(s), mid = node(s);
 
         s->rule_number = cfg_rule(&s->g);
-        cfg_text(&s->g, start, s->all_numbers, mid);
+        rc = number_any(s, &number);
+        if (rc == 0)
+            rc = number_exponent(s, &exponent);
+        if (rc < 0)
+            return rc;
+        cfg_text(&s->g, start, number, mid);
         nfa_empty(&s->g.a, mid, end);
-        nfa_range(&s->g.a, mid, 'e', 'e', e);
-        nfa_range(&s->g.a, mid, 'E', 'E', e);
-        nfa_empty(&s->g.a, e, sign);
-        nfa_range(&s->g.a, e, '+', '+', sign);
-        nfa_range(&s->g.a, e, '-', '-', sign);
-        nfa_range(&s->g.a, sign, '0', '9', digits);
-        nfa_range(&s->g.a, digits, '0', '9', digits);
-        nfa_empty(&s->g.a, digits, end);
+        cfg_text(&s->g, mid, exponent, end);
         cfg_define(&s->g, s->rule_number, start, end);
     }
     cfg_call(&s->g, from, s->rule_number, to);
+    return rc;
+}
+
+static int some_number(struct schema *s, uint32_t from, const struct dfa *d, uint32_t to)
+{
+    const bool shared = d == s->integers;
+    uint32_t start = from, end = to;
+    int rc = 0;
+
+    if (!shared || s->rule_integer == FA_NONE) {
+        if (shared) {
+            start = node(s);
+            end = node(s);
+            s->rule_integer = cfg_rule(&s->g);
+        }
+        rc = number_form(s, d, &d);
+        if (rc == 0)
+            cfg_text(&s->g, start, d, end);
+        if (shared)
+            cfg_define(&s->g, s->rule_integer, start, end);
+    }
+    if (shared)
+        cfg_call(&s->g, from, s->rule_integer, to);
+    return rc;
 }
 
 static uint32_t rule_of(struct schema *s, expr_id x)
@@ -433,9 +457,9 @@ static int emit_node(struct schema *s, uint32_t from, const struct node *n, uint
     if (n->atoms & ATOM_FALSE)
         nfa_bytes(&s->g.a, from, SV("false"), to);
     if (n->number.all)
-        any_number(s, from, to);
+        rc = any_number(s, from, to);
     else if (n->number.d)
-        cfg_text(&s->g, from, n->number.d, to);
+        rc = some_number(s, from, n->number.d, to);
     if (n->string.all)
         any_string(s, from, to);
     else if (n->string.d)
