@@ -27,7 +27,8 @@
 
 #define API_MAX_STOPS   STOPS_MAX
 #define API_MAX_BIAS    1024u
-#define API_MAX_CHOICES 16u
+#define API_MAX_CHOICES 16u            /* of a prompt */
+#define API_MAX_PROMPTS 256u           /* of a request */
 #define API_ID_BYTES    40u
 #define API_NO_BUDGET   TOKEN_SOURCE_NO_BUDGET
 
@@ -183,6 +184,8 @@ struct api_options {
     size_t   n_stop_ids;
     struct logit_bias bias[API_MAX_BIAS];
     bool     stream, include_usage, include_stop, ignore_eos, special, logprobs, echo, no_cache;
+    bool     progress, timings_each;    /* llama-server's return_progress, timings_per_token */
+    bool     token_ids;                 /* vLLM's return_token_ids */
     bool     prompt_only;               /* no answer was asked for: "max_tokens": 0 */
     uint32_t n_top;
     int32_t  priority;
@@ -213,6 +216,16 @@ struct api_toolcall {           /* that the model made */
     bool        complete;       /* args is a whole object */
 };
 
+struct api_part {               /* one prompt of a run, with its choices */
+    struct api_run *run;
+    uint32_t     first, n_prompt;       /* its first choice; tokens */
+    json_t      *ids;                   /* its tokens, for who wants them back; NULL */
+    uint64_t     began_ns;              /* its turn, where progress is told; else 0 */
+    struct str   prompt;                /* as text: echo, and whether it opens reasoning */
+    atomic_ulong ticket;                /* of the service; 0 until accepted */
+    struct api_energy_use energy;
+};
+
 struct api_choice {
     struct api_run *run;
     struct tool_parser *parser;         /* of the answer's calls, NULL: they are not taken out */
@@ -227,9 +240,9 @@ struct api_choice {
     int32_t      stop_index;            /* of the run's stop strings, or -1 */
     json_t      *ids;                   /* of the tokens so far, when the frame wants them */
     bool         done, begun;
-    uint32_t     block, n_blocks;       /* the surface's own */
+    uint32_t     block, n_blocks, n_shown;      /* the surface's own */
     uint32_t     n_reasoning;           /* tokens */
-    struct service_usage usage;
+    struct service_usage usage;         /* whole once done; with timings_each from the first token on */
     struct service_times times;
 };
 
@@ -249,8 +262,9 @@ struct api_frame {
     void (*stream_failed)(struct api_run *r);   /* in their place; NULL: an error of the path's API */
     json_t *(*whole)(struct api_run *r);                        /* the answer, not streamed */
     json_t *(*logprob)(struct api_run *r, const struct service_event *ev);
-    /* Streamed, after each step of the prompt; NULL: nobody asks. */
+    /* Streamed, when the prompt's turn comes and after each of its steps; NULL: nobody asks. */
     void (*progress)(struct api_run *r, const struct service_event *ev);
+    bool progress_if_asked;             /* only with return_progress */
     const char *stream_type;
     bool typed;                         /* every event is named by its "type" */
 };
@@ -265,28 +279,42 @@ struct api_run {
     char        request_id[64];
     int64_t     created;
     bool        stream, include_usage, logprobs, failed, reasoning_in_text;
+    bool        progress, timings_each, token_ids;
     bool        begun;                  /* the stream */
-    uint32_t    n, n_top, n_prompt;
-    struct str  prompt;                 /* as text: echo, and whether it opens reasoning */
+    uint32_t    n, n_each, n_parts;     /* choices of all prompts, and of each; prompts */
+    uint32_t    n_top, n_prompt;        /* tokens of all prompts */
     json_t     *stops;                  /* list of strings */
     bool        echo;
     atomic_uint refs;
     atomic_bool over;
-    atomic_ulong ticket;                /* of the service; 0 until accepted */
+    atomic_uint n_open;                 /* prompts that are not over */
+    atomic_bool refused;                /* the service took some of the prompts only; why: */
+    struct service_ticket refusal;
+    struct err  refusal_error;
     struct err  error;                  /* the first failure of a choice */
-    struct api_energy_use energy;       /* whole once all choices are over */
+    struct api_energy_use energy;       /* of all prompts, whole once all choices are over */
     char        owner[API_KEY_LABEL_BYTES];     /* the key, as the ledger has it */
     struct api_key *key;                /* whose seat it has, or NULL */
     struct api_trail *trail;            /* the exchange's, or NULL */
     void       *user;                   /* the surface's own, taken over from the call */
     void      (*drop_user)(void *user);
-    struct api_choice choices[API_MAX_CHOICES];
+    struct api_part   *parts;           /* [n_parts] */
+    struct api_choice *choices;         /* [n], those of a prompt side by side */
+};
+/* The prompt that a choice answers. */
+const struct api_part *api_part_of(const struct api_run *r, uint32_t choice);
+
+struct api_text_ids {           /* a prompt */
+    struct tokens ids;
+    struct str    text;                 /* the same as text */
 };
 
 struct api_ask {                /* what a request wants: filled by its surface */
     struct api_options o;
     struct tokens      ids;             /* the prompt */
     struct str         text;            /* the same as text */
+    struct api_text_ids *more;          /* [n_more], prompts behind the first */
+    size_t             n_more;
 };
 /* NULL: the call has no model, or there is no memory; has answered. */
 struct api_ask *api_ask_open(struct api_call *c);
@@ -309,6 +337,9 @@ json_t *api_call_arguments(const struct api_toolcall *call);
 void api_event(struct api_run *r, json_t *j);
 struct service_usage api_usage(const struct api_run *r);        /* of all choices */
 json_t *api_openai_usage(const struct api_run *r);
+/* llama-server's: speeds of a choice; how much of a prompt is in. */
+json_t *api_timings(const struct api_run *r, uint32_t choice);
+json_t *api_prompt_progress(const struct api_run *r, const struct service_event *ev);
 /* {"token", "id", "logprob", "bytes", "top_logprobs"}. */
 json_t *api_openai_logprob(struct api_run *r, const struct service_event *ev);
 json_t *api_text(struct sv s);          /* bytes that are no UTF-8 become U+FFFD */

@@ -415,6 +415,28 @@ void api_energy_end(struct api_energy_model *m, struct api_energy_use *use,
     book_idle(m->x, false);
 }
 
+void api_energy_add(struct api_energy_use *sum, const struct api_energy_use *use)
+{
+    const struct api_energy_use first = *sum;
+
+    *sum = *use;
+    if (!first.over)
+        return;
+    sum->known &= first.known;
+    sum->prefill_uj += first.prefill_uj;
+    sum->decode_uj += first.decode_uj;
+    sum->saved_uj += first.saved_uj;
+    sum->machine_s += first.machine_s;
+    sum->bill.has_energy &= first.bill.has_energy;
+    sum->bill.kwh += first.bill.kwh;
+    sum->bill.carbon_g += first.bill.carbon_g;
+    sum->bill.energy += first.bill.energy;
+    sum->bill.hardware += first.bill.hardware;
+    sum->bill.cost += first.bill.cost;
+    sum->bill.revenue += first.bill.revenue;
+    sum->bill.margin += first.bill.margin;
+}
+
 /* ---- what is said ---- */
 
 static json_t *joules(bool known, double uj)

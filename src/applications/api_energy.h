@@ -69,6 +69,9 @@ void api_energy_begin(struct api_energy_model *m, struct api_energy_use *use);
 void api_energy_end(struct api_energy_model *m, struct api_energy_use *use,
                     const struct api_energy_report *r);
 
+/* Adds up what the prompts of one run used; begins with a sum of zeros. */
+void api_energy_add(struct api_energy_use *sum, const struct api_energy_use *use);
+
 /* ---- what is said ---- */
 
 /* {"joules", "joules_prefill", "joules_decode", "source", "schema"}; numbers are null with a "why"

@@ -21,10 +21,10 @@ static double ms_each(uint32_t n, uint64_t ns)
     return n ? (double)ns / 1e6 / n : 0;
 }
 
-static json_t *timings(const struct api_run *r)
+json_t *api_timings(const struct api_run *r, uint32_t choice)
 {
-    const struct api_choice *x = &r->choices[0];
-    const uint32_t n = r->n_prompt - x->usage.n_cached, m = x->usage.n_answer;
+    const struct api_choice *x = &r->choices[choice];
+    const uint32_t n = api_part_of(r, choice)->n_prompt - x->usage.n_cached, m = x->usage.n_answer;
     const uint64_t prefill = x->times.prefill, decode = x->times.decode;
 
     return json_pack("{s:i,s:i,s:f,s:f,s:f,s:i,s:f,s:f,s:f}", "cache_n", (int)x->usage.n_cached,
@@ -35,24 +35,36 @@ static json_t *timings(const struct api_run *r)
                      per_second(m, decode));
 }
 
-static json_t *piece(struct api_run *r, struct sv text, bool stop)
+json_t *api_prompt_progress(const struct api_run *r, const struct service_event *ev)
 {
-    struct api_choice *x = &r->choices[0];
-    json_t *j = json_pack("{s:i,s:o,s:o,s:b,s:i,s:i}", "index", 0, "content", api_text(text),
+    const uint32_t n = ev->n_done < ev->n_total ? ev->n_done : ev->n_total;
+
+    return json_pack("{s:i,s:i,s:i,s:I}", "total", (int)ev->n_total, "cache", (int)ev->n_cached,
+                     "processed", (int)n, "time_ms",
+                     (json_int_t)(r->choices[0].times.prefill / 1000000));
+}
+
+static json_t *piece(struct api_run *r, uint32_t i, struct sv text, bool stop)
+{
+    struct api_choice *x = &r->choices[i];
+    json_t *j = json_pack("{s:i,s:o,s:o,s:b,s:i,s:i}", "index", (int)i, "content", api_text(text),
                           "tokens", x->ids, "stop", stop, "id_slot", -1, "tokens_evaluated",
-                          (int)r->n_prompt);
+                          (int)api_part_of(r, i)->n_prompt);
 
     x->ids = json_array();
     if (x->logprobs && json_array_size(x->logprobs) > 0) {
         (void)json_object_set_new(j, "completion_probabilities", x->logprobs);
         x->logprobs = json_array();
     }
+    if (r->timings_each && !stop)
+        (void)json_object_set_new(j, "timings", api_timings(r, i));
     return j;
 }
 
-static json_t *last(struct api_run *r, json_t *j)
+static json_t *last(struct api_run *r, uint32_t i, json_t *j)
 {
-    const struct api_choice *x = &r->choices[0];
+    const struct api_choice *x = &r->choices[i];
+    const struct api_part *p = api_part_of(r, i);
     const bool stopped = x->finish == SERVICE_STOP, word = stopped && x->stop_index >= 0;
     const char *why = word ? "word" : stopped ? "eos" : "limit";
     const char *stop = word ? json_string_value(json_array_get(r->stops, (size_t)x->stop_index))
@@ -60,26 +72,33 @@ static json_t *last(struct api_run *r, json_t *j)
     json_t *more = json_pack("{s:s,s:s,s:s,s:i,s:i,s:b,s:o,s:o}", "model", r->model, "stop_type",
                              why, "stopping_word", stop ? stop : "", "tokens_predicted",
                              (int)x->usage.n_answer, "tokens_cached", (int)x->usage.n_cached,
-                             "truncated", 0, "prompt", api_str(&r->prompt), "timings",
-                             timings(r));
+                             "truncated", 0, "prompt", api_str(&p->prompt), "timings",
+                             api_timings(r, i));
 
     (void)json_object_update(j, more);
-    api_energy_into(j, r->m->energy, &r->energy);
+    api_energy_into(j, r->m->energy, &p->energy);
     json_decref(more);
     return j;
 }
 
 static void delta(struct api_run *r, uint32_t choice, struct sv reasoning, struct sv answer)
 {
-    (void)choice;
     (void)reasoning;
-    api_event(r, piece(r, answer, false));
+    api_event(r, piece(r, choice, answer, false));
+}
+
+/* return_progress */
+static void progress(struct api_run *r, const struct service_event *ev)
+{
+    json_t *j = piece(r, 0, (struct sv){ "", 0 }, false);
+
+    (void)json_object_set_new(j, "prompt_progress", api_prompt_progress(r, ev));
+    api_event(r, j);
 }
 
 static void choice_done(struct api_run *r, uint32_t choice)
 {
-    (void)choice;
-    api_event(r, last(r, piece(r, (struct sv){ "", 0 }, true)));
+    api_event(r, last(r, choice, piece(r, choice, (struct sv){ "", 0 }, true)));
 }
 
 static void stream_done(struct api_run *r)
@@ -87,14 +106,23 @@ static void stream_done(struct api_run *r)
     (void)r;                            /* the last event was the last word */
 }
 
+/* Of several prompts a list. */
 static json_t *whole(struct api_run *r)
 {
-    return last(r, piece(r, sv_of(&r->choices[0].answer), true));
+    json_t *list = json_array();
+
+    for (uint32_t i = 0; i < r->n && r->n > 1; i++)
+        (void)json_array_append_new(list, last(r, i, piece(r, i, sv_of(&r->choices[i].answer), true)));
+    if (r->n > 1)
+        return list;
+    json_decref(list);
+    return last(r, 0, piece(r, 0, sv_of(&r->choices[0].answer), true));
 }
 
 static const struct api_frame frame = {
-    .ids = true, .delta = delta, .choice_done = choice_done, .stream_done = stream_done,
-    .whole = whole, .logprob = api_openai_logprob, .stream_type = "text/event-stream",
+    .ids = true, .delta = delta, .progress = progress, .progress_if_asked = true,
+    .choice_done = choice_done, .stream_done = stream_done, .whole = whole,
+    .logprob = api_openai_logprob, .stream_type = "text/event-stream",
 };
 
 /* ---- completions ---- */
@@ -178,7 +206,7 @@ static void complete(struct api_call *c, bool infills)
     rc = read_probs(c, &a->o, &e);
     if (rc == 0)
         rc = infills ? infill_prompt(c, &a->text, &a->ids, &e)
-                     : api_text_prompt(c, "prompt", "suffix", &a->text, &a->ids, &e);
+                     : api_text_prompts(c, "prompt", "suffix", a, &e);
     if (rc < 0)
         api_fail(c, NULL, &e);
     else

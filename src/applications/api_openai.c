@@ -46,26 +46,77 @@ json_t *api_openai_logprob(struct api_run *r, const struct service_event *ev)
     return entry;
 }
 
+/* Ids of tokens, which vLLM's clients ask for: those of the answer that were not told yet. */
+static void put_ids(const struct api_run *r, struct api_choice *x, json_t *choice)
+{
+    if (!r->token_ids)
+        return;
+    (void)json_object_set_new(choice, "token_ids", x->ids);
+    x->ids = json_array();
+}
+
+static void put_prompt_ids(const struct api_run *r, uint32_t i, json_t *j)
+{
+    if (r->token_ids)
+        (void)json_object_set(j, "prompt_token_ids", api_part_of(r, i)->ids);
+}
+
+/* Of a stream whose client will get a chunk of usage, every other chunk says that it isn't that. */
+static json_t *chunk(const struct api_run *r, const char *object, json_t *choice)
+{
+    json_t *j = json_pack("{s:s,s:s,s:I,s:s,s:[o]}", "id", r->id, "object", object, "created",
+                          (json_int_t)r->created, "model", r->model, "choices", choice);
+
+    if (j && r->include_usage)
+        (void)json_object_set_new(j, "usage", json_null());
+    return j;
+}
+
+static json_t *usage_chunk(const struct api_run *r, const char *object)
+{
+    return json_pack("{s:s,s:s,s:I,s:s,s:[],s:o}", "id", r->id, "object", object, "created",
+                     (json_int_t)r->created, "model", r->model, "choices", "usage",
+                     api_openai_usage(r));
+}
+
 /* ---- chat completions ---- */
 
-static json_t *chat_chunk(const struct api_run *r, uint32_t i, json_t *delta, const char *reason,
+static json_t *chat_chunk(struct api_run *r, uint32_t i, json_t *delta, const char *reason,
                           json_t *logprobs)
 {
-    return json_pack("{s:s,s:s,s:I,s:s,s:[{s:i,s:o,s:o,s:o}]}", "id", r->id, "object",
-                     "chat.completion.chunk", "created", (json_int_t)r->created, "model",
-                     r->model, "choices", "index", (int)i, "delta", delta, "logprobs",
-                     logprobs ? logprobs : json_null(), "finish_reason",
-                     reason ? json_string(reason) : json_null());
+    json_t *choice = json_pack("{s:i,s:o,s:o,s:o}", "index", (int)i, "delta", delta, "logprobs",
+                               logprobs ? logprobs : json_null(), "finish_reason",
+                               reason ? json_string(reason) : json_null()), *j;
+
+    put_ids(r, &r->choices[i], choice);
+    j = chunk(r, "chat.completion.chunk", choice);
+    if (r->n == 1 && (reason || (r->timings_each && r->choices[i].usage.n_answer > 0)))
+        (void)json_object_set_new(j, "timings", api_timings(r, i));
+    return j;
 }
 
 /* The role comes once, in front. */
 static void chat_begin(struct api_run *r, uint32_t i)
 {
+    json_t *j;
+
     if (r->choices[i].begun)
         return;
     r->choices[i].begun = true;
-    api_event(r, chat_chunk(r, i, json_pack("{s:s,s:n}", "role", "assistant", "content"), NULL,
-                            NULL));
+    j = chat_chunk(r, i, json_pack("{s:s,s:n}", "role", "assistant", "content"), NULL, NULL);
+    put_prompt_ids(r, i, j);
+    api_event(r, j);
+}
+
+/* return_progress */
+static void chat_progress(struct api_run *r, const struct service_event *ev)
+{
+    json_t *j;
+
+    chat_begin(r, 0);
+    j = chat_chunk(r, 0, json_object(), NULL, NULL);
+    (void)json_object_set_new(j, "prompt_progress", api_prompt_progress(r, ev));
+    api_event(r, j);
 }
 
 /* The entries that no chunk has carried yet; NULL: none. The caller owns them. */
@@ -83,7 +134,7 @@ static json_t *chat_logprobs(struct api_choice *x)
 {
     json_t *entries = take_logprobs(x);
 
-    return entries ? json_pack("{s:o}", "content", entries) : NULL;
+    return entries ? json_pack("{s:o,s:n}", "content", entries, "refusal") : NULL;
 }
 
 static void chat_delta(struct api_run *r, uint32_t i, struct sv reasoning, struct sv answer)
@@ -145,22 +196,20 @@ static void chat_choice_done(struct api_run *r, uint32_t i)
 static void chat_stream_done(struct api_run *r)
 {
     if (r->include_usage)
-        api_event(r, json_pack("{s:s,s:s,s:I,s:s,s:[],s:o}", "id", r->id, "object",
-                               "chat.completion.chunk", "created", (json_int_t)r->created, "model",
-                               r->model, "choices", "usage", api_openai_usage(r)));
+        api_event(r, usage_chunk(r, "chat.completion.chunk"));
     (void)http_write(r->x, "data: [DONE]\n\n", 14);
 }
 
 static json_t *chat_whole(struct api_run *r)
 {
-    json_t *choices = json_array();
+    json_t *choices = json_array(), *j;
 
     for (uint32_t i = 0; i < r->n; i++) {
         struct api_choice *x = &r->choices[i];
         json_t *calls = chat_calls(x);
-        json_t *message = json_pack("{s:s,s:o}", "role", "assistant", "content",
+        json_t *message = json_pack("{s:s,s:o,s:n}", "role", "assistant", "content",
                                     calls && x->answer.len == 0 ? json_null()
-                                                                : api_str(&x->answer));
+                                                                : api_str(&x->answer), "refusal");
 
         if (calls)
             json_object_set_new(message, "tool_calls", calls);
@@ -168,17 +217,24 @@ static json_t *chat_whole(struct api_run *r)
             json_object_set_new(message, "reasoning_content", api_str(&x->reasoning));
             json_object_set_new(message, "reasoning", api_str(&x->reasoning));
         }
-        json_array_append_new(choices, json_pack("{s:i,s:o,s:o,s:s}", "index", (int)i, "message",
-            message, "logprobs", x->logprobs ? json_pack("{s:O}", "content", x->logprobs)
-                                             : json_null(), "finish_reason", finish_reason(x)));
+        j = json_pack("{s:i,s:o,s:o,s:s}", "index", (int)i, "message",
+            message, "logprobs", x->logprobs ? json_pack("{s:O,s:n}", "content", x->logprobs,
+                                                         "refusal") : json_null(), "finish_reason", finish_reason(x));
+        put_ids(r, x, j);
+        json_array_append_new(choices, j);
     }
-    return json_pack("{s:s,s:s,s:I,s:s,s:o,s:o}", "id", r->id, "object", "chat.completion",
-                     "created", (json_int_t)r->created, "model", r->model, "choices", choices,
-                     "usage", api_openai_usage(r));
+    j = json_pack("{s:s,s:s,s:I,s:s,s:o,s:o}", "id", r->id, "object", "chat.completion", "created",
+                  (json_int_t)r->created, "model", r->model, "choices", choices, "usage",
+                  api_openai_usage(r));
+    put_prompt_ids(r, 0, j);
+    if (r->n == 1)
+        (void)json_object_set_new(j, "timings", api_timings(r, 0));
+    return j;
 }
 
 static const struct api_frame chat_frame = {
-    .split = true, .delta = chat_delta, .choice_done = chat_choice_done,
+    .split = true, .delta = chat_delta, .progress = chat_progress, .progress_if_asked = true,
+    .choice_done = chat_choice_done,
     .call_begin = chat_call_begin, .call_piece = chat_call_piece, .call_id = "call_",
     .stream_done = chat_stream_done, .whole = chat_whole, .logprob = api_openai_logprob,
     .stream_type = "text/event-stream",
@@ -290,10 +346,21 @@ static void chat_input_tokens(struct api_call *c)
 
 /* ---- completions ---- */
 
-/* The old shape: parallel lists. */
-static json_t *text_logprobs(const json_t *entries)
+/* Characters, not bytes. */
+static uint32_t n_characters(const char *s)
+{
+    uint32_t n = 0;
+
+    for (; s && *s; s++)
+        n += ((unsigned char)*s & 0xC0) != 0x80;
+    return n;
+}
+
+/* The old shape: parallel lists. *offset: characters in front of the first token, then of the next. */
+static json_t *text_logprobs(const json_t *entries, uint32_t *offset)
 {
     json_t *tokens = json_array(), *values = json_array(), *tops = json_array(), *entry;
+    json_t *offsets = json_array();
     size_t i;
 
     json_array_foreach(entries, i, entry) {
@@ -302,6 +369,8 @@ static json_t *text_logprobs(const json_t *entries)
         size_t k;
 
         json_array_append(tokens, json_object_get(entry, "token"));
+        json_array_append_new(offsets, json_integer(*offset));
+        *offset += n_characters(json_string_value(json_object_get(entry, "token")));
         json_array_append(values, json_object_get(entry, "logprob"));
         json_array_foreach(list, k, t)
             json_object_set(top, json_string_value(json_object_get(t, "token")),
@@ -312,29 +381,50 @@ static json_t *text_logprobs(const json_t *entries)
         }
         json_array_append_new(tops, top);
     }
-    return json_pack("{s:o,s:o,s:o}", "tokens", tokens, "token_logprobs", values, "top_logprobs",
-                     tops);
+    return json_pack("{s:o,s:o,s:o,s:o}", "tokens", tokens, "token_logprobs", values, "top_logprobs",
+                     tops, "text_offset", offsets);
 }
 
 /* Takes entries over. */
-static json_t *text_chunk(const struct api_run *r, uint32_t i, struct sv text, const char *reason,
+static json_t *text_chunk(struct api_run *r, uint32_t i, struct sv text, const char *reason,
                           json_t *entries)
 {
-    json_t *logprobs = entries ? text_logprobs(entries) : json_null();
+    json_t *logprobs = entries ? text_logprobs(entries, &r->choices[i].n_shown) : json_null();
+    json_t *choice = json_pack("{s:i,s:o,s:o,s:o}", "index", (int)i, "text", api_text(text),
+                               "logprobs", logprobs, "finish_reason",
+                               reason ? json_string(reason) : json_null());
 
     json_decref(entries);
-    return json_pack("{s:s,s:s,s:I,s:s,s:[{s:i,s:o,s:o,s:o}]}", "id", r->id, "object",
-                     "text_completion", "created", (json_int_t)r->created, "model", r->model,
-                     "choices", "index", (int)i, "text", api_text(text), "logprobs",
-                     logprobs, "finish_reason", reason ? json_string(reason) : json_null());
+    put_ids(r, &r->choices[i], choice);
+    if (!r->choices[i].begun)
+        put_prompt_ids(r, i, choice);
+    r->choices[i].begun = true;
+    return chunk(r, "text_completion", choice);
+}
+
+/* In front of the answer, with its own log probabilities. */
+static void echo_prompt(struct api_run *r, uint32_t i)
+{
+    const struct api_part *p = api_part_of(r, i);
+    struct api_choice *x = &r->choices[i];
+    json_t *own = NULL, *all, *entry;
+    size_t k;
+
+    if (!r->echo || x->begun)
+        return;
+    all = take_logprobs(x);
+    if (all)
+        own = json_array();
+    json_array_foreach(all, k, entry)
+        (void)json_array_append(k < p->n_prompt ? own : x->logprobs, entry);
+    json_decref(all);
+    api_event(r, text_chunk(r, i, sv_of(&p->prompt), NULL, own));
 }
 
 static void text_delta(struct api_run *r, uint32_t i, struct sv reasoning, struct sv answer)
 {
     (void)reasoning;
-    if (r->echo && !r->choices[i].begun)
-        api_event(r, text_chunk(r, i, sv_of(&r->prompt), NULL, NULL));
-    r->choices[i].begun = true;
+    echo_prompt(r, i);
     api_event(r, text_chunk(r, i, answer, NULL, take_logprobs(&r->choices[i])));
 }
 
@@ -342,15 +432,14 @@ static void text_choice_done(struct api_run *r, uint32_t i)
 {
     struct api_choice *x = &r->choices[i];
 
+    echo_prompt(r, i);
     api_event(r, text_chunk(r, i, (struct sv){ "", 0 }, finish_reason(x), take_logprobs(x)));
 }
 
 static void text_stream_done(struct api_run *r)
 {
     if (r->include_usage)
-        api_event(r, json_pack("{s:s,s:s,s:I,s:s,s:[],s:o}", "id", r->id, "object",
-                               "text_completion", "created", (json_int_t)r->created, "model",
-                               r->model, "choices", "usage", api_openai_usage(r)));
+        api_event(r, usage_chunk(r, "text_completion"));
     (void)http_write(r->x, "data: [DONE]\n\n", 14);
 }
 
@@ -360,16 +449,22 @@ static json_t *text_whole(struct api_run *r)
 
     for (uint32_t i = 0; i < r->n; i++) {
         struct api_choice *x = &r->choices[i];
+        const struct str *prompt = &api_part_of(r, i)->prompt;
+        uint32_t offset = 0;
         struct str text;
+        json_t *j;
 
         str_init(&text, 0);
         if (r->echo)
-            str_append(&text, r->prompt.data, r->prompt.len);
+            str_append(&text, prompt->data, prompt->len);
         str_append(&text, x->answer.data, x->answer.len);
-        json_array_append_new(choices, json_pack("{s:i,s:o,s:o,s:s}", "index", (int)i, "text",
-            api_str(&text), "logprobs", x->logprobs ? text_logprobs(x->logprobs)
-                                                           : json_null(),
-            "finish_reason", finish_reason(x)));
+        j = json_pack("{s:i,s:o,s:o,s:s}", "index", (int)i, "text",
+            api_str(&text), "logprobs", x->logprobs ? text_logprobs(x->logprobs,
+                                                                         &offset) : json_null(),
+            "finish_reason", finish_reason(x));
+        put_ids(r, x, j);
+        put_prompt_ids(r, i, j);
+        json_array_append_new(choices, j);
         str_deinit(&text);
     }
     return json_pack("{s:s,s:s,s:I,s:s,s:o,s:o}", "id", r->id, "object", "text_completion",
@@ -392,7 +487,7 @@ static void completions(struct api_call *c)
     a->o.max_tokens = 16;               /* the API's default */
     if (!api_read_options(c, &a->o))
         goto done;
-    if (api_text_prompt(c, "prompt", "suffix", &a->text, &a->ids, &e) < 0)
+    if (api_text_prompts(c, "prompt", "suffix", a, &e) < 0)
         api_fail(c, "prompt", &e);
     else
         api_generate(c, a, &text_frame, "cmpl-");

@@ -58,6 +58,9 @@ static const struct field fields[] = {
     { "stream", TYPE_BOOL, AT(stream), 0, 0 },
     { "include_stop_str_in_output", TYPE_BOOL, AT(include_stop), 0, 0 },
     { "echo", TYPE_BOOL, AT(echo), 0, 0 },
+    { "return_progress", TYPE_BOOL, AT(progress), 0, 0 },
+    { "timings_per_token", TYPE_BOOL, AT(timings_each), 0, 0 },
+    { "return_token_ids", TYPE_BOOL, AT(token_ids), 0, 0 },
 };
 
 static json_t *describe(const struct field *f)

@@ -293,27 +293,18 @@ int api_prompt(struct api_call *c, json_t *vars, struct str *text, struct tokens
 
 /* ---- plain texts ---- */
 
-/* A text, a list of one text, or token ids. */
-static int read_prompt(struct api_call *c, const char *key, struct str *text, struct tokens *ids,
-                       struct err *e)
+/* A text or token ids. */
+static int read_prompt(struct api_call *c, const struct json_place *p, struct str *text,
+                       struct tokens *ids, struct err *e)
 {
-    struct json_place p;
     struct sv s;
     size_t n;
-    int rc = json_need(&c->at, key, &p, e);
+    int rc;
 
-    if (rc < 0)
-        return rc;
-    if (json_is_array(p.value) && json_array_size(p.value) == 1 &&
-        !json_is_number(json_array_get(p.value, 0))) {
-        const struct json_place item = json_item(&p, 0);
-
-        p.value = item.value;
-    }
-    if (json_is_array(p.value) && json_is_number(json_array_get(p.value, 0))) {
-        rc = json_read_array(&p, (size_t)1 << 24, &n, e);
+    if (json_is_array(p->value) && json_is_number(json_array_get(p->value, 0))) {
+        rc = json_read_array(p, (size_t)1 << 24, &n, e);
         for (size_t i = 0; rc == 0 && i < n; i++) {
-            const struct json_place item = json_item(&p, i);
+            const struct json_place item = json_item(p, i);
             uint64_t id;
 
             rc = json_read_u64(&item, 0, tokenizer_n_vocab(c->m->tm->tok) - 1, &id, e);
@@ -322,9 +313,7 @@ static int read_prompt(struct api_call *c, const char *key, struct str *text, st
         }
         return rc == 0 ? tokenizer_decode(c->m->tm->tok, ids->ids, ids->n, 0, text, e) : rc;
     }
-    if (json_is_array(p.value))
-        return json_refuse(&p, e, WATT_ENOTSUP, "several prompts in one request are not supported");
-    rc = json_read_str(&p, &s, e);
+    rc = json_read_str(p, &s, e);
     if (rc < 0)
         return rc;
     str_append(text, s.data, s.len);
@@ -341,7 +330,7 @@ int api_middle_prompt(struct api_call *c, struct sv prefix, struct sv suffix, st
 
     for (size_t i = 0; i < 3; i++)
         if (tokenizer_role(t, roles[i]) < 0)
-            return err_set(e, WATT_ENOTSUP, "suffix: this model has no tokens to fill in a middle");
+            return err_set(e, WATT_ENOTSUP, "this model has no tokens to fill in a middle");
     if (!tokens_push(ids, tokenizer_role(t, TOKEN_FIM_PRE)))
         return err_set(e, WATT_ENOMEM, "prompt");
     rc = tokenizer_encode(t, NULL, prefix.len ? prefix.data : "", prefix.len, 0, ids, e);
@@ -367,16 +356,67 @@ static int add_suffix(struct api_call *c, const char *key, const struct str *pre
     if (rc < 0 || s.len == 0)
         return rc;
     ids->n = 0;
-    return api_middle_prompt(c, sv_of(prefix), s, ids, e);
+    rc = api_middle_prompt(c, sv_of(prefix), s, ids, e);
+    return rc == WATT_ENOTSUP ? json_refuse(&p, e, rc, "this model has no tokens to fill in a middle")
+                              : rc;
+}
+
+static int one_prompt(struct api_call *c, const struct json_place *at, const char *suffix,
+                      struct str *text, struct tokens *ids, struct err *e)
+{
+    int rc = read_prompt(c, at, text, ids, e);
+
+    if (rc == 0)
+        rc = add_suffix(c, suffix, text, ids, e);
+    return rc == 0 && ids->n == 0 ? json_refuse(at, e, WATT_EINVAL, "the prompt is empty") : rc;
+}
+
+/* Are there several: a list, but not of token ids? */
+static bool is_list(const struct json_place *p)
+{
+    return json_is_array(p->value) && !json_is_number(json_array_get(p->value, 0));
 }
 
 int api_text_prompt(struct api_call *c, const char *prefix, const char *suffix, struct str *text,
                     struct tokens *ids, struct err *e)
 {
-    int rc = read_prompt(c, prefix, text, ids, e);
+    struct json_place p, item;
+    int rc = json_need(&c->at, prefix, &p, e);
 
-    if (rc == 0)
-        rc = add_suffix(c, suffix, text, ids, e);
-    return rc == 0 && ids->n == 0
-               ? err_set(e, WATT_EINVAL, "request body: %s: the prompt is empty", prefix) : rc;
+    if (rc < 0 || !is_list(&p))
+        return rc < 0 ? rc : one_prompt(c, &p, suffix, text, ids, e);
+    if (json_array_size(p.value) != 1)
+        return json_refuse(&p, e, WATT_ENOTSUP, "expected one prompt, found %zu",
+                           json_array_size(p.value));
+    item = json_item(&p, 0);
+    return one_prompt(c, &item, suffix, text, ids, e);
+}
+
+int api_text_prompts(struct api_call *c, const char *prefix, const char *suffix, struct api_ask *a,
+                     struct err *e)
+{
+    struct json_place p, item;
+    size_t n = 0;
+    int rc = json_need(&c->at, prefix, &p, e);
+
+    if (rc < 0 || !is_list(&p))
+        return rc < 0 ? rc : one_prompt(c, &p, suffix, &a->text, &a->ids, e);
+    rc = json_read_array(&p, API_MAX_PROMPTS, &n, e);
+    if (rc == 0 && n == 0)
+        rc = json_refuse(&p, e, WATT_EINVAL, "at least one prompt is needed");
+    if (rc < 0)
+        return rc;
+    item = json_item(&p, 0);
+    rc = one_prompt(c, &item, suffix, &a->text, &a->ids, e);
+    a->more = rc == 0 && n > 1 ? mem_calloc(n - 1, sizeof *a->more) : NULL;
+    if (rc == 0 && n > 1 && !a->more)
+        rc = err_set(e, WATT_ENOMEM, "prompt");
+    for (size_t i = 1; rc == 0 && i < n; i++) {
+        struct api_text_ids *x = &a->more[a->n_more++];
+
+        str_init(&x->text, 0);
+        item = json_item(&p, i);
+        rc = one_prompt(c, &item, suffix, &x->text, &x->ids, e);
+    }
+    return rc;
 }

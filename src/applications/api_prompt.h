@@ -21,6 +21,9 @@ void api_chat(struct api_call *c, const struct api_frame *frame, const char *id_
  * can. Appends; at least one id. */
 int api_text_prompt(struct api_call *c, const char *prefix, const char *suffix, struct str *text,
                     struct tokens *ids, struct err *e) MUST_CHECK;
+/* The same of a list with any number of prompts: into `a`. */
+int api_text_prompts(struct api_call *c, const char *prefix, const char *suffix, struct api_ask *a,
+                     struct err *e) MUST_CHECK;
 /* Fill in the middle, for vocabularies that were trained for it; else WATT_ENOTSUP. Appends. */
 int api_middle_prompt(struct api_call *c, struct sv prefix, struct sv suffix, struct tokens *ids,
                       struct err *e) MUST_CHECK;

@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "applications/api.h"
+#include "base/clock.h"
 #include "base/mem.h"
 
 #define JSON_FLAGS (JSON_COMPACT | JSON_ENCODE_ANY)
@@ -21,20 +22,38 @@ static void run_unref(struct api_run *r)
         json_decref(r->choices[i].logprobs);
         json_decref(r->choices[i].ids);
     }
+    for (uint32_t i = 0; i < r->n_parts; i++) {
+        str_deinit(&r->parts[i].prompt);
+        json_decref(r->parts[i].ids);
+    }
+    mem_free(r->choices);
+    mem_free(r->parts);
     if (r->drop_user)
         r->drop_user(r->user);
-    str_deinit(&r->prompt);
     json_decref(r->stops);
     api_model_release(r->m);
     mem_free(r);
 }
 
+static void cancel(struct api_run *r)
+{
+    for (uint32_t i = 0; i < r->n_parts; i++) {
+        const uint64_t ticket = atomic_load(&r->parts[i].ticket);
+
+        if (ticket)
+            service_cancel(r->m->svc, ticket, SERVICE_ALL);
+    }
+}
+
 /* The client is gone: nothing of it is computed any more. */
 static void on_abort(void *ctx)
 {
-    struct api_run *r = ctx;
+    cancel(ctx);
+}
 
-    service_cancel(r->m->svc, atomic_load(&r->ticket), SERVICE_ALL);
+const struct api_part *api_part_of(const struct api_run *r, uint32_t choice)
+{
+    return &r->parts[choice / r->n_each];
 }
 
 void api_event(struct api_run *r, json_t *j)
@@ -89,16 +108,23 @@ json_t *api_str(const struct str *s)
     return NULL;
 }
 
-struct service_usage api_usage(const struct api_run *r)
+/* Of n choices from the first on, which is a prompt's first. */
+static struct service_usage usage_of(const struct api_run *r, uint32_t first, uint32_t n)
 {
-    struct service_usage u = r->choices[0].usage;
+    struct service_usage u = r->choices[first].usage;
 
-    for (uint32_t i = 1; i < r->n; i++) {
+    for (uint32_t i = first + 1; i < first + n; i++) {
         u.n_answer += r->choices[i].usage.n_answer;
         u.n_drafted += r->choices[i].usage.n_drafted;
         u.n_accepted += r->choices[i].usage.n_accepted;
+        u.n_cached += i % r->n_each == 0 ? r->choices[i].usage.n_cached : 0;
     }
     return u;
+}
+
+struct service_usage api_usage(const struct api_run *r)
+{
+    return usage_of(r, 0, r->n);
 }
 
 json_t *api_openai_usage(const struct api_run *r)
@@ -132,7 +158,7 @@ void api_run_short(struct api_run *r)
         return;
     (void)err_set(&r->error, WATT_ENOMEM, "answer: out of memory");
     r->failed = true;
-    service_cancel(r->m->svc, atomic_load(&r->ticket), SERVICE_ALL);
+    cancel(r);
 }
 
 /* Reasoning and answer are told apart; calls are taken out of the answer. */
@@ -201,19 +227,29 @@ static void charge(struct api_run *r)
         api_key_charge(r->key, BUDGET_MONEY, u->bill.has_price ? u->bill.revenue : u->bill.cost);
 }
 
-/* What it used; the choices' own numbers are whole. */
-static void account(struct api_run *r, uint64_t id)
+/* What a prompt and its choices used; their own numbers are whole. */
+static void account(struct api_run *r, struct api_part *p, uint64_t id)
 {
+    const struct api_choice *first = &r->choices[p->first];
     struct api_energy_report e = {
         .key = r->owner, .model = r->m->name, .request = r->request_id, .id = id,
-        .usage = api_usage(r), .n_prompt = r->n_prompt, .times = r->choices[0].times,
-        .finish = r->failed ? SERVICE_ERROR : r->choices[0].finish,
+        .usage = usage_of(r, p->first, r->n_each), .n_prompt = p->n_prompt, .times = first->times,
+        .finish = r->failed ? SERVICE_ERROR : first->finish,
     };
+
+    for (uint32_t i = 0; i < r->n_each; i++)
+        e.n_thinking += first[i].n_reasoning;
+    api_energy_end(r->m->energy, &p->energy, &e);
+}
+
+/* What all of them used. */
+static void add_up(struct api_run *r)
+{
     char joules[32];
 
-    for (uint32_t i = 0; i < r->n; i++)
-        e.n_thinking += r->choices[i].n_reasoning;
-    api_energy_end(r->m->energy, &r->energy, &e);
+    for (uint32_t i = 0; i < r->n_parts; i++)
+        if (r->parts[i].energy.over)
+            api_energy_add(&r->energy, &r->parts[i].energy);
     charge(r);
     api_energy_text(&r->energy, joules);
     if (joules[0] && !r->stream)
@@ -247,8 +283,14 @@ static void finish(struct api_run *r)
     struct api_call c = { .s = r->s, .x = r->x };
 
     give_back(r);
+    if (atomic_load(&r->refused)) {
+        r->failed = true;
+        r->error = r->refusal_error;
+    }
     if (r->stream && (!r->failed || r->begun || http_begun(r->x)))
         finish_stream(r);
+    else if (atomic_load(&r->refused))
+        api_refuse(&c, &r->refusal, &r->refusal_error);
     else if (r->failed && r->error.code == WATT_ENOMEM)
         api_fail(&c, NULL, &r->error);
     else if (r->failed)
@@ -261,21 +303,56 @@ static void finish(struct api_run *r)
     run_unref(r);
 }
 
+/* n more prompts are over, or will never begin. */
+static void part_over(struct api_run *r, uint32_t n)
+{
+    if (atomic_fetch_sub(&r->n_open, n) != n)
+        return;
+    if (r->n_parts > 1)
+        add_up(r);
+    finish(r);
+}
+
 /* Every choice echoes the prompt. */
-static void add_prompt_logprob(struct api_run *r, const struct service_event *ev)
+static void add_prompt_logprob(struct api_run *r, uint32_t first, const struct service_event *ev)
 {
     json_t *entry = r->frame->logprob(r, ev);
 
-    for (uint32_t i = 0; i < r->n; i++)
+    for (uint32_t i = first; i < first + r->n_each; i++)
         if (r->choices[i].logprobs)
             (void)json_array_append(r->choices[i].logprobs, entry);
     json_decref(entry);
 }
 
+/* How fast it goes, for who wants to know before the end. */
+static void watch(struct api_run *r, struct api_part *p, struct api_choice *c,
+                  const struct service_event *ev)
+{
+    const uint64_t now = r->timings_each || r->progress ? clock_mono_ns() : 0;
+
+    if (now == 0)
+        return;
+    if (p->began_ns == 0)
+        p->began_ns = now;
+    if (ev->kind == SERVICE_PROGRESS) {
+        c->usage.n_cached = ev->n_cached;
+        c->times.prefill = now - p->began_ns;
+        return;
+    }
+    if (c->usage.n_answer == 0) {
+        c->times.prefill = now - p->began_ns;
+        c->times.first_token = now;
+    }
+    c->usage.n_answer = ev->index + 1;
+    c->times.decode = now - c->times.first_token;
+}
+
 static void on_event(void *ctx, const struct service_event *ev)
 {
-    struct api_run *r = ctx;
-    struct api_choice *c = &r->choices[ev->choice];
+    struct api_part *p = ctx;
+    struct api_run *r = p->run;
+    const uint32_t i = p->first + ev->choice;
+    struct api_choice *c = &r->choices[i];
 
     (void)json_was_short();
     if (r->stream && !r->begun && (ev->kind != SERVICE_DONE || ev->finish != SERVICE_ERROR)) {
@@ -285,8 +362,10 @@ static void on_event(void *ctx, const struct service_event *ev)
     if (ev->kind == SERVICE_TOKEN && c->ids)
         (void)json_array_append_new(c->ids, json_integer(ev->id));
     if (ev->kind == SERVICE_PROMPT_TOKEN && r->frame->logprob)
-        add_prompt_logprob(r, ev);
-    if (ev->kind == SERVICE_PROGRESS && r->frame->progress && !r->failed)
+        add_prompt_logprob(r, p->first, ev);
+    if (ev->kind == SERVICE_PROGRESS || ev->kind == SERVICE_TOKEN)
+        watch(r, p, c, ev);
+    if (ev->kind == SERVICE_PROGRESS && r->frame->progress && r->progress && !r->failed)
         r->frame->progress(r, ev);
     if (ev->kind == SERVICE_TOKEN) {
         if (r->frame->split) {
@@ -295,10 +374,12 @@ static void on_event(void *ctx, const struct service_event *ev)
         }
         if (ev->has_logprob && c->logprobs && r->frame->logprob)
             json_array_append_new(c->logprobs, r->frame->logprob(r, ev));
-        add_text(r, ev->choice, ev->text, false);
+        add_text(r, i, ev->text, false);
     }
+    if (ev->kind == SERVICE_DONE && r->token_ids && ev->stop_id >= 0)
+        (void)json_array_append_new(c->ids, json_integer(ev->stop_id));
     if (ev->kind == SERVICE_DONE)
-        add_text(r, ev->choice, ev->text, true);
+        add_text(r, i, ev->text, true);
     if (json_was_short())
         api_run_short(r);
     if (ev->kind != SERVICE_DONE)
@@ -313,11 +394,13 @@ static void on_event(void *ctx, const struct service_event *ev)
         r->error = *ev->error;
     }
     if (ev->last)
-        account(r, ev->request);
+        account(r, p, ev->request);
+    if (r->n_parts == 1 && ev->last)    /* so that the last choice can tell */
+        add_up(r);
     if (r->stream && !r->failed)
-        r->frame->choice_done(r, ev->choice);
+        r->frame->choice_done(r, i);
     if (ev->last)
-        finish(r);
+        part_over(r, 1);
 }
 
 /* ---- submission ---- */
@@ -353,10 +436,78 @@ void api_refuse(struct api_call *c, const struct service_ticket *t, const struct
     api_fail(c, NULL, e);
 }
 
-static struct api_run *run_open(struct api_call *c, const struct api_options *o,
-                                const struct api_frame *frame, const char *id_prefix,
-                                struct sv prompt)
+static void choice_open(struct api_run *r, const struct api_options *o, struct api_choice *x,
+                        struct sv prompt)
 {
+    const struct tool_format *f = r->m->tm->tools;
+
+    x->run = r;
+    think_init(&x->think);
+    if (f)
+        think_learn(&x->think, f->think_open, f->think_close);
+    reasoning_begin(&x->track, f ? f->think_open : "", f ? f->think_close : "", prompt);
+    str_init(&x->unparsed, 0);
+    think_begin(&x->think, prompt.len ? prompt.data : "", prompt.len);
+    str_init(&x->reasoning, 0);
+    str_init(&x->answer, 0);
+    x->logprobs = o->logprobs ? json_array() : NULL;
+    x->ids = r->frame->ids || o->token_ids ? json_array() : NULL;
+}
+
+/* Prompt i of the request. */
+static const struct tokens *ids_of(const struct api_ask *a, size_t i)
+{
+    return i == 0 ? &a->ids : &a->more[i - 1].ids;
+}
+
+static const struct str *text_of(const struct api_ask *a, size_t i)
+{
+    return i == 0 ? &a->text : &a->more[i - 1].text;
+}
+
+static json_t *id_list(const struct tokens *ids)
+{
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < ids->n; i++)
+        (void)json_array_append_new(list, json_integer(ids->ids[i]));
+    return list;
+}
+
+/* The prompts with their choices; false: no memory. */
+static bool open_parts(struct api_run *r, const struct api_ask *a)
+{
+    const uint32_t n_parts = (uint32_t)a->n_more + 1;
+
+    r->n_each = a->o.n;
+    r->parts = mem_calloc(n_parts, sizeof *r->parts);
+    r->choices = mem_calloc((size_t)n_parts * r->n_each, sizeof *r->choices);
+    if (!r->parts || !r->choices)
+        return false;
+    for (uint32_t i = 0; i < n_parts; i++) {
+        struct api_part *p = &r->parts[r->n_parts++];
+        const struct str *text = text_of(a, i);
+
+        p->run = r;
+        p->first = r->n;
+        p->n_prompt = (uint32_t)ids_of(a, i)->n;
+        r->n_prompt += p->n_prompt;
+        str_init(&p->prompt, 0);
+        str_append(&p->prompt, text->data, text->len);
+        if (a->o.token_ids)
+            p->ids = id_list(ids_of(a, i));
+        for (uint32_t k = 0; k < r->n_each; k++)
+            choice_open(r, &a->o, &r->choices[r->n++], sv_of(text));
+        if (!str_ok(text) || !str_ok(&p->prompt))
+            return false;
+    }
+    return !json_was_short();
+}
+
+static struct api_run *run_open(struct api_call *c, const struct api_ask *a,
+                                const struct api_frame *frame, const char *id_prefix)
+{
+    const struct api_options *o = &a->o;
     struct api_run *r = mem_calloc(1, sizeof *r);
 
     if (!r)
@@ -373,6 +524,9 @@ static struct api_run *run_open(struct api_call *c, const struct api_options *o,
     r->logprobs = o->logprobs;
     r->n_top = o->n_top;
     r->echo = o->echo;
+    r->progress = o->progress || !frame->progress_if_asked;
+    r->timings_each = o->timings_each && o->stream;
+    r->token_ids = o->token_ids;
     r->created = (int64_t)time(NULL);
     r->trail = api_trail(c);
     r->user = c->user;
@@ -380,32 +534,15 @@ static struct api_run *run_open(struct api_call *c, const struct api_options *o,
     c->drop_user = NULL;
     memcpy(r->request_id, c->request_id, sizeof r->request_id);
     api_new_id(c->s, id_prefix, r->id);
-    str_init(&r->prompt, 0);
-    str_append(&r->prompt, prompt.data, prompt.len);
     r->stops = json_array();
     for (size_t i = 0; i < o->n_stops; i++)
         (void)json_array_append_new(r->stops, json_string(o->stops[i]));
-    for (; r->n < o->n; r->n++) {
-        struct api_choice *x = &r->choices[r->n];
-
-        x->run = r;
-        think_init(&x->think);
-        if (c->m->tm->tools)
-            think_learn(&x->think, c->m->tm->tools->think_open, c->m->tm->tools->think_close);
-        reasoning_begin(&x->track, c->m->tm->tools ? c->m->tm->tools->think_open : "",
-                        c->m->tm->tools ? c->m->tm->tools->think_close : "", prompt);
-        str_init(&x->unparsed, 0);
-        think_begin(&x->think, prompt.len ? prompt.data : "", prompt.len);
-        str_init(&x->reasoning, 0);
-        str_init(&x->answer, 0);
-        x->logprobs = o->logprobs ? json_array() : NULL;
-        x->ids = frame->ids ? json_array() : NULL;
-    }
-    if (json_was_short() || !str_ok(&r->prompt)) {
+    if (!open_parts(r, a)) {
         atomic_init(&r->refs, 1);
         run_unref(r);
         return NULL;
     }
+    atomic_init(&r->n_open, r->n_parts);
     atomic_init(&r->refs, 2);           /* this call's, and the service's until its last event */
     return r;
 }
@@ -480,9 +617,94 @@ void api_ask_close(struct api_ask *a)
 {
     if (!a)
         return;
+    for (size_t i = 0; i < a->n_more; i++) {
+        str_deinit(&a->more[i].text);
+        tokens_deinit(&a->more[i].ids);
+    }
+    mem_free(a->more);
     str_deinit(&a->text);
     tokens_deinit(&a->ids);
     mem_free(a);
+}
+
+/* What is the same for all prompts. */
+static void fill_request(struct api_call *c, const struct api_options *o, const struct api_run *r,
+                         struct service_request *q)
+{
+    q->adapter = c->adapter;
+    q->max_tokens = o->max_tokens;
+    q->clip_max = true;
+    q->min_tokens = o->min_tokens;
+    q->n_choices = o->n;
+    q->prompt_only = o->prompt_only;
+    q->prompt_logprobs = o->echo && o->logprobs;
+    q->n_prompt_top = q->prompt_logprobs ? o->n_top : 0;
+    q->sampling = o->sampling;
+    q->stops = o->stops;
+    q->n_stops = o->n_stops;
+    q->include_stop = o->include_stop;
+    q->stop_ids = o->stop_ids;
+    q->n_stop_ids = o->n_stop_ids;
+    q->ignore_end = o->ignore_eos;
+    q->special = o->special;
+    if (r->frame->split && c->m->tm->tools) {
+        const struct tool_format *f = c->m->tm->tools;
+
+        q->shown = f->markers;
+        q->n_shown = r->choices[0].parser ? f->n_markers : f->n_think_markers;
+    }
+    q->logprobs = o->logprobs;
+    q->n_top = o->n_top;
+    q->priority = api_key_priority(c->key, o->priority);
+    q->account = api_key_account(c->key);
+    q->salt = o->salt;
+    q->no_cache = o->no_cache;
+    q->speculate = o->speculate;
+    q->progress = o->stream && (o->timings_each || (r->frame->progress &&
+                                (o->progress || !r->frame->progress_if_asked)));
+    q->on_event = on_event;
+}
+
+/* Hands a prompt to the service. Its grammar is the one in q for the first, its own for others. */
+static int submit(struct api_call *c, const struct api_ask *a, struct api_run *r, uint32_t i,
+                  struct service_request *q, struct service_ticket *t, struct err *e)
+{
+    struct api_part *p = &r->parts[i];
+    int rc;
+
+    if (i > 0) {
+        q->mask = NULL;
+        rc = open_mask(c, &a->o, r, &q->mask, e);
+        if (rc < 0)
+            return rc;
+    }
+    q->tokens = ids_of(a, i)->ids;
+    q->n_tokens = p->n_prompt;
+    q->ctx = p;
+    api_energy_begin(r->m->energy, &p->energy);
+    rc = service_submit(r->m->svc, q, t, e);
+    if (rc < 0)
+        api_energy_end(r->m->energy, &p->energy, &(struct api_energy_report){ .id = 0 });
+    else
+        atomic_store(&p->ticket, t->id);
+    return rc;
+}
+
+/* Those behind the first, which runs already. All or none: with one refused, the rest goes too. */
+static void submit_more(struct api_call *c, const struct api_ask *a, struct api_run *r,
+                        struct service_request *q)
+{
+    for (uint32_t i = 1; i < r->n_parts; i++) {
+        struct service_ticket t = { .refusal = SERVICE_REFUSED_INVALID };
+
+        if (submit(c, a, r, i, q, &t, &r->refusal_error) < 0) {
+            r->refusal = t;
+            atomic_store(&r->refused, true);
+            cancel(r);
+            part_over(r, r->n_parts - i);
+            return;
+        }
+    }
 }
 
 void api_generate(struct api_call *c, const struct api_ask *a, const struct api_frame *frame,
@@ -497,7 +719,7 @@ void api_generate(struct api_call *c, const struct api_ask *a, const struct api_
     service_request_init(&q);
     if (!api_read_diffusion(c, o, &q))
         return;
-    r = str_ok(&a->text) ? run_open(c, o, frame, id_prefix, sv_of(&a->text)) : NULL;
+    r = run_open(c, a, frame, id_prefix);
     if (!r) {
         api_error(c, 503, "server_error", "out_of_memory", NULL, "out of memory");
         return;
@@ -511,53 +733,17 @@ void api_generate(struct api_call *c, const struct api_ask *a, const struct api_
         return;
     }
     http_hold(c->x);            /* until the service's last event */
-    q.tokens = a->ids.ids;
-    q.n_tokens = (uint32_t)a->ids.n;
-    q.adapter = c->adapter;
-    q.max_tokens = o->max_tokens;
-    q.clip_max = true;
-    q.min_tokens = o->min_tokens;
-    q.n_choices = o->n;
-    q.prompt_only = o->prompt_only;
-    q.prompt_logprobs = o->echo && o->logprobs;
-    q.n_prompt_top = q.prompt_logprobs ? o->n_top : 0;
-    q.sampling = o->sampling;
-    q.stops = o->stops;
-    q.n_stops = o->n_stops;
-    q.include_stop = o->include_stop;
-    q.stop_ids = o->stop_ids;
-    q.n_stop_ids = o->n_stop_ids;
-    q.ignore_end = o->ignore_eos;
-    q.special = o->special;
-    if (frame->split && c->m->tm->tools) {
-        const struct tool_format *f = c->m->tm->tools;
-
-        q.shown = f->markers;
-        q.n_shown = r->choices[0].parser ? f->n_markers : f->n_think_markers;
-    }
-    q.logprobs = o->logprobs;
-    q.n_top = o->n_top;
-    q.priority = api_key_priority(c->key, o->priority);
-    q.account = api_key_account(c->key);
-    q.salt = o->salt;
-    q.no_cache = o->no_cache;
-    q.speculate = o->speculate;
-    q.progress = o->stream && frame->progress;
-    q.on_event = on_event;
-    q.ctx = r;
-    r->n_prompt = q.n_tokens;
+    fill_request(c, o, r, &q);
     r->key = api_pass_seat(c);
     api_key_label(c->key, r->owner);
-    api_energy_begin(c->m->energy, &r->energy);
-    if (service_submit(c->m->svc, &q, &t, &e) < 0) {
-        api_energy_end(c->m->energy, &r->energy, &(struct api_energy_report){ .id = 0 });
+    if (submit(c, a, r, 0, &q, &t, &e) < 0) {
         if (r->key)
             api_leave_seat(r->key, 0);
         api_refuse(c, &t, &e);
         http_release(c->x);
         run_unref(r);           /* the service's: no event will come */
     } else {
-        atomic_store(&r->ticket, t.id);
+        submit_more(c, a, r, &q);
         if (o->stream && strcmp(frame->stream_type, "text/event-stream") == 0)
             http_keep_alive(c->x, frame->stream_type, ": still here\n\n", c->s->ping_ms);
         http_on_abort(c->x, on_abort, r);

@@ -112,7 +112,7 @@ struct sched_client {
     bool    (*took)(void *ctx, int32_t token);
     /* A row of the prompt's results, with want_rows; NULL otherwise. */
     void    (*prompt_row)(void *ctx, uint32_t pos, const float *row);
-    /* More of the prompt is in; may be NULL. */
+    /* Its turn has come, or more of the prompt is in; may be NULL. */
     void    (*progress)(void *ctx, uint32_t n_done, uint32_t n_total, uint32_t n_cached);
     /* Always the last call. */
     void    (*ended)(void *ctx, const struct sched_result *r);

@@ -101,7 +101,7 @@ static bool admit(struct sched *s, struct req *r, bool fair)
     }
     req_run(s, r, seat);
     s->n_admitted++;
-    if (r->o.client->progress && r->seq.len > 0)
+    if (r->o.client->progress)
         r->o.client->progress(r->o.ctx, r->seq.len, r->n_prompt, r->result.n_cached);
     return true;
 }

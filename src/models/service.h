@@ -213,7 +213,7 @@ struct service_request {        /* copied; service_request_init first */
     uint32_t n_top;             /* so many alternatives */
     bool     prompt_logprobs;   /* of the prompt's tokens (its cache is not read then), with */
     uint32_t n_prompt_top;
-    bool     progress;          /* SERVICE_PROGRESS after each step of the prompt */
+    bool     progress;          /* SERVICE_PROGRESS when its turn comes, after each step of the prompt */
     /* By diffusion only; zero and SERVICE_NO_ALGORITHM: as the service has it. */
     uint32_t diffusion_steps;
     float    diffusion_threshold;

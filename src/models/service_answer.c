@@ -364,7 +364,7 @@ static void progress(void *ctx, uint32_t n_done, uint32_t n_total, uint32_t n_ca
     struct service_event ev = { .kind = SERVICE_PROGRESS, .n_done = n_done, .n_total = n_total,
                                 .n_cached = n_cached };
 
-    if (a->job->r.progress)
+    if (a->job->r.progress && a->n_taken == 0)      /* what was preempted is told once */
         send(a, &ev);
 }
 
