@@ -1,8 +1,13 @@
 #!/usr/bin/env python3
 """bench/train_torch.py LAYERS WIDTH HEADS VOCAB STREAMS ROWS [f32|bf16 [THREADS [STEPS [eager|compiled]]]]: the
-time of forward and backward of bench_train's GPT-2 in PyTorch, in seconds on the clock and of processor time."""
+time of forward and backward of bench_train's GPT-2 in PyTorch, in seconds on the clock and of processor time.
+compiled: by torch.compile, which writes C++: it needs g++ (or CXX) and Python's headers, and the warm-up takes a
+minute (kept in TORCHINDUCTOR_CACHE_DIR)."""
+import os
 import resource
+import shutil
 import sys
+import sysconfig
 import time
 
 import torch
@@ -11,6 +16,14 @@ from torch import nn
 
 layers, width, heads, vocab, streams, rows = (int(x) for x in sys.argv[1:7])
 half, threads, steps, mode = (sys.argv[7:] + ["f32", "2", "3", "eager"][len(sys.argv) - 7:])[:4]
+
+if mode not in ("eager", "compiled") or half not in ("f32", "bf16"):
+    sys.exit(f"train_torch.py: {half} {mode}: must be f32 or bf16, and eager or compiled")
+if mode == "compiled" and not shutil.which(os.environ.get("CXX", "g++")):
+    sys.exit("train_torch.py: compiled needs a C++ compiler: install g++, or name one in CXX")
+if mode == "compiled" and not os.path.exists(os.path.join(sysconfig.get_paths()["include"], "Python.h")):
+    sys.exit(f"train_torch.py: compiled needs Python's headers: there is no {sysconfig.get_paths()['include']}/Python.h"
+             " (python3-dev)")
 
 
 class Block(nn.Module):
