@@ -10,6 +10,7 @@
 #include "op_rig.h"
 
 #include "base/fault.h"
+#include "chips/passes/reverse.h"
 #include "chips/train.h"
 
 enum { ROWS = 23, STREAMS = 3 };
@@ -407,9 +408,72 @@ static void test_attention(void **state)
     attention_case(&a, true, 28);
 }
 
+/* Queries of a second instruction over the first one's keys and values, which they train together;
+ * alone: the first one's own result goes nowhere. */
+static void shared_case(struct attn_args *a, bool alone, uint64_t seed)
+{
+    const uint32_t q = a->n_heads * a->k_dim, k = a->n_kv_heads * a->k_dim;
+    const uint32_t v = a->n_kv_heads * a->v_dim;
+    struct grad_case c = { 0 };
+    val x, y;
+    sid kept;
+
+    rig_open(&c.g, 2 * q + k + v, seed);
+    x = rig_input(&c.g);
+    kept = prog_state_kv(c.g.p, a->n_kv_heads, a->k_dim, a->v_dim, a->window);
+    a->write = true;
+    y = prog_attention(c.g.p, prog_cols(c.g.p, x, 0, q), prog_cols(c.g.p, x, 2 * q, k),
+                       prog_cols(c.g.p, x, 2 * q + k, v), 0, kept, a);
+    a->write = false;
+    a->scale *= 0.8f;
+    x = prog_attention(c.g.p, prog_cols(c.g.p, x, q, q), 0, 0, 0, kept, a);
+    check(&c, alone ? x : prog_add(c.g.p, x, prog_affine(c.g.p, y, 0.7f, 0)));
+}
+
+static void test_shared_keys(void **state)
+{
+    struct attn_args a = { .n_heads = 4, .n_kv_heads = 2, .k_dim = 8, .v_dim = 6, .scale = 0.35f };
+
+    (void)state;
+    shared_case(&a, false, 30);
+    shared_case(&a, true, 31);
+    a.window = 4;
+    a.softcap = 2;
+    shared_case(&a, false, 32);
+}
+
+/* A state has one writer, in front of its readers, whose window holds theirs. */
+static void test_shared_keys_refused(void **state)
+{
+    static const char *const words[] = { "nobody in front", "keys already", "window" };
+
+    (void)state;
+    for (int wrong = 0; wrong < 3; wrong++) {
+        struct attn_args a = { .n_heads = 1, .n_kv_heads = 1, .k_dim = 8, .v_dim = 8, .scale = 1,
+                               .window = 4 };
+        struct op_rig g;
+        struct err e = { 0 };
+        sid kept;
+        val x;
+
+        rig_open(&g, 8, 60);
+        x = rig_input(&g);
+        kept = prog_state_kv(g.p, 1, 8, 8, 4);
+        for (int i = 0; i < 2; i++) {
+            a.write = wrong == 1 || (wrong == 2 && i == 0);
+            x = prog_attention(g.p, x, a.write ? x : 0, a.write ? x : 0, 0, kept, &a);
+            a.window = wrong == 2 ? 5 : 4;
+        }
+        assert_true(prog_finish(g.p, &e) < 0);
+        assert_non_null(strstr(e.msg, words[wrong]));
+        rig_close(&g);
+    }
+}
+
 static void experts_case(struct route_args r, float balance, bool spread)
 {
     const struct train_opts o = { .compute = DTYPE_F32, .balance = balance };
+    const uint32_t n = r.n_experts / (r.n_sharing ? r.n_sharing : 1);
     struct grad_case c = { 0 };
     struct program *p;
     val x, ids, weights, y;
@@ -421,12 +485,12 @@ static void experts_case(struct route_args r, float balance, bool spread)
                               (struct linear_args){ 0 }), 0, &r, &ids, &weights);
     if (spread)
         y = prog_expert_linear(p, prog_expert_spread(p, x, weights), ids,
-                               matrix(&c.g, r.n_experts, 16, 24, 0.3f), 0, 0);
+                               matrix(&c.g, n, 16, 24, 0.3f), 0, 0);
     else
-        y = prog_expert_linear(p, x, ids, matrix(&c.g, r.n_experts, 16, 24, 0.3f),
-                               matrix(&c.g, 1, r.n_experts, 16, 0.3f), 0);
+        y = prog_expert_linear(p, x, ids, matrix(&c.g, n, 16, 24, 0.3f),
+                               matrix(&c.g, 1, n, 16, 0.3f), 0);
     y = prog_expert_linear(p, prog_unary(p, y, (struct act_args){ .act = ACT_SILU }), ids,
-                           matrix(&c.g, r.n_experts, 24, 16, 0.3f), 0, 0);
+                           matrix(&c.g, n, 24, 16, 0.3f), 0, 0);
     y = prog_expert_sum(p, y, weights);
     check_with(&c, prog_add(p, x, y), 1e-3f, 2e-2, &o);
 }
@@ -446,6 +510,9 @@ static void test_experts(void **state)
     r.score = ROUTE_SOFTMAX_SELECTED;
     r.normalise = false;
     experts_case(r, 0, false);
+    r = (struct route_args){ .score = ROUTE_SOFTMAX, .n_experts = 6, .n_used = 3, .n_sharing = 2,
+                             .normalise = true };
+    experts_case(r, 0.2f, false);       /* neighbours that share: a row may take one twice */
 }
 
 static void test_conv(void **state)
@@ -595,31 +662,27 @@ static void test_cells(void **state)
     }
 }
 
+/* What has no backward is named. Frequency factors are the case at hand: they are read in double,
+ * once per step, and train_open() lets nobody train them. */
 static void test_no_backward(void **state)
 {
-    struct attn_args a = { .n_heads = 1, .n_kv_heads = 1, .k_dim = 8, .v_dim = 8, .scale = 1,
-                           .write = true };
-    const struct train_opts o = { .compute = DTYPE_F32, .max_rows = 8, .max_streams = 1 };
-    struct train_opts with = o;
+    const struct rope_args a = { .n_heads = 1, .head_dim = 8, .n_rot = 8, .base = 100,
+                                 .freq_scale = 1, .attn_factor = 1 };
+    bool trains[3] = { false, true, true };
+    uint8_t drop[8] = { 0 };
     struct grad_case c = { 0 };
-    struct train *t = NULL;
+    struct reverse r;
     struct err e = { 0 };
-    sid kept;
-    val x;
 
     (void)state;
     rig_open(&c.g, 8, 60);
-    x = rig_input(&c.g);
-    kept = prog_state_kv(c.g.p, 1, 8, 8, 0);
-    x = prog_attention(c.g.p, x, x, x, 0, kept, &a);
-    a.write = false;        /* another layer's keys */
-    rig_finish(&c.g, prog_attention(c.g.p, x, 0, 0, 0, kept, &a));
-    assert_int_equal(team_open(&with.team, 1, &e), 0);
-    with.isa_mask = CPU_ALL;
-    assert_int_equal(train_open(&t, c.g.p, &with, &e), WATT_ENOTSUP);
-    assert_non_null(strstr(e.msg, "attention"));
-    assert_null(t);
-    team_close(with.team);
+    rig_finish(&c.g, prog_rope(c.g.p, rig_input(&c.g), vector(&c.g, 4, 1, 0.1f), &a));
+    assert_int_equal(prog_n_weights(c.g.p), 2);
+    assert_int_equal(reverse_derive(&r, c.g.p, trains, drop, &e), WATT_ENOTSUP);
+    assert_non_null(strstr(e.msg, "rope"));
+    trains[2] = false;
+    assert_int_equal(reverse_derive(&r, c.g.p, trains, drop, &e), 0);
+    reverse_deinit(&r);
     rig_close(&c.g);
 }
 
@@ -633,16 +696,18 @@ static val small_linear(struct grad_case *c, val x, uint32_t rows)
                        (struct linear_args){ 0 });
 }
 
-/* Llama's blocks. */
-static val model(struct grad_case *c, uint64_t seed)
+/* Llama's blocks; sharing: every second layer reads the keys and values of the one in front of it
+ * (Brandon et al. 2024, arXiv 2405.12981). */
+static val model_of(struct grad_case *c, uint64_t seed, bool sharing)
 {
     const struct rope_args r = { .pairing = ROPE_NEOX, .n_heads = HEADS, .head_dim = DIM / HEADS,
                                  .n_rot = DIM / HEADS, .base = 100, .freq_scale = 1,
                                  .attn_factor = 1 };
-    const struct attn_args a = { .n_heads = HEADS, .n_kv_heads = HEADS, .k_dim = DIM / HEADS,
-                                 .v_dim = DIM / HEADS, .scale = 0.35f, .write = true };
+    struct attn_args a = { .n_heads = HEADS, .n_kv_heads = HEADS, .k_dim = DIM / HEADS,
+                           .v_dim = DIM / HEADS, .scale = 0.35f };
     struct program *p;
     val x, y, qkv;
+    sid kept = 0;
 
     rig_open(&c->g, DIM, seed);
     p = c->g.p;
@@ -650,11 +715,13 @@ static val model(struct grad_case *c, uint64_t seed)
     for (uint32_t layer = 0; layer < LAYERS; layer++) {
         prog_layer(p, layer);
         y = prog_norm(p, x, vector(&c->g, DIM, 1, 0.1f), 0, (struct norm_args){ .eps = 1e-5f });
-        qkv = small_linear(c, y, 3 * DIM);
+        a.write = !sharing || layer % 2 == 0;
+        qkv = small_linear(c, y, (a.write ? 3 : 1) * DIM);
+        if (a.write)
+            kept = prog_state_kv(p, HEADS, DIM / HEADS, DIM / HEADS, 0);
         y = prog_attention(p, prog_rope(p, prog_cols(p, qkv, 0, DIM), 0, &r),
-                           prog_rope(p, prog_cols(p, qkv, DIM, DIM), 0, &r),
-                           prog_cols(p, qkv, 2 * DIM, DIM), 0,
-                           prog_state_kv(p, HEADS, DIM / HEADS, DIM / HEADS, 0), &a);
+                           a.write ? prog_rope(p, prog_cols(p, qkv, DIM, DIM), 0, &r) : 0,
+                           a.write ? prog_cols(p, qkv, 2 * DIM, DIM) : 0, 0, kept, &a);
         x = prog_add(p, x, small_linear(c, y, DIM));
         y = prog_norm(p, x, vector(&c->g, DIM, 1, 0.1f), 0, (struct norm_args){ .eps = 1e-5f });
         y = prog_gated(p, small_linear(c, y, WIDE), small_linear(c, y, WIDE),
@@ -663,6 +730,21 @@ static val model(struct grad_case *c, uint64_t seed)
     }
     prog_layer(p, UINT32_MAX);
     return small_linear(c, x, RIG_VOCAB);
+}
+
+static val model(struct grad_case *c, uint64_t seed)
+{
+    return model_of(c, seed, false);
+}
+
+static void test_sharing_model(void **state)
+{
+    const struct train_opts o = { .compute = DTYPE_F32, .dropout = 0.2f, .recompute = true };
+    struct grad_case c = { 0 }, d = { 0 };
+
+    (void)state;
+    check_with(&c, model_of(&c, 78, true), 2e-3f, 1e-2, NULL);
+    check_with(&d, model_of(&d, 79, true), 2e-3f, 1e-2, &o);
 }
 
 static void test_dropout(void **state)
@@ -808,7 +890,7 @@ static void test_served(void **state)
         float *want, *got;
         size_t n;
 
-        rig_finish(&c.g, model(&c, 72));
+        rig_finish(&c.g, model_of(&c, 72, i == 2));
         fill_batch(&c);
         for (int k = 0; k < ROWS; k++)
             c.target[k] = 0;
@@ -960,7 +1042,7 @@ static val mixed_model(struct grad_case *c)
 static void test_recompute(void **state)
 {
     (void)state;
-    for (int kind = 0; kind < 2; kind++)
+    for (int kind = 0; kind < 3; kind++)
         for (int half = 0; half < 2; half++) {
             struct train_opts o = { .compute = half ? DTYPE_BF16 : DTYPE_F32, .dropout = 0.2f,
                                     .attn_dropout = 0.2f, .balance = 0.1f };
@@ -970,7 +1052,7 @@ static void test_recompute(void **state)
             float *want, *got;
             size_t n;
 
-            rig_finish(&c.g, kind ? mixed_model(&c) : model(&c, 76));
+            rig_finish(&c.g, kind == 1 ? mixed_model(&c) : model_of(&c, 76, kind == 2));
             fill_batch(&c);
             open_trainer(&c, 2, &o);
             forward_backward(&c, &a);
@@ -1107,13 +1189,14 @@ int main(void)
         cmocka_unit_test(test_rope), cmocka_unit_test(test_units),
         cmocka_unit_test(test_gate_limits), cmocka_unit_test(test_sums),
         cmocka_unit_test(test_reshape), cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_shared_keys), cmocka_unit_test(test_shared_keys_refused),
         cmocka_unit_test(test_experts), cmocka_unit_test(test_conv), cmocka_unit_test(test_ssm),
         cmocka_unit_test(test_delta), cmocka_unit_test(test_linear_attention),
         cmocka_unit_test(test_wkv), cmocka_unit_test(test_shift),
         cmocka_unit_test(test_conv2d),
         cmocka_unit_test(test_cells), cmocka_unit_test(test_no_backward),
-        cmocka_unit_test(test_dropout), cmocka_unit_test(test_attn_dropout),
-        cmocka_unit_test(test_bf16),
+        cmocka_unit_test(test_sharing_model), cmocka_unit_test(test_dropout),
+        cmocka_unit_test(test_attn_dropout), cmocka_unit_test(test_bf16),
         cmocka_unit_test(test_served), cmocka_unit_test(test_batches),
         cmocka_unit_test(test_frozen), cmocka_unit_test(test_recompute),
         cmocka_unit_test(test_refused), cmocka_unit_test(test_instruction_sets),

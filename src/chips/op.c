@@ -95,6 +95,18 @@ static bool buckets_are_sane(struct program *p, const struct instr *in)
     return true;
 }
 
+/* One instruction writes the keys and values of a state, in front of all that read them. */
+static bool is_written(const struct program *p, sid state)
+{
+    for (uint32_t i = prog_n_instr(p); i-- > 0;) {
+        const struct instr *in = prog_instr(p, i);
+
+        if (in->op == OP_ATTENTION && in->state == state && in->a.attn.write)
+            return true;
+    }
+    return false;
+}
+
 static bool shape_attention(struct program *p, const struct instr *in, struct prog_value *dst)
 {
     const struct attn_args *a = &in->a.attn;
@@ -120,6 +132,14 @@ static bool shape_attention(struct program *p, const struct instr *in, struct pr
                           (int64_t)a->n_heads * a->k_dim);
     if (a->write != (in->n_src == 3))
         return fail_shape(p, in, "number of sources", in->n_src, a->write ? 3 : 1);
+    if (a->write == is_written(p, in->state)) {
+        prog_fail(p, WATT_EINVAL, a->write ? "attention: state %u has keys already"
+                                           : "attention: nobody in front writes the keys of state %u",
+                  in->state);
+        return false;
+    }
+    if (!a->write && s->window && (a->window == 0 || a->window > s->window))
+        return fail_shape(p, in, "window over another layer's keys", a->window, s->window);
     for (int i = 1; i < in->n_src; i++) {
         const struct prog_value *v = src(p, in, i);
         const uint64_t width = (uint64_t)a->n_kv_heads * (i == 1 ? a->k_dim : a->v_dim);

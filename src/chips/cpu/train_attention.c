@@ -246,7 +246,8 @@ void train_attention(struct train *t, const struct train_phase *ph, void *scratc
     const struct attn_args *a = &it->in->a.attn;
     const size_t n = (size_t)t->batch.n_streams * a->n_kv_heads;
     struct attn w = { .t = t, .it = it, .a = a, .q = train_value(t, it->in->src[0]),
-                      .k = train_value(t, it->in->src[1]), .v = train_value(t, it->in->src[2]),
+                      .k = train_value(t, reverse_operand(t->own, it->in, 1)),
+                      .v = train_value(t, reverse_operand(t->own, it->in, 2)),
                       .dq = it->dst[0], .dk = it->dst[1], .dv = it->dst[2],
                       .slopes = t->x->slopes[it->in - prog_instr(t->own, 0)],
                       .relative = t->x->relative[it->in - prog_instr(t->own, 0)],

@@ -271,7 +271,8 @@ static bool lower_rows(struct train *t, const struct reverse_step *s)
                 return false;
         if (in->op == OP_ROPE)
             it.rope = rope_table_of(t, in);
-        if (in->op == OP_ROUTE && t->o.balance > 0.0f && !add_route(t, in, &it.extra))
+        if (in->op == OP_ROUTE && t->o.balance > 0.0f && in->a.route.n_sharing <= 1 &&
+            !add_route(t, in, &it.extra))   /* who shares is balanced where each has its own */
             return false;
     }
     return put_step(t, &it, &w) != UINT32_MAX;

@@ -27,9 +27,12 @@ static void find_local(struct train *t)
         for (int d = 0; d < in->n_dst; d++)
             if (!balanced && in->dst[d] != prog_result(t->own))
                 t->local[in->dst[d]] = in->layer;
-        for (int s = 0; s < in->n_src; s++)
-            if (t->local[base_of(t, in->src[s])] != in->layer || balanced)
-                t->local[base_of(t, in->src[s])] = UINT32_MAX;
+        for (int s = 0; s < reverse_n_operands(in); s++) {
+            const val v = base_of(t, reverse_operand(t->own, in, s));
+
+            if (t->local[v] != in->layer || balanced)
+                t->local[v] = UINT32_MAX;
+        }
     }
 }
 
@@ -48,9 +51,9 @@ static void find_again(struct train *t)
 
         if (t->rev.steps[i].kind != REVERSE_INSTR)
             continue;
-        for (int s = 0; s < in->n_src; s++)
+        for (int s = 0; s < reverse_n_operands(in); s++)
             if (s < 7 && (info->reads >> s & 1))
-                want(t, in->src[s]);
+                want(t, reverse_operand(t->own, in, s));
         if (info->reads & REVERSE_READS_RESULT)
             want(t, in->dst[0]);
     }

@@ -44,6 +44,23 @@ const struct reverse_info *reverse_info(enum op op)
     return op > OP_NONE && op < OP_COUNT && infos[op].how != REVERSE_NONE ? &infos[op] : NULL;
 }
 
+int reverse_n_operands(const struct instr *in)
+{
+    return in->op == OP_ATTENTION ? 3 : in->n_src;
+}
+
+val reverse_operand(const struct program *p, const struct instr *in, int s)
+{
+    const struct instr *writer = in;
+
+    if (s < in->n_src)
+        return in->src[s];
+    do
+        CHECK(writer-- > prog_instr(p, 0));     /* the recorder has seen it */
+    while (writer->op != OP_ATTENTION || writer->state != in->state || !writer->a.attn.write);
+    return writer->src[s];
+}
+
 /* A window of columns that some step contributes to. */
 struct window { val base; uint32_t col, width; bool tiles, started; };
 
@@ -53,6 +70,7 @@ struct derive {
     const bool *trains;
     const uint8_t *drop;
     bool    *needs;             /* [n_values + 1] by base: leads to a weight that trains */
+    bool    *asked;             /* [n_values + 1] by base: some step contributes to its gradient */
     bool    *zeroed;            /* [n_values + 1] by base */
     struct window *windows;
     uint32_t n_windows;
@@ -68,7 +86,7 @@ static bool wants(const struct derive *d, const struct instr *in, int s)
 {
     const struct reverse_info *info = reverse_info(in->op);
 
-    return info && (info->src >> s & 1) && needs(d, in->src[s]);
+    return info && (info->src >> s & 1) && needs(d, reverse_operand(d->p, in, s));
 }
 
 static int no_backward(const struct derive *d, const struct instr *in)
@@ -85,13 +103,7 @@ static bool has_backward(const struct derive *d, const struct instr *in)
 {
     if (!reverse_info(in->op))
         return false;
-    if (in->op == OP_ATTENTION && !in->a.attn.write)
-        return false;
-    if (in->op == OP_ROPE && d->trains[in->w[0]])
-        return false;
-    if (in->op == OP_ROUTE && in->a.route.n_sharing > 1)
-        return false;
-    return true;
+    return in->op != OP_ROPE || !d->trains[in->w[0]];
 }
 
 /* A weight whose change moves the result smoothly. */
@@ -108,8 +120,11 @@ static int spread_needs(struct derive *d)
 
         for (int w = 0; w < in->n_w; w++)
             any |= weight_trains(d, in, w);
-        for (int s = 0; s < in->n_src; s++)
-            any |= needs(d, in->src[s]) && !prog_value(d->p, in->src[s])->is_int;
+        for (int s = 0; s < reverse_n_operands(in); s++) {
+            const val v = reverse_operand(d->p, in, s);
+
+            any |= needs(d, v) && !prog_value(d->p, v)->is_int;
+        }
         if (!any)
             continue;
         if (!has_backward(d, in))
@@ -156,26 +171,38 @@ static void judge(const struct derive *d, uint32_t first, uint32_t end)
         d->windows[i].tiles = tiles;
 }
 
+/* The windows of what has a backward step: an instruction that is there for its effect alone, the
+ * writer of keys whose result nobody reads, has none. */
+static size_t list_windows(struct derive *d)
+{
+    size_t n = 0;
+
+    d->asked[prog_result(d->p)] = true;
+    for (uint32_t i = prog_n_instr(d->p); i-- > 0;) {
+        const struct instr *in = prog_instr(d->p, i);
+        const struct reverse_info *info = reverse_info(in->op);
+
+        for (int s = 0; info && d->asked[in->dst[info->dst]] && s < reverse_n_operands(in); s++)
+            if (wants(d, in, s)) {
+                const struct prog_value *v = prog_value(d->p, reverse_operand(d->p, in, s));
+
+                d->asked[v->base] = true;
+                d->windows[n++] = (struct window){ v->base, v->col, v->width, false, false };
+            }
+    }
+    return n;
+}
+
 static int find_windows(struct derive *d)
 {
     size_t n = 0, kept = 0;
 
     for (uint32_t i = 0; i < prog_n_instr(d->p); i++)
-        n += prog_instr(d->p, i)->n_src;
+        n += (size_t)reverse_n_operands(prog_instr(d->p, i));
     d->windows = mem_calloc(n + 1, sizeof *d->windows);
     if (!d->windows)
         return err_set(d->e, WATT_ENOMEM, "training: work space of the backward pass");
-    n = 0;
-    for (uint32_t i = 0; i < prog_n_instr(d->p); i++) {
-        const struct instr *in = prog_instr(d->p, i);
-
-        for (int s = 0; s < in->n_src; s++)
-            if (wants(d, in, s)) {
-                const struct prog_value *v = prog_value(d->p, in->src[s]);
-
-                d->windows[n++] = (struct window){ v->base, v->col, v->width, false, false };
-            }
-    }
+    n = list_windows(d);
     qsort(d->windows, n, sizeof *d->windows, by_place);
     for (size_t i = 0; i < n; i++)
         if (kept == 0 || by_place(&d->windows[i], &d->windows[kept - 1]) != 0)
@@ -251,8 +278,9 @@ static bool can_share(const struct derive *d, const struct instr *in, uint32_t i
 static bool place(struct derive *d, struct reverse_step *st, const struct instr *in, int s,
                   struct reverse_step *later, uint32_t *n_later)
 {
-    const struct prog_value *v = prog_value(d->p, in->src[s]);
-    struct window *w = window_of(d, in->src[s]);
+    const val operand = reverse_operand(d->p, in, s);
+    const struct prog_value *v = prog_value(d->p, operand);
+    struct window *w = window_of(d, operand);
     const uint32_t buf = grad_of(d, v->base);
     const bool whole = reverse_info(in->op)->how == REVERSE_WHOLE;
     bool add = true;
@@ -305,7 +333,7 @@ static bool derive_instr(struct derive *d, uint32_t i)
         st.dst[0] = st.dy;
         st.same = 1;
     }
-    for (int s = 0; s < in->n_src; s++)
+    for (int s = 0; s < reverse_n_operands(in); s++)
         if (wants(d, in, s) && !(st.same >> s & 1) && !place(d, &st, in, s, later, &n_later))
             return false;
     if (!add_step(d, &st))
@@ -335,8 +363,9 @@ int reverse_derive(struct reverse *r, const struct program *p, const bool *train
 
     *r = (struct reverse){ .buf_of = mem_calloc(n, sizeof *r->buf_of) };
     d.needs = mem_calloc(n, sizeof *d.needs);
+    d.asked = mem_calloc(n, sizeof *d.asked);
     d.zeroed = mem_calloc(n, sizeof *d.zeroed);
-    if (!r->buf_of || !d.needs || !d.zeroed)
+    if (!r->buf_of || !d.needs || !d.asked || !d.zeroed)
         rc = err_set(e, WATT_ENOMEM, "training: work space of the backward pass");
     if (rc == 0)
         rc = spread_needs(&d);
@@ -352,6 +381,7 @@ int reverse_derive(struct reverse *r, const struct program *p, const bool *train
         if (!derive_instr(&d, i))
             rc = err_set(e, WATT_ENOMEM, "training: backward pass");
     mem_free(d.needs);
+    mem_free(d.asked);
     mem_free(d.zeroed);
     mem_free(d.windows);
     if (rc < 0)

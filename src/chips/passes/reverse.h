@@ -61,6 +61,12 @@ struct reverse_info {
 #define REVERSE_READS_RESULT 0x80u
 const struct reverse_info *reverse_info(enum op op);
 
+/* What an instruction's backward reads and has gradients of: its operands, and for attention over
+ * another layer's keys those keys and values behind the queries (they come through the cache, but
+ * their gradients don't). */
+int  reverse_n_operands(const struct instr *in);
+val  reverse_operand(const struct program *p, const struct instr *in, int s);
+
 /* trains: [n_weights + 1]. drop: [n_instr] bit 0: result dropped out, bits 1 and 2: operand 0, 1
  * of an addition. With drop bits set an operand never shares dy's memory. WATT_ENOTSUP with the
  * instruction's name and layer when one on the way has no backward, WATT_ENOMEM. */
