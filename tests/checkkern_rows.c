@@ -148,6 +148,27 @@ static void check_arithmetic(struct rowcase *r)
     compare(r, r->y, "axpy", false);
 }
 
+/* To the bit: a mask is found again by forward, backward and layers that run again. */
+static void check_drop(struct rowcase *r)
+{
+    static const float shares[] = { 0.0f, 0.2f, 0.95f };
+
+    for (uint32_t from = 0; from < 6; from++)
+        for (size_t s = 0; s < 3; s++) {
+            const struct drop a = drop_of(r->ref->drop, 7, 3, from, shares[s]);
+            struct drop b = a;
+
+            b.run = r->k->drop;
+            memcpy(r->want, r->x, r->n * sizeof *r->y);
+            memcpy(r->y, r->x, r->n * sizeof *r->y);
+            drop_cols(&a, r->want, r->n, from * 101, (uint32_t)r->n);
+            drop_cols(&b, r->y, r->n, from * 101, (uint32_t)r->n);
+            ck_expect(r->ck, memcmp(r->want, r->y, r->n * sizeof *r->y) == 0,
+                      "drop of %g of %zu columns from %u: other bits than expected",
+                      (double)shares[s], r->n, from * 101);
+        }
+}
+
 static void check_activations(struct rowcase *r)
 {
     char what[32];
@@ -254,6 +275,7 @@ void ck_rows(struct ck *ck, const struct kernels *k, const struct kernels *ref)
             open_case(&r, ck, k, ref, odd[i]);
             check_norms(&r);
             check_arithmetic(&r);
+            check_drop(&r);
             check_activations(&r);
             check_rope(&r, ROPE_NORMAL);
             check_rope(&r, ROPE_NEOX);

@@ -75,8 +75,8 @@ static struct attn_task task_of(struct cpu_exec *x, const struct item *it, const
     t.q_stride = it->src_stride[0];
     t.out = it->dst + (size_t)(s->first_row + row) * it->dst_stride;
     t.out_stride = it->dst_stride;
-    t.drop = drop_of(x->drop_seed, (uint32_t)(it->in - prog_instr(x->p, 0)), ATTN_DROP_OPERAND,
-                     x->attn_dropout);
+    t.drop = drop_of(x->k.drop, x->drop_seed, (uint32_t)(it->in - prog_instr(x->p, 0)),
+                     ATTN_DROP_OPERAND, x->attn_dropout);
     t.drop_row = (uint64_t)(s->first_row + row) * a->n_heads;
     if (c->n_segments > 1) {
         /* partials: [row][head of the model][segment]; queries of a task are head after

@@ -170,8 +170,8 @@ int  cpu_exec_open_keep(struct exec **out, const struct program *p,
                         const struct kv_layout *layout, const struct exec_limits *limits,
                         const struct cpu_exec_opts *o, const uint8_t *drop,
                         const uint32_t *local, struct err *e) MUST_CHECK;
-/* exec_rows.c: y *= mask / (1 - p) for n columns of a row of what instruction i drops. */
-void exec_drop(float *y, size_t n, float p, uint64_t seed, uint32_t instr, uint32_t operand,
+/* exec_rows.c: dropout on the n columns of a row of an operand of an instruction. */
+void exec_drop(const struct cpu_exec *x, float *y, size_t n, uint32_t instr, uint32_t operand,
                uint64_t row);
 
 /* exec_rows.c: all row-wise items of a phase on one unit (a token row, stream, …). */

@@ -366,10 +366,10 @@ static void run_prepare(struct cpu_exec *x, const struct item *it, uint32_t unit
     }
 }
 
-void exec_drop(float *y, size_t n, float p, uint64_t seed, uint32_t instr, uint32_t operand,
+void exec_drop(const struct cpu_exec *x, float *y, size_t n, uint32_t instr, uint32_t operand,
                uint64_t row)
 {
-    const struct drop d = drop_of(seed, instr, operand, p);
+    const struct drop d = drop_of(x->k.drop, x->drop_seed, instr, operand, x->dropout);
 
     drop_cols(&d, y, row, 0, (uint32_t)n);
 }
@@ -387,9 +387,9 @@ static void run_drop(struct cpu_exec *x, const struct item *it, uint32_t unit)
     for (uint32_t i = 0; i < per; i++) {
         const uint64_t at = (uint64_t)unit * per + i;
 
-        exec_drop(result ? dst_row(it, at) : it->src[it->index] + at * it->src_stride[it->index],
-                  n, x->dropout, x->drop_seed, (uint32_t)(in - prog_instr(x->p, 0)), it->index,
-                  row * per + i);
+        exec_drop(x, result ? dst_row(it, at)
+                            : it->src[it->index] + at * it->src_stride[it->index],
+                  n, (uint32_t)(in - prog_instr(x->p, 0)), it->index, row * per + i);
     }
 }
 

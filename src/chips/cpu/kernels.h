@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "chips/cpu/drop.h"
 #include "chips/cpu/features.h"
 #include "chips/cpu/pack.h"
 #include "chips/kv_layout.h"
@@ -107,6 +108,7 @@ struct kernels {
     affine_fn       *affine;
     axpy_fn         *axpy;
     rope_fn         *rope;
+    drop_fn         *drop;
     attention_fn    *attention;
     attention_merge_fn *attention_merge;
     kv_store_fn     *kv_store;

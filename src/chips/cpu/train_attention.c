@@ -252,7 +252,7 @@ void train_attention(struct train *t, const struct train_phase *ph, void *scratc
                       .slopes = t->x->slopes[it->in - prog_instr(t->own, 0)],
                       .relative = t->x->relative[it->in - prog_instr(t->own, 0)],
                       .sinks = t->x->vector[it->in->w[0]],
-                      .drop = drop_of(t->x->drop_seed, (uint32_t)(it->in - prog_instr(t->own, 0)),
+                      .drop = drop_of(t->x->k.drop, t->x->drop_seed, (uint32_t)(it->in - prog_instr(t->own, 0)),
                                       ATTN_DROP_OPERAND, t->x->attn_dropout) };
 
     for (size_t task; (task = team_next(t->team)) < n;) {

@@ -140,8 +140,7 @@ static const float *dropped(const struct row *r, const float *dy, uint32_t opera
     if (x->dropout == 0.0f)
         return dy;
     memcpy(r->scratch, dy, n * sizeof *dy);
-    exec_drop(r->scratch, n, x->dropout, x->drop_seed,
-              (uint32_t)(r->in - prog_instr(r->t->own, 0)), operand,
+    exec_drop(x, r->scratch, n, (uint32_t)(r->in - prog_instr(r->t->own, 0)), operand,
               unit * per + r->row % per);
     return r->scratch;
 }

@@ -1,6 +1,7 @@
 /* rows.c (reference): kernels over rows of floats, scalar and in double. */
 #include <math.h>
 
+#include "base/rng.h"
 #include "chips/cpu/kernels.h"
 
 static double sum_squares(const float *x, size_t n)
@@ -142,6 +143,21 @@ static void rope_ref(float *x, const float *cos_sin, uint32_t n_heads, uint32_t 
         }
 }
 
+static void drop_ref(float *y, const struct drop_row *r)
+{
+    const uint32_t end = r->from + r->n;
+
+    for (uint32_t i = r->from & ~3u; i < end; i += 4) {     /* four columns to a number */
+        const uint64_t u = rng_mix(r->key ^ ((uint64_t)i << 32));
+
+        for (uint32_t c = i < r->from ? r->from : i; c < end && c < i + 4; c++) {
+            float *p = y + (c - r->from);
+
+            *p = (u >> 16 * (c - i) & 0xFFFF) < r->below ? 0.0f : *p * r->scale;
+        }
+    }
+}
+
 void kernels_init_ref_rows(struct kernels *k)
 {
     k->rms_norm = rms_norm_ref;
@@ -155,5 +171,6 @@ void kernels_init_ref_rows(struct kernels *k)
     k->affine = affine_ref;
     k->axpy = axpy_ref;
     k->rope = rope_ref;
+    k->drop = drop_ref;
     kernels_init_ref_attention(k);
 }
