@@ -2,7 +2,6 @@
 #ifndef TESTS_METER_RIG_H
 #define TESTS_METER_RIG_H
 
-#include <ftw.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +11,7 @@
 
 #include "base/clock.h"
 #include "energy/meter.h"
+#include "remove_tree.h"
 
 #define SECOND UINT64_C(1000000000)
 
@@ -31,18 +31,10 @@ static inline void rig_open(struct rig *r)
     clock_install(&source);
 }
 
-static inline int rig_remove(const char *path, const struct stat *st, int type, struct FTW *f)
-{
-    (void)st;
-    (void)type;
-    (void)f;
-    return remove(path);
-}
-
 static inline void rig_close(struct rig *r)
 {
     clock_install(NULL);
-    (void)nftw(r->root, rig_remove, 8, FTW_DEPTH | FTW_PHYS);
+    (void)remove_tree(r->root);
 }
 
 /* Writes a file below the root in place, as sysfs shows a new value under an open descriptor;

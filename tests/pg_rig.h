@@ -4,7 +4,6 @@
 #define TESTS_PG_RIG_H
 
 #include <fcntl.h>
-#include <ftw.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,13 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static inline int pg_remove_one(const char *p, const struct stat *st, int type, struct FTW *f)
-{
-    (void)st;
-    (void)type;
-    (void)f;
-    return remove(p);
-}
+#include "remove_tree.h"
 
 /* Starts a program and waits for it; its exit code, 127 when it is not there. */
 static inline int pg_run_program(const char *const argv[])
@@ -71,7 +64,7 @@ static inline void pg_stop(struct pg_server *s)
     (void)pg_run_program((const char *const[]){ s->pg_ctl, "-D", s->data, "-m", "immediate", "-w",
                                              "stop", NULL });
     (void)snprintf(top, sizeof top, "%.*s", (int)(strlen(s->data) - 5), s->data);
-    (void)nftw(top, pg_remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    (void)remove_tree(top);
     pg_left = (struct pg_server){ .url = "" };
 }
 

@@ -1,7 +1,6 @@
 /* test_base_topology.c: processors read from trees as machines show them: one socket with
  * siblings, two sockets with nodes, fast and slow cores, offline and forbidden processors,
  * containers with quotas, no sysfs at all; and a team bound to real ones. */
-#include <ftw.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -21,6 +20,7 @@
 #include "base/mem.h"
 #include "base/team.h"
 #include "base/topology.h"
+#include "remove_tree.h"
 
 /* ---- trees ---- */
 
@@ -78,17 +78,9 @@ static void speed(unsigned id, const char *file, unsigned v)
     put(path, "%u", v);
 }
 
-static int drop(const char *path, const struct stat *st, int kind, struct FTW *at)
-{
-    (void)st;
-    (void)kind;
-    (void)at;
-    return remove(path);
-}
-
 static void clear(void)
 {
-    assert_int_equal(nftw(root, drop, 16, FTW_DEPTH | FTW_PHYS), 0);
+    assert_int_equal(remove_tree(root), 0);
 }
 
 static struct topology read_tree(void)

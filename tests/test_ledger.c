@@ -3,7 +3,6 @@
  * kills 1,000 times on each; a pattern behind it chooses tests. */
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <limits.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -26,20 +25,13 @@
 #include "energy/ledger.h"
 #include "energy/ledger_db.h"
 #include "pg_rig.h"
+#include "remove_tree.h"
 
 #define DAY_MS INT64_C(86400000)
 #define START  (INT64_C(20779) * DAY_MS)
 
 static char dir[32], path[64];
 static bool full;
-
-static int remove_one(const char *p, const struct stat *st, int type, struct FTW *f)
-{
-    (void)st;
-    (void)type;
-    (void)f;
-    return remove(p);
-}
 
 static int setup(void **state)
 {
@@ -53,7 +45,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     (void)state;
-    (void)nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    (void)remove_tree(dir);
     return 0;
 }
 

@@ -22,6 +22,7 @@
 #include "models/session.h"
 #include "models/train/create.h"
 #include "models/train/trainer.h"
+#include "remove_tree.h"
 
 enum { VOCAB = 48, CTX = 16, TOKENS = 2000 };
 
@@ -73,12 +74,7 @@ static int make_dir(void **state)
 static int remove_dir(void **state)
 {
     (void)state;
-    (void)remove(base_path);
-    (void)remove(data_path);
-    (void)remove(a_path);
-    (void)remove(b_path);
-    (void)remove(other_path);
-    return rmdir(dir);
+    return remove_tree(dir);
 }
 
 static struct model *open_with(const struct model_opts *o)

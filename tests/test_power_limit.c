@@ -55,6 +55,13 @@ static struct power_limit *open_limits(const struct rig *r, const char *nvml)
     return p;
 }
 
+/* Limits of the machine's packages, of no GPU. */
+static struct power_limit *machine_limits(struct rig *r)
+{
+    machine(r);
+    return open_limits(r, "");
+}
+
 static bool there(const struct rig *r, const char *path)
 {
     char full[256];
@@ -80,12 +87,10 @@ static double watts(const struct rig *r, int i)
 static void test_packages(void **state)
 {
     struct rig r;
-    struct power_limit *p;
+    struct power_limit *p = machine_limits(&r);
     struct err e = { 0 };
 
     (void)state;
-    machine(&r);
-    p = open_limits(&r, "");
     assert_int_equal(power_limit_n(p), 2);
     assert_string_equal(power_limit_why(p), "");
     assert_string_equal(power_limit_name(p, 1), "package-1");
@@ -190,12 +195,10 @@ static void test_denied(void **state)
 static void test_refused(void **state)
 {
     struct rig r;
-    struct power_limit *p;
+    struct power_limit *p = machine_limits(&r);
     struct err e = { 0 };
 
     (void)state;
-    machine(&r);
-    p = open_limits(&r, "");
     assert_int_equal(power_limit_set(p, 0.8, &e), 0);
     rig_unlink(&r, ZONE "0/constraint_1_power_limit_uw");
     assert_int_equal(power_limit_set(p, 0.5, &e), WATT_EIO);

@@ -5,7 +5,6 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
-#include <ftw.h>
 #include <math.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -14,17 +13,10 @@
 #include "energy/budget.h"
 #include "energy/ledger.h"
 #include "pg_rig.h"
+#include "remove_tree.h"
 #include "serve_rig.h"
 
 static char dir[512], book[600], tariff[600], keys[600];
-
-static int remove_one(const char *p, const struct stat *st, int type, struct FTW *f)
-{
-    (void)st;
-    (void)type;
-    (void)f;
-    return remove(p);
-}
 
 static void write_text(const char *path, const char *text)
 {
@@ -53,7 +45,7 @@ static int up(void **state)
 
 static int down(void **state)
 {
-    (void)nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    (void)remove_tree(dir);
     return tiny_remove(state);
 }
 
@@ -374,7 +366,7 @@ static void test_limits(void **state)
     assert_int_equal(r.code, 0);
     assert_string_equal(r.out, "1 limit is as it was\n");
     assert_true(limit_w(path) == 100);
-    (void)nftw(root, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    (void)remove_tree(root);
 }
 
 /* ---- budgets ---- */

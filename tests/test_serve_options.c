@@ -6,9 +6,9 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include <dirent.h>
 #include <sys/stat.h>
 
+#include "remove_tree.h"
 #include "serve_rig.h"
 
 static char template_path[96], strong_path[96], weak_path[96], folder[96], lora_two[160],
@@ -63,17 +63,7 @@ static int up(void **state)
 
 static int down(void **state)
 {
-    DIR *d = opendir(folder);
-    struct dirent *x;
-    char path[512];
-
-    while (d && (x = readdir(d))) {
-        (void)snprintf(path, sizeof path, "%s/%s", folder, x->d_name);
-        (void)unlink(path);
-    }
-    if (d)
-        (void)closedir(d);
-    (void)rmdir(folder);
+    (void)remove_tree(folder);
     (void)unlink(template_path);
     (void)unlink(strong_path);
     (void)unlink(weak_path);

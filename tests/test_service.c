@@ -8,9 +8,8 @@
 
 #include <cmocka.h>
 
-#include <dirent.h>
-
 #include "base/rng.h"
+#include "remove_tree.h"
 #include "service_rig.h"
 #include "tiny.h"
 #include "tiny_gguf.h"
@@ -171,23 +170,14 @@ static void add_round(struct totals *sum, const struct model *m, const struct lo
 static void add_spilling_rounds(struct totals *sum, const struct model *m, const struct load *l,
                                 struct service_opts o)
 {
-    char dir[] = "watt-pages-XXXXXX", path[512];
-    struct dirent *x;
-    DIR *d;
+    char dir[] = "watt-pages-XXXXXX";
 
     assert_non_null(mkdtemp(dir));
     o.spill_dir = dir;
     o.spill_bytes = o.kv_bytes * 6 + 200000;
     add_round(sum, m, l, o, SERVICE_SPEC_LOOKUP, 6, true);
     add_round(sum, m, l, o, SERVICE_SPEC_OFF, 7, true);     /* from what the last process left */
-    d = opendir(dir);
-    while (d && (x = readdir(d))) {
-        (void)snprintf(path, sizeof path, "%s/%s", dir, x->d_name);
-        (void)unlink(path);
-    }
-    if (d)
-        (void)closedir(d);
-    assert_int_equal(rmdir(dir), 0);
+    assert_int_equal(remove_tree(dir), 0);
 }
 
 /* Ten answers of up to 188 positions over a quarter of the pages that takes. */

@@ -14,6 +14,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "remove_tree.h"
 #include "spawn.h"
 
 static char dir[] = "test_train_cli.XXXXXX";
@@ -45,13 +46,8 @@ static int make_dir(void **state)
 
 static int remove_dir(void **state)
 {
-    char command[] = "rm", flag[] = "-rf";
-    char *argv[] = { command, flag, dir, NULL };
-    static struct spawned r;
-
     (void)state;
-    spawn_program(&r, "/bin/rm", argv, NULL, -1);
-    return r.code;
+    return remove_tree(dir);
 }
 
 #define RUN(r, folder, ...)                                                                    \

@@ -23,6 +23,7 @@
 #include "models/train/create.h"
 #include "models/train/shard.h"
 #include "models/train/trainer.h"
+#include "remove_tree.h"
 
 enum { VOCAB = 48, CTX = 16, BATCH = 4, TOKENS = 4000 };
 
@@ -66,11 +67,7 @@ static int make_dir(void **state)
 static int remove_dir(void **state)
 {
     (void)state;
-    (void)remove(shard_path_);
-    (void)remove(check_path);
-    (void)remove(other_path);
-    (void)remove(model_path);
-    return rmdir(dir);
+    return remove_tree(dir);
 }
 
 /* ---- rigs ---- */
