@@ -229,6 +229,20 @@ static inline struct train_place train_value(const struct train *t, val v)
         (float *)(void *)(t->x->region + t->x->s.offset[v]),
         prog_value(t->own, prog_value(t->own, v)->base)->width };
 }
+/* Row 0 of the gradients that come in, as a product of the item's dtype takes them. */
+static inline const void *train_prepared(const struct train *t, const struct train_item *it,
+                                         size_t *stride_bytes)
+{
+    const struct train_buf *b;
+
+    if (it->prepared == UINT32_MAX) {
+        *stride_bytes = (size_t)it->dy.stride * sizeof(float);
+        return it->dy.p;
+    }
+    b = &t->bufs[it->prepared];
+    *stride_bytes = (size_t)b->stride_bytes;
+    return t->region + b->offset;
+}
 static inline float *train_row(struct train_place at, uint64_t row)
 {
     return at.p + row * at.stride;

@@ -36,13 +36,7 @@ static void operand_task(const struct train *t, const struct train_item *it, uin
                              .n_rows = rows - row < cut.rows ? rows - row : cut.rows,
                              .scratch = scratch };
 
-    if (it->prepared == UINT32_MAX) {
-        m.act = it->dy.p;
-        m.act_stride = (size_t)it->dy.stride * sizeof(float);
-    } else {
-        m.act = t->region + t->bufs[it->prepared].offset;
-        m.act_stride = (size_t)t->bufs[it->prepared].stride_bytes;
-    }
+    m.act = train_prepared(t, it, &m.act_stride);
     m.act = (const uint8_t *)m.act + (size_t)row * m.act_stride;
     m.out = train_row(it->dst[0], row);
     t->x->k.matmul[w->dtype](&m);
