@@ -196,6 +196,9 @@ int  arr_and(struct schema *s, const struct arr *a, const struct arr *b, struct 
     MUST_CHECK;
 int  arr_not(struct schema *s, const struct arr *a, struct arr **out) MUST_CHECK;
 int  arr_empty(struct schema *s, const struct arr *a, bool *empty) MUST_CHECK;
+/* *out: these names but those of o's members; its d is NULL when none is left. */
+int  obj_free_names(struct schema *s, const struct obj *o, const struct dfa *names, struct lang *out)
+    MUST_CHECK;
 int  obj_all(struct schema *s, struct obj **out) MUST_CHECK;
 int  obj_and(struct schema *s, const struct obj *a, const struct obj *b, struct obj **out)
     MUST_CHECK;

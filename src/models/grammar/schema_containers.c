@@ -393,21 +393,20 @@ static int alternative_obligation(struct schema *s, struct obj **list, uint32_t 
     return 0;
 }
 
-/* Names minus those of the members. */
-static int without_members(struct schema *s, const struct obj *o, const struct dfa *names,
-                           struct lang *out)
+int obj_free_names(struct schema *s, const struct obj *o, const struct dfa *names, struct lang *out)
 {
-    struct sv *texts = schema_alloc(s, o->n_members, sizeof *texts);
-    const struct lang a = { .d = names };
+    const struct lang a = { .all = names == s->all_strings, .d = names };
+    struct sv *texts;
     struct lang b = { 0 };
     struct dfa *d;
     int rc;
 
-    if (!texts)
-        return WATT_ENOMEM;
     *out = a;
     if (o->n_members == 0)
         return 0;
+    texts = schema_alloc(s, o->n_members, sizeof *texts);
+    if (!texts)
+        return WATT_ENOMEM;
     for (uint32_t i = 0; i < o->n_members; i++)
         texts[i] = o->members[i].name;
     rc = dfa_literals(&d, texts, o->n_members, SCHEMA_MAX_STATES * 4, s->e);
@@ -453,12 +452,12 @@ static int not_regions(struct schema *s, const struct obj *a, struct obj **list,
             rc = expr_not(s, g->value, &no);
         if (rc < 0 || no == EXPR_FALSE)
             continue;
-        rc = without_members(s, a, g->names, &names);
+        rc = obj_free_names(s, a, g->names, &names);
         if (rc == 0 && names.d)
             rc = alternative_obligation(s, list, n, names.d, no);
     }
     if (rc == 0 && (forbidden.all || forbidden.d)) {
-        rc = without_members(s, a, forbidden.all ? s->all_strings : forbidden.d, &names);
+        rc = obj_free_names(s, a, forbidden.all ? s->all_strings : forbidden.d, &names);
         if (rc == 0 && names.d)
             rc = alternative_obligation(s, list, n, names.d, EXPR_TRUE);
     }

@@ -323,33 +323,6 @@ static int listed(struct object *x, uint32_t open)
     return 0;
 }
 
-/* Names of a region without the members'; false and no error: none is left. */
-static int free_names(struct schema *s, const struct obj *o, const struct dfa *names,
-                      struct lang *out)
-{
-    const struct lang a = { .all = names == s->all_strings, .d = names };
-    struct sv *texts;
-    struct lang b = { 0 };
-    struct dfa *d;
-    int rc;
-
-    *out = a;
-    if (o->n_members == 0)
-        return 0;
-    texts = schema_alloc(s, o->n_members, sizeof *texts);
-    if (!texts)
-        return WATT_ENOMEM;
-    for (uint32_t i = 0; i < o->n_members; i++)
-        texts[i] = o->members[i].name;
-    rc = dfa_literals(&d, texts, o->n_members, SCHEMA_MAX_STATES * 4, s->e);
-    if (rc == 0)
-        rc = schema_own(s, d);
-    if (rc < 0)
-        return rc;
-    b.d = d;
-    return lang_combine(s, &a, DFA_MINUS, &b, s->all_strings, out);
-}
-
 static int one_object(struct schema *s, uint32_t from, const struct obj *o, uint32_t to)
 {
     struct object x = { .s = s, .o = o };
@@ -367,7 +340,7 @@ static int one_object(struct schema *s, uint32_t from, const struct obj *o, uint
 
         if (o->regions[i].value == EXPR_FALSE)
             continue;
-        rc = free_names(s, o, o->regions[i].names, &names);
+        rc = obj_free_names(s, o, o->regions[i].names, &names);
         if (rc == 0 && (names.all || names.d))
             x.extra[x.n_extra++] = (struct region){ names.all ? s->all_strings : names.d,
                                                     o->regions[i].value, false };
@@ -423,7 +396,7 @@ static int pay(struct schema *s, uint32_t from, const struct obj *o, uint32_t do
             return WATT_ENOMEM;
         rc = lang_combine(s, &a, DFA_AND, &region, s->all_strings, &names);
         if (rc == 0 && (names.all || names.d))
-            rc = free_names(s, o, names.all ? s->all_strings : names.d, &names);
+            rc = obj_free_names(s, o, names.all ? s->all_strings : names.d, &names);
         if (rc == 0)
             rc = expr_and(s, o->regions[i].value, owed.value, &x);
         if (rc < 0 || (!names.all && !names.d) || x == EXPR_FALSE)
