@@ -89,28 +89,23 @@ static const char *param_of(const char *message, const char *param, char out[64]
 
 void api_fail(struct api_call *c, const char *param, const struct err *e)
 {
+    static const struct { int code, status; const char *type, *name; } kinds[] = {
+        { WATT_EINVAL,  400, "invalid_request_error", NULL },
+        { WATT_EFORMAT, 400, "invalid_request_error", NULL },
+        { WATT_ENOTSUP, 400, "invalid_request_error", NULL },
+        { WATT_ENOENT,  404, "invalid_request_error", NULL },
+        { WATT_ELIMIT,  400, "invalid_request_error", "limit_exceeded" },
+        { WATT_EBUSY,   409, "invalid_request_error", "busy" },
+        { WATT_ENOMEM,  503, "server_error",          "out_of_memory" },
+        { 0,            500, "server_error",          NULL },
+    };
     char field[64];
+    size_t i = 0;
 
-    param = param_of(e->msg, param, field);
-    switch (e->code) {
-    case WATT_EINVAL: case WATT_EFORMAT: case WATT_ENOTSUP:
-        api_error(c, 400, "invalid_request_error", NULL, param, "%s", e->msg);
-        return;
-    case WATT_ENOENT:
-        api_error(c, 404, "invalid_request_error", NULL, param, "%s", e->msg);
-        return;
-    case WATT_ELIMIT:
-        api_error(c, 400, "invalid_request_error", "limit_exceeded", param, "%s", e->msg);
-        return;
-    case WATT_EBUSY:
-        api_error(c, 409, "invalid_request_error", "busy", param, "%s", e->msg);
-        return;
-    case WATT_ENOMEM:
-        api_error(c, 503, "server_error", "out_of_memory", param, "%s", e->msg);
-        return;
-    default:
-        api_error(c, 500, "server_error", NULL, param, "%s", e->msg);
-    }
+    while (kinds[i].code != 0 && kinds[i].code != e->code)
+        i++;
+    api_error(c, kinds[i].status, kinds[i].type, kinds[i].name, param_of(e->msg, param, field), "%s",
+              e->msg);
 }
 
 /* ---- the model ---- */

@@ -407,33 +407,27 @@ static void on_event(void *ctx, const struct service_event *ev)
 
 void api_refuse(struct api_call *c, const struct service_ticket *t, const struct err *e)
 {
+    static const struct refusal { int status; const char *type, *name, *param; } refusals[] = {
+        [SERVICE_REFUSED_CONTEXT] = { 400, "invalid_request_error", "context_length_exceeded", "messages" },
+        [SERVICE_REFUSED_QUEUE]   = { 429, "rate_limit_error", "queue_full", NULL },
+        [SERVICE_REFUSED_CLOSING] = { 503, "server_error", "shutting_down", NULL },
+        [SERVICE_REFUSED_NOMEM]   = { 503, "server_error", "out_of_memory", NULL },
+        [SERVICE_REFUSED_MEMORY]  = { 400, "invalid_request_error", "request_too_large", NULL },
+        [SERVICE_REFUSED_INVALID] = { 0 },      /* what e says of it */
+    };
+    const struct refusal *r = &refusals[t->refusal];
     char seconds[24];
 
-    switch (t->refusal) {
-    case SERVICE_REFUSED_CONTEXT:
-        api_error(c, 400, "invalid_request_error", "context_length_exceeded", "messages", "%s",
-                  e->msg);
+    if (r->status == 0) {
+        api_fail(c, NULL, e);
         return;
-    case SERVICE_REFUSED_QUEUE:
-        snprintf(seconds, sizeof seconds, "%llu",
-                 (unsigned long long)(t->retry_after_ms / 1000 + 1));
-        http_add_header(c->x, "Retry-After", seconds);
-        api_error(c, 429, "rate_limit_error", "queue_full", NULL, "%s", e->msg);
-        return;
-    case SERVICE_REFUSED_CLOSING:
-        http_add_header(c->x, "Retry-After", "5");
-        api_error(c, 503, "server_error", "shutting_down", NULL, "%s", e->msg);
-        return;
-    case SERVICE_REFUSED_NOMEM:
-        api_error(c, 503, "server_error", "out_of_memory", NULL, "%s", e->msg);
-        return;
-    case SERVICE_REFUSED_MEMORY:
-        api_error(c, 400, "invalid_request_error", "request_too_large", NULL, "%s", e->msg);
-        return;
-    case SERVICE_REFUSED_INVALID:
-        break;
     }
-    api_fail(c, NULL, e);
+    if (t->refusal == SERVICE_REFUSED_QUEUE || t->refusal == SERVICE_REFUSED_CLOSING) {
+        (void)snprintf(seconds, sizeof seconds, "%" PRIu64,
+                       t->refusal == SERVICE_REFUSED_QUEUE ? t->retry_after_ms / 1000 + 1 : 5);
+        http_add_header(c->x, "Retry-After", seconds);
+    }
+    api_error(c, r->status, r->type, r->name, r->param, "%s", e->msg);
 }
 
 static void choice_open(struct api_run *r, const struct api_options *o, struct api_choice *x,
