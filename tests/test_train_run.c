@@ -1,6 +1,7 @@
 /* test_train_run.c: training runs: losses are the same bits for any number of threads and across
- * being interrupted anywhere; what is exported gives the trainer's logits when served; damaged
- * checkpoints, full disks and losses that are not finite are errors that change nothing. */
+ * being interrupted anywhere, by checkpoints of the version before too; what is exported gives the
+ * trainer's logits when served; damaged checkpoints, full disks and losses that are not finite are
+ * errors that change nothing. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,6 +14,7 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <xxhash.h>
 
 #include "base/fault.h"
 #include "base/file.h"
@@ -296,6 +298,149 @@ static void test_resume(void **state)
     resumes(&o);
 }
 
+/* A trainer whose loading failed goes on as if nobody had asked. */
+static void refuses(struct rig *r, const char *from, int code, const char *says)
+{
+    double *curve;
+    size_t n;
+    struct err e;
+    const int rc = trainer_load(r->t, from, &curve, &n, &e);
+
+    if (rc != code || !strstr(e.msg, says))
+        fail_msg("wanted %d \"%s\", got %d \"%s\"", code, says, rc, rc < 0 ? e.msg : "");
+}
+
+/* ---- the format before: version 1 ---- */
+
+static void hash_bytes(XXH3_state_t *h, const void *p, size_t n)
+{
+    const uint64_t size = n;
+
+    (void)XXH3_64bits_update(h, &size, sizeof size);
+    (void)XXH3_64bits_update(h, p, n);
+}
+
+static void hash_array(XXH3_state_t *h, const struct gguf_kv *kv, uint64_t per, uint64_t i)
+{
+    (void)XXH3_64bits_update(h, kv->data + 8 * per * i, 8 * per);
+}
+
+/* The hash as version 1 had it: state, curve, weights, moments. */
+static uint64_t old_hash(const struct gguf *g, const struct rig *r, const double *curve, size_t n)
+{
+    static const char *const words[] = { "train.step", "train.tokens", "train.calls",
+                                         "train.drawn" };
+    const struct gguf_kv *place = gguf_find(g, "train.place"), *data = gguf_find(g, "train.data");
+    const struct train *t = trainer_train(r->t);
+    XXH3_state_t *h = XXH3_createState();
+    struct sv setup;
+    uint64_t out;
+    struct err e;
+
+    assert_true(h && place && data);
+    (void)XXH3_64bits_reset(h);
+    for (size_t i = 0; i < 4; i++) {
+        assert_int_equal(gguf_get_u64(g, words[i], &out, &e), 0);
+        (void)XXH3_64bits_update(h, &out, sizeof out);
+    }
+    (void)XXH3_64bits_update(h, &data->n, sizeof data->n);
+    for (uint64_t i = 0; i < data->n; i++) {
+        hash_array(h, place, 3, i);
+        hash_array(h, data, 1, i);
+    }
+    assert_int_equal(gguf_get_str(g, "train.setup", &setup, &e), 0);
+    hash_bytes(h, setup.data, setup.len);
+    hash_bytes(h, curve, n * sizeof *curve);
+    for (uint32_t i = 0; i < train_n_params(t); i++) {
+        const struct gguf_tensor *x = gguf_find_tensor(g, train_param(t, i)->name);
+
+        if (train_param(t, i)->trains)
+            hash_bytes(h, x->t.data, (size_t)x->t.size_bytes);
+    }
+    for (size_t i = 0; i < gguf_n_tensors(g); i++) {
+        const struct gguf_tensor *x = gguf_tensor_at(g, i);
+
+        if (sv_starts(x->name, SV("opt.")))
+            hash_bytes(h, x->t.data, (size_t)x->t.size_bytes);
+    }
+    out = XXH3_64bits_digest(h);
+    (void)XXH3_freeState(h);
+    return out;
+}
+
+/* The checkpoint `from` as version 1 to `to`, with that version's curve of six columns. */
+static void write_old(const char *to, const char *from, const struct rig *r, const double *curve,
+                      size_t n, uint64_t spoil)
+{
+    static const char *const changed[] = { "train.version", "train.curve", "train.hash" };
+    struct gguf_writer *w;
+    struct gguf *g;
+    struct err e;
+
+    assert_int_equal(gguf_open(&g, from, &e), 0);
+    assert_int_equal(gguf_writer_open(&w, to, &e), 0);
+    for (size_t i = 0; i < gguf_n_kv(g); i++) {
+        const struct gguf_kv *kv = gguf_kv_at(g, i);
+        bool copy = true;
+
+        for (size_t k = 0; k < 3; k++)
+            copy &= !sv_eq_cstr(kv->key, changed[k]);
+        if (copy)
+            assert_int_equal(gguf_writer_copy(w, kv, &e), 0);
+    }
+    assert_int_equal(gguf_writer_u32(w, "train.version", 1, &e), 0);
+    assert_int_equal(gguf_writer_array(w, "train.curve", GGUF_F64, curve, n, &e), 0);
+    assert_int_equal(gguf_writer_u64(w, "train.hash", old_hash(g, r, curve, n) ^ spoil, &e), 0);
+    for (size_t i = 0; i < gguf_n_tensors(g); i++) {
+        const struct gguf_tensor *x = gguf_tensor_at(g, i);
+        char name[128];
+
+        (void)snprintf(name, sizeof name, "%.*s", (int)x->name.len, x->name.data);
+        assert_int_equal(gguf_writer_tensor(w, name, x->t.dtype, x->t.n_dims, x->t.shape, &e), 0);
+    }
+    assert_int_equal(gguf_writer_begin(w, &e), 0);
+    for (size_t i = 0; i < gguf_n_tensors(g); i++)
+        assert_int_equal(gguf_writer_data(w, gguf_tensor_at(g, i)->t.data,
+                                          (size_t)gguf_tensor_at(g, i)->t.size_bytes, &e), 0);
+    assert_int_equal(gguf_writer_commit(w, &e), 0);
+    gguf_close(g);
+}
+
+static void test_version_1(void **state)
+{
+    const double old[12] = { 1, 128, 3.9, NAN, 0.001, 2.5, 2, 256, 3.8, 3.7, 0.002, 2.25 };
+    const struct trainer_opts o = rich(OPTIM_MUON);
+    double whole[6], rest[6], *curve;
+    struct rig *r = rig_open("llama", o, 1);
+    size_t n;
+    struct err e;
+
+    (void)state;
+    steps(r, whole, 2);
+    assert_int_equal(trainer_save(r->t, check_path, NULL, 0, &e), 0);
+    steps(r, whole + 2, 4);
+    rig_close(r);
+    r = rig_open("llama", o, 1);
+    write_old(other_path, check_path, r, old, 12, 1);
+    refuses(r, other_path, WATT_EFORMAT, "damaged");
+    write_old(other_path, check_path, r, old, 11, 0);
+    refuses(r, other_path, WATT_EFORMAT, "no multiple of 6");
+    write_old(other_path, check_path, r, old, 12, 0);
+    if (trainer_load(r->t, other_path, &curve, &n, &e) < 0)
+        fail_msg("%s", e.msg);
+    assert_int_equal(n, 2);
+    for (size_t i = 0; i < 2; i++) {
+        assert_memory_equal(curve + i * CHECKPOINT_CURVE, old + i * 6, 6 * sizeof *old);
+        assert_true(isnan(curve[i * CHECKPOINT_CURVE + 6]));     /* joules */
+    }
+    steps(r, rest + 2, 4);
+    assert_memory_equal(whole + 2, rest + 2, 4 * sizeof *rest);
+    assert_int_equal(trainer_save(r->t, check_path, curve, n, &e), 0);   /* as version 2 */
+    mem_free(curve);
+    load(r, check_path);
+    rig_close(r);
+}
+
 /* The exported model served gives the trainer's logits, bit for bit. */
 static void serves(const char *arch, enum dtype compute)
 {
@@ -347,18 +492,6 @@ static void test_served_bits(void **state)
 }
 
 /* ---- what goes wrong ---- */
-
-/* A trainer whose loading failed goes on as if nobody had asked. */
-static void refuses(struct rig *r, const char *from, int code, const char *says)
-{
-    double *curve;
-    size_t n;
-    struct err e;
-    const int rc = trainer_load(r->t, from, &curve, &n, &e);
-
-    if (rc != code || !strstr(e.msg, says))
-        fail_msg("wanted %d \"%s\", got %d \"%s\"", code, says, rc, rc < 0 ? e.msg : "");
-}
 
 static void test_bad_checkpoints(void **state)
 {
@@ -420,7 +553,7 @@ static void test_bad_checkpoints(void **state)
     other = o;
     other.data.seed = 12;
     r = rig_open("llama", other, 1);
-    refuses(r, check_path, WATT_EINVAL, "seed 11");
+    refuses(r, check_path, WATT_EINVAL, "was made with seed 11; this run has seed 12");
     rig_close(r);
     other = o;
     other.optim.kind = OPTIM_SGD;
@@ -540,6 +673,7 @@ int main(void)
         cmocka_unit_test(test_learns),
         cmocka_unit_test(test_threads),
         cmocka_unit_test(test_resume),
+        cmocka_unit_test(test_version_1),
         cmocka_unit_test(test_served_bits),
         cmocka_unit_test(test_bad_checkpoints),
 #ifdef WATT_FAULTS

@@ -392,15 +392,33 @@ int trainer_save(struct trainer *t, const char *path, const double *curve, size_
     return checkpoint_write(path, model_gguf(t->model), t->train, t->optim, &s, t->o.lora, e);
 }
 
+/* The parts of a setup that are others in another one. */
+static void differing(const char *a, const char *b, char out[512])
+{
+    size_t at = 0;
+
+    for (out[0] = 0; *a; a += *a == ',' ? 2 : 0, b += *b == ',' ? 2 : 0) {
+        const size_t n = strcspn(a, ","), m = strcspn(b, ",");
+
+        if ((n != m || memcmp(a, b, n) != 0) && at + n + 2 < 512)
+            at += (size_t)snprintf(out + at, 512 - at, "%s%.*s", at ? ", " : "", (int)n, a);
+        a += n;
+        b += m;
+    }
+}
+
 static int check_loaded(const struct trainer *t, const char *path,
                         const struct checkpoint_state *s, struct err *e)
 {
-    char setup[512];
+    char setup[512], then[512], now[512];
 
     put_setup(t, setup);
-    if (strcmp(setup, s->setup) != 0)
-        return err_set(e, WATT_EINVAL, "%s: was made with %.200s; this run has %.200s", path,
-                       s->setup, setup);
+    if (strcmp(setup, s->setup) != 0) {
+        differing(s->setup, setup, then);
+        differing(setup, s->setup, now);
+        return err_set(e, WATT_EINVAL, "%s: was made with %.200s; this run has %.200s", path, then,
+                       now);
+    }
     if (s->n_sources != t->n_shards)
         return err_set(e, WATT_EINVAL, "%s: was made with %zu shards of data, this run has %zu",
                        path, s->n_sources, t->n_shards);
