@@ -324,7 +324,7 @@ static void ollama_errors(void **state)
 {
     static const struct wrong cases[] = {
         { "/api/chat", "{", 400, "request body" },
-        { "/api/chat", "{}", 400, "messages" },
+        { "/api/chat", "{\"messages\":7}", 400, "messages" },
         { "/api/chat", "{" SAY_HI ",\"model\":\"tiny:7b\"}", 404, "tiny:7b" },
         { "/api/chat", "{" SAY_HI ",\"options\":{\"temperature\":\"x\"}}", 400, "temperature" },
         { "/api/chat", "{" SAY_HI ",\"options\":{\"num_ctx\":99999}}", 400, "num_ctx" },

@@ -251,6 +251,124 @@ static void progress_and_timings(void **state)
     assert_null(strstr(answer, "prompt_progress"));
 }
 
+/* Of a stream, how much it has been so far in every chunk. */
+static void usage_in_every_chunk(void **state)
+{
+    long long before = 0, n = 0;
+
+    (void)state;
+    assert_int_equal(post("/v1/completions", "{\"prompt\":\"x\",\"stream\":true,\"stream_options\":"
+                          "{\"include_usage\":true,\"continuous_usage_stats\":true}," ASKED "}"), 200);
+    for (char *p = answer; (p = strstr(p, "data: {")); p += 6) {
+        json_t *j = json_loadb(p + 6, (size_t)(strstr(p, "\n\n") - p - 6), 0, NULL);
+
+        n = int_at(j, "usage.completion_tokens");
+        assert_true(n >= before && n > 0);
+        before = n;
+        json_decref(j);
+    }
+    assert_int_equal(n, 8);
+}
+
+/* ---- the sampler's ---- */
+
+static void stages_and_tokens(void **state)
+{
+    static const char *const good[] = {
+        "\"samplers\":[\"penalties\",\"dry\",\"top_n_sigma\",\"top_k\",\"typ_p\",\"top_p\",\"min_p\","
+            "\"xtc\",\"temperature\"]",
+        "\"samplers\":\"top_k;temperature\"", "\"samplers\":[]",
+        "\"dry_sequence_breakers\":[\"\\n\",\":\"],\"dry_multiplier\":0.5", "\"min_keep\":0",
+        "\"top_n_sigma\":0,\"best_of\":1,\"length_penalty\":1.0,\"prompt_logprobs\":null",
+        "\"functions\":[],\"function_call\":\"none\",\"lora\":[{\"id\":0,\"scale\":0}]",
+    };
+    static const struct wrong wrong[] = {
+        { "/completion", "{\"prompt\":\"x\",\"samplers\":[\"no_such\"]}", 400, "\"param\":\"samplers\"" },
+        { "/completion", "{\"prompt\":\"x\",\"samplers\":[\"top_k\",\"top_k\"]}", 400, "twice" },
+        { "/completion", "{\"prompt\":\"x\",\"top_n_sigma\":1}", 400, "\"param\":\"top_n_sigma\"" },
+        { "/completion", "{\"prompt\":\"x\",\"n_probs\":2,\"post_sampling_probs\":true}", 400,
+          "\"param\":\"post_sampling_probs\"" },
+        { "/completion", "{\"prompt\":\"x\",\"lora\":[{\"id\":0,\"scale\":1}]}", 400, "no adapter 0" },
+        { "/v1/completions", "{\"prompt\":\"x\",\"best_of\":2}", 400, "\"param\":\"best_of\"" },
+        { "/v1/completions", "{\"prompt\":\"x\",\"allowed_token_ids\":[]}", 400, "allowed_token_ids" },
+        { "/v1/completions", "{\"prompt\":\"x\",\"allowed_token_ids\":[99999999]}", 400,
+          "allowed_token_ids[0]" },
+        { "/v1/completions", "{\"prompt\":\"x\",\"prompt_logprobs\":1}", 400, "prompt_logprobs" },
+    };
+    char body[512];
+    json_t *j;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        (void)snprintf(body, sizeof body, "{\"prompt\":\"x\",\"n_predict\":2,%s}", good[i]);
+        if (post("/completion", body) != 200)
+            fail_msg("%s: %s", body, answer);
+    }
+    refuses(wrong, sizeof wrong / sizeof *wrong, "{\"error\"");
+    assert_int_equal(post("/v1/completions", "{\"prompt\":\"x\",\"allowed_token_ids\":[70,71],"
+                          "\"temperature\":2,\"max_tokens\":30,\"return_token_ids\":true}"), 200);
+    j = parsed();
+    assert_int_equal(json_array_size(at(j, "choices.0.token_ids")), 30);
+    for (size_t i = 0; i < 30; i++) {
+        const json_int_t id = json_integer_value(json_array_get(at(j, "choices.0.token_ids"), i));
+
+        assert_true(id == 70 || id == 71);
+    }
+    json_decref(j);
+    assert_int_equal(ask(&shared_server, "GET", "/lora-adapters", "", ""), 200);
+    assert_string_equal(answer, "[]");
+}
+
+/* ---- an answer that has begun ---- */
+
+#define HI "{\"role\":\"user\",\"content\":\"hi\"}"
+#define BEGUN "\"messages\":[" HI ",{\"role\":\"assistant\",\"content\":\"abc\"}]"
+
+static void answers_go_on(void **state)
+{
+    static const struct wrong wrong[] = {
+        { "/v1/chat/completions", "{\"messages\":[" HI "],\"continue_final_message\":true}", 400,
+          "\"param\":\"continue_final_message\"" },
+        { "/v1/chat/completions", "{\"messages\":[" HI ",{\"role\":\"assistant\",\"content\":\"a\","
+          "\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}}]}],"
+          "\"continue_final_message\":true}", 400, "continue_final_message" },
+    };
+    char prompt[1024], whole[512], body[2048];
+    size_t n;
+    json_t *j;
+
+    (void)state;
+    refuses(wrong, sizeof wrong / sizeof *wrong, "{\"error\"");
+    assert_int_equal(post("/apply-template", "{" BEGUN ",\"continue_final_message\":true}"), 200);
+    j = parsed();
+    (void)snprintf(prompt, sizeof prompt, "%s", text_at(j, "prompt"));
+    json_decref(j);
+    n = strlen(prompt);
+    assert_true(n > 3 && strcmp(prompt + n - 3, "abc") == 0);
+    assert_int_equal(post("/v1/chat/completions", "{" BEGUN ",\"continue_final_message\":true," ASKED "}"),
+                     200);
+    j = parsed();
+    (void)snprintf(whole, sizeof whole, "%s", text_at(j, "choices.0.message.content"));
+    json_decref(j);
+    j = json_pack("{s:s,s:i,s:i,s:b}", "prompt", prompt, "max_tokens", 8, "temperature", 0, "ignore_eos", 1);
+    {
+        char *text = json_dumps(j, 0);
+
+        (void)snprintf(body, sizeof body, "%s", text);
+        free(text);
+    }
+    json_decref(j);
+    assert_int_equal(post("/v1/completions", body), 200);
+    j = parsed();
+    assert_string_equal(text_at(j, "choices.0.text"), whole);
+    json_decref(j);
+    /* Anthropic: an assistant's last message is the beginning of the answer */
+    assert_int_equal(post("/v1/messages", "{" BEGUN "," ASKED "}"), 200);
+    j = parsed();
+    assert_string_equal(text_at(j, "content.0.text"), whole);
+    json_decref(j);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -261,6 +379,9 @@ int main(void)
         cmocka_unit_test(streams_echo),
         cmocka_unit_test(ids_come_back),
         cmocka_unit_test(progress_and_timings),
+        cmocka_unit_test(usage_in_every_chunk),
+        cmocka_unit_test(stages_and_tokens),
+        cmocka_unit_test(answers_go_on),
     };
 
     return cmocka_run_group_tests_name("serve: fields", tests, group_up, group_down);

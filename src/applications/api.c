@@ -179,6 +179,17 @@ static bool needs_model(const struct api_route *r)
     return r->wants_body && (r->scope == API_INFER || r->scope == API_EMBED);
 }
 
+const char *api_adapter_name(const struct api_call *c, uint32_t index)
+{
+    for (size_t i = 0; c->m && i < c->s->n_adapters; i++) {
+        const struct api_adapter *a = &c->s->adapters[i];
+
+        if (a->index == index && strcmp(a->model, c->m->name) == 0)
+            return api_key_may_use(c->key, a->name) ? a->name : NULL;
+    }
+    return NULL;
+}
+
 /* An adapter's name stands for its model with it. */
 static const char *name_of_call(struct api_call *c, const char *given)
 {
@@ -308,6 +319,7 @@ static void call_end(struct api_call *c)
         c->drop_user(c->user);
     api_model_release(c->m);
     api_leave(c);
+    str_deinit(&c->continued);
     json_close(c->body);
     http_release(x);
 }

@@ -84,6 +84,8 @@ struct api_call {
     struct json_place     at;           /* of the body */
     char                  request_id[64];
     struct api_key       *key;          /* whose call it is; NULL without keys */
+    struct str            continued;    /* what the assistant has said so far, for the answer to go on */
+    bool                  continues;    /* there is such; the text may be empty */
     bool                  seated;       /* it counts among the key's running requests */
     void                 *user;         /* the surface's own; a run takes it over */
     void                (*drop_user)(void *user);
@@ -162,6 +164,8 @@ bool api_model_is_ours(struct api_call *c);
 /* The name of the model that the body names, whether it is loaded or not; NULL: has answered 404, or
  * 403 when the key may not use it. Lives as long as the server. */
 const char *api_model_named(struct api_call *c, const char *given);
+/* Of the call's model, from 1; NULL: it has none of that number, or the key may not use it. */
+const char *api_adapter_name(const struct api_call *c, uint32_t index);
 /* Puts the model that the body, else the query, names (none: the first) into c->m. False: it has
  * answered, or the call was parked until the model is loaded; its route's function then runs again. */
 bool api_find_model(struct api_call *c);
@@ -184,9 +188,12 @@ struct api_options {
     size_t   n_stop_ids;
     struct logit_bias bias[API_MAX_BIAS];
     bool     stream, include_usage, include_stop, ignore_eos, special, logprobs, echo, no_cache;
+    bool     continues;                 /* the answer goes on the prompt's text */
     bool     progress, timings_each;    /* llama-server's return_progress, timings_per_token */
-    bool     token_ids;                 /* vLLM's return_token_ids */
+    bool     token_ids, usage_each;     /* vLLM's return_token_ids, continuous_usage_stats */
     bool     prompt_only;               /* no answer was asked for: "max_tokens": 0 */
+    const char *breakers[SAMPLER_MAX_BREAKERS];     /* of sampling */
+    uint64_t *allowed;                  /* a bit per token that may come; NULL: all may */
     uint32_t n_top;
     int32_t  priority;
     struct sv salt;
@@ -279,7 +286,7 @@ struct api_run {
     char        request_id[64];
     int64_t     created;
     bool        stream, include_usage, logprobs, failed, reasoning_in_text;
-    bool        progress, timings_each, token_ids;
+    bool        progress, timings_each, usage_each, token_ids;
     bool        begun;                  /* the stream */
     uint32_t    n, n_each, n_parts;     /* choices of all prompts, and of each; prompts */
     uint32_t    n_top, n_prompt;        /* tokens of all prompts */

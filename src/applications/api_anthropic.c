@@ -396,6 +396,18 @@ static int read_output(struct api_call *c, struct err *e)
     return rc;
 }
 
+/* A conversation that the assistant spoke last in is one whose answer it has begun. */
+static int read_prefill(struct api_call *c, const json_t *list, struct err *e)
+{
+    const json_t *m = json_array_get(list, json_array_size(list) - 1);
+    const char *role = json_string_value(json_object_get(m, "role"));
+
+    if (!role || strcmp(role, "assistant") != 0 || json_object_get(m, "tool_calls"))
+        return 0;
+    return json_object_set_new(c->body, "continue_final_message", json_true()) < 0
+               ? err_set(e, WATT_ENOMEM, "messages") : 0;
+}
+
 static int read_prompt(struct api_call *c, struct api_options *o, struct str *text,
                        struct tokens *ids, struct err *e)
 {
@@ -411,6 +423,8 @@ static int read_prompt(struct api_call *c, struct api_options *o, struct str *te
         rc = read_tools(c, &tools, e);
     if (rc == 0)
         rc = read_thinking(c, o, e);
+    if (rc == 0)
+        rc = read_prefill(c, list, e);
     if (rc == 0) {
         plain = json_root(list, "messages");
         rc = api_messages(&plain, &messages, e);

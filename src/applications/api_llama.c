@@ -200,6 +200,7 @@ static void complete(struct api_call *c, bool infills)
     if (!a)
         return;
     sampler_defaults(&a->o.sampling);   /* are theirs */
+    a->o.continues = true;
     if (!api_read_options(c, &a->o))
         goto done;
     a->o.n = 1;
@@ -423,6 +424,26 @@ static void apply_template(struct api_call *c)
 
 /* ---- the server ---- */
 
+/* Those of the model that is named; they are applied by name or by a request's `lora`, so none is
+ * in force by itself. */
+static void lora_adapters(struct api_call *c)
+{
+    const char *name = api_model_named(c, http_query(c->x, "model"));
+    json_t *list;
+
+    if (!name)
+        return;
+    list = json_array();
+    for (size_t i = 0; i < c->s->n_adapters; i++) {
+        const struct api_adapter *a = &c->s->adapters[i];
+
+        if (strcmp(a->model, name) == 0)
+            (void)json_array_append_new(list, json_pack("{s:i,s:s,s:f}", "id", (int)a->index - 1,
+                                                        "path", a->name, "scale", 0.0));
+    }
+    api_json(c, 200, list);
+}
+
 static void props(struct api_call *c)
 {
     const char *given = http_query(c->x, "model"), *name = api_model_named(c, given);
@@ -513,6 +534,7 @@ const struct api_route api_llama_routes[] = {
     { "POST", "/detokenize", detokenize, API_INFER, true, "Tokens to text" },
     { "POST", "/apply-template", apply_template, API_INFER, true, "The prompt of a conversation" },
     { "GET", "/props", props, API_INFER, false, "What the server is set to" },
+    { "GET", "/lora-adapters", lora_adapters, API_INFER, false, "Adapters of a model" },
     { "GET", "/slots", slots, API_METRICS, false, "Answers that run" },
     { 0 }
 };

@@ -232,7 +232,7 @@ static int adapt_messages(const struct json_place *at, struct err *e)
     return rc;
 }
 
-static int chat_prompt(struct api_call *c, struct str *text, struct tokens *ids, struct err *e)
+static int chat_prompt(struct api_call *c, struct api_ask *a, struct err *e)
 {
     struct json_place at;
     json_t *list = NULL;
@@ -242,10 +242,10 @@ static int chat_prompt(struct api_call *c, struct str *text, struct tokens *ids,
         rc = adapt_messages(&at, e);
     if (rc == 0)
         rc = api_messages(&at, &list, e);
-    return rc == 0 ? api_prompt(c, json_pack("{s:o}", "messages", list), text, ids, e) : rc;
+    return rc == 0 ? api_prompt(c, json_pack("{s:o}", "messages", list), &a->text, &a->ids, e) : rc;
 }
 
-static int generate_prompt(struct api_call *c, struct str *text, struct tokens *ids, struct err *e)
+static int generate_prompt(struct api_call *c, struct api_ask *a, struct err *e)
 {
     struct json_place p, system;
     struct sv s = { "", 0 };
@@ -265,8 +265,9 @@ static int generate_prompt(struct api_call *c, struct str *text, struct tokens *
         rc = json_get_bool(&c->at, "raw", false, &raw, e);
     if (rc == 0)
         rc = json_find(&c->at, "suffix", &p, e);
-    if (rc == 0 && (raw || json_string_length(p.value) > 0))
-        return api_text_prompt(c, "prompt", "suffix", text, ids, e);
+    a->o.continues = raw || json_string_length(p.value) > 0;
+    if (rc == 0 && a->o.continues)
+        return api_text_prompt(c, "prompt", "suffix", &a->text, &a->ids, e);
     if (rc == 0)
         rc = json_need(&c->at, "prompt", &p, e);
     if (rc == 0)
@@ -283,7 +284,7 @@ static int generate_prompt(struct api_call *c, struct str *text, struct tokens *
                                                     system.value));
     (void)json_array_append_new(list, json_pack("{s:s,s:o}", "role", "user", "content",
                                                 api_text(s)));
-    return api_prompt(c, json_pack("{s:o}", "messages", list), text, ids, e);
+    return api_prompt(c, json_pack("{s:o}", "messages", list), &a->text, &a->ids, e);
 }
 
 /* "5m", "1h30m", "300", 300, 0, -1: how long the model stays once nobody uses it. */
@@ -314,7 +315,7 @@ static bool only_loads(struct api_call *c, bool chat)
     const json_t *keep = json_object_get(c->body, "keep_alive");
     json_t *j;
 
-    if (chat ? !json_is_array(v) || json_array_size(v) > 0
+    if (chat ? v && !json_is_null(v) && !(json_is_array(v) && json_array_size(v) == 0)
              : v && !json_is_null(v) && !(json_is_string(v) && json_string_length(v) == 0))
         return false;
     j = line(c->m->name, chat, NULL, json_string(""));
@@ -349,7 +350,7 @@ static void answer(struct api_call *c, bool chat)
         goto done;
     a->o.n = 1;
     a->o.echo = false;
-    rc = (chat ? chat_prompt : generate_prompt)(c, &a->text, &a->ids, &e);
+    rc = (chat ? chat_prompt : generate_prompt)(c, a, &e);
     if (rc < 0)
         api_fail(c, NULL, &e);
     else

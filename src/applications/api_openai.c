@@ -61,14 +61,15 @@ static void put_prompt_ids(const struct api_run *r, uint32_t i, json_t *j)
         (void)json_object_set(j, "prompt_token_ids", api_part_of(r, i)->ids);
 }
 
-/* Of a stream whose client will get a chunk of usage, every other chunk says that it isn't that. */
+/* Of a stream whose client will get a chunk of usage, every other chunk says that it isn't that, or
+ * how much it has been so far. */
 static json_t *chunk(const struct api_run *r, const char *object, json_t *choice)
 {
     json_t *j = json_pack("{s:s,s:s,s:I,s:s,s:[o]}", "id", r->id, "object", object, "created",
                           (json_int_t)r->created, "model", r->model, "choices", choice);
 
     if (j && r->include_usage)
-        (void)json_object_set_new(j, "usage", json_null());
+        (void)json_object_set_new(j, "usage", r->usage_each ? api_openai_usage(r) : json_null());
     return j;
 }
 
@@ -485,6 +486,7 @@ static void completions(struct api_call *c)
     if (!a)
         return;
     a->o.max_tokens = 16;               /* the API's default */
+    a->o.continues = true;
     if (!api_read_options(c, &a->o))
         goto done;
     if (api_text_prompts(c, "prompt", "suffix", a, &e) < 0)

@@ -5,6 +5,7 @@
 
 #include "applications/api.h"
 #include "base/clock.h"
+#include "base/mem.h"
 #include "base/rng.h"
 
 void api_options_init(struct api_options *o)
@@ -51,6 +52,8 @@ static const struct field fields[] = {
     { "dry_multiplier", TYPE_FLOAT, OF(dry_multiplier), 0, 1000 },
     { "dry_base", TYPE_FLOAT, OF(dry_base), 0, 1000 },
     { "dry_allowed_length", TYPE_U32, OF(dry_allowed_length), 0, 1e6 },
+    { "dry_penalty_last_n|dry_last_n", TYPE_I32, OF(dry_last_n), -1, 1e9 },
+    { "min_keep", TYPE_U32, OF(min_keep), 0, 1e9 },
     { "mirostat", TYPE_U32, OF(mirostat), 0, 2 },
     { "mirostat_tau", TYPE_FLOAT, OF(mirostat_tau), 0, 1000 },
     { "mirostat_eta", TYPE_FLOAT, OF(mirostat_eta), 0, 1000 },
@@ -225,10 +228,11 @@ static int read_more(const struct json_place *at, struct api_options *o, struct 
 {
     struct json_place p;
     int64_t v = 0;
-    bool cache = true;
+    bool cache = true, skip = true;
     int rc = json_find(at, "seed", &p, e);
 
     o->sampling.seed = rng_mix(clock_mono_ns());
+    o->sampling.min_keep = o->sampling.min_keep > 0 ? o->sampling.min_keep : 1;
     if (rc == 0 && p.value)
         rc = json_read_i64(&p, INT64_MIN, INT64_MAX, &v, e);
     if (rc == 0 && p.value && v >= 0)
@@ -237,6 +241,9 @@ static int read_more(const struct json_place *at, struct api_options *o, struct 
         rc = json_find(at, "stream_options", &p, e);
     if (rc == 0 && p.value)
         rc = json_get_bool(&p, "include_usage", false, &o->include_usage, e);
+    if (rc == 0 && p.value)             /* vLLM's */
+        rc = json_get_bool(&p, "continuous_usage_stats", false, &o->usage_each, e);
+    o->usage_each &= o->include_usage;
     if (rc == 0)
         rc = json_find(at, "priority", &p, e);
     if (rc == 0 && p.value) {
@@ -252,6 +259,9 @@ static int read_more(const struct json_place *at, struct api_options *o, struct 
     }
     if (rc == 0)
         rc = json_get_bool(at, "cache_prompt", true, &cache, e);
+    if (rc == 0)
+        rc = json_get_bool(at, "skip_special_tokens", true, &skip, e);
+    o->special = !skip;
     if (rc == 0)
         rc = json_find(at, "speculative.n_max", &p, e);
     if (rc == 0 && p.value) {
@@ -322,23 +332,162 @@ static int read_logprobs(const struct json_place *at, struct api_options *o, str
     return rc;
 }
 
-/* Fields that clients know and that would change the answer: better no answer than another one. */
+/* The order of the sampler's stages: names in a list, or in one text. Those that are known elsewhere
+ * and switched off there by default may stand in it. */
+static int read_samplers(const struct json_place *at, struct api_options *o, struct err *e)
+{
+    static const char *const absent[] = { "top_n_sigma", "top_a", "tfs_z", "infill", "adaptive_p" };
+    struct json_place p;
+    struct str names;
+    size_t n = 0;
+    int rc = json_find(at, "samplers", &p, e);
+
+    if (rc < 0 || !p.value || (json_is_array(p.value) && json_array_size(p.value) == 0))
+        return rc;
+    str_init(&names, 1024);
+    if (json_is_string(p.value))
+        str_puts(&names, json_string_value(p.value));
+    else
+        rc = json_read_array(&p, 64, &n, e);
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        const struct json_place item = json_item(&p, i);
+        const char *name;
+        bool known = true;
+
+        rc = json_read_cstr(&item, &name, e);
+        for (size_t k = 0; rc == 0 && k < sizeof absent / sizeof *absent; k++)
+            known &= strcmp(name, absent[k]) != 0;
+        if (rc == 0 && known)
+            str_printf(&names, "%s%s", names.len ? ";" : "", name);
+    }
+    if (rc == 0 && !str_ok(&names))
+        rc = json_refuse(&p, e, WATT_EINVAL, "is too long");
+    if (rc == 0) {
+        struct err why = { 0 };
+
+        rc = sampler_order_parse(&o->sampling, str_cstr(&names), &why);
+        if (rc < 0)
+            rc = json_refuse(&p, e, rc, "%s", why.msg);
+    }
+    str_deinit(&names);
+    return rc;
+}
+
+static int read_breakers(const struct json_place *at, struct api_options *o, struct err *e)
+{
+    struct json_place p;
+    size_t n;
+    int rc = json_find(at, "dry_sequence_breakers", &p, e);
+
+    if (rc < 0 || !p.value)
+        return rc;
+    rc = json_read_array(&p, SAMPLER_MAX_BREAKERS, &n, e);
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        const struct json_place item = json_item(&p, i);
+
+        rc = json_read_cstr(&item, &o->breakers[i], e);
+    }
+    o->sampling.dry_breakers = o->breakers;
+    o->sampling.n_dry_breakers = n;
+    return rc;
+}
+
+/* The only tokens that may come, as bits. */
+static int read_allowed(const struct json_place *at, const struct api_model *m,
+                        struct api_options *o, struct err *e)
+{
+    const uint32_t n_vocab = tokenizer_n_vocab(m->tm->tok);
+    const uint32_t n_out = model_facts(service_model(m->svc))->n_out;
+    struct json_place p;
+    size_t n;
+    int rc = json_find(at, "allowed_token_ids", &p, e);
+
+    if (rc < 0 || !p.value)
+        return rc;
+    rc = json_read_array(&p, n_vocab, &n, e);
+    if (rc == 0 && n == 0)
+        rc = json_refuse(&p, e, WATT_EINVAL, "no token may come");
+    if (rc < 0)
+        return rc;
+    o->allowed = mem_calloc(((size_t)(n_vocab > n_out ? n_vocab : n_out) + 63) / 64,
+                            sizeof *o->allowed);
+    if (!o->allowed)
+        return err_set(e, WATT_ENOMEM, "allowed_token_ids");
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        const struct json_place item = json_item(&p, i);
+        uint64_t id = 0;
+
+        rc = json_read_u64(&item, 0, n_vocab - 1, &id, e);
+        if (rc == 0)
+            o->allowed[id / 64] |= UINT64_C(1) << id % 64;
+    }
+    return rc;
+}
+
+/* llama-server's list of adapters with their scales, by the place that /lora-adapters gives: one in
+ * full at most, in place of the one that the model's name chose. */
+static int read_lora(struct api_call *c, struct err *e)
+{
+    struct json_place p, at;
+    size_t n;
+    uint32_t chosen = 0;
+    int rc = json_find(&c->at, "lora", &p, e);
+
+    if (rc < 0 || !p.value)
+        return rc;
+    rc = json_read_array(&p, 1024, &n, e);
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        const struct json_place item = json_item(&p, i);
+        uint64_t id = 0;
+        double scale = 1;
+
+        rc = json_get_u64(&item, "id", 0, 0, UINT32_MAX - 1, &id, e);
+        if (rc == 0)
+            rc = json_find(&item, "scale", &at, e);
+        if (rc == 0 && at.value)
+            rc = json_read_double(&at, -1000, 1000, &scale, e);
+        if (rc < 0 || fabs(scale) < 1e-9)
+            continue;
+        if (!api_adapter_name(c, (uint32_t)id + 1))
+            rc = json_refuse(&item, e, WATT_EINVAL, "this model has no adapter %u", (unsigned)id);
+        else if (fabs(scale - 1) > 1e-9 || chosen)
+            rc = json_refuse(&item, e, WATT_ENOTSUP, "one adapter at scale 1 is what a request may have");
+        else
+            chosen = (uint32_t)id + 1;
+    }
+    if (rc == 0 && n > 0 && !chosen && !api_key_may_use(c->key, c->m->name))
+        rc = json_refuse(&p, e, WATT_EINVAL, "this key may use the model with an adapter only");
+    if (rc == 0 && n > 0) {
+        c->adapter = chosen;
+        c->adapter_name = chosen ? api_adapter_name(c, chosen) : NULL;
+    }
+    return rc;
+}
+
+/* Fields that clients know and that would change the answer: better no answer than another one. Those
+ * with a neutral value say nothing by it. */
 static int refuse_unsupported(const struct json_place *at, struct err *e)
 {
-    static const char *const names[] = { "allowed_token_ids", "audio", "bad_words",
-        "continue_final_message", "dry_sequence_breakers", "function_call", "functions", "lora",
-        "modalities", "prediction", "prompt_logprobs", "samplers", "use_beam_search" };
+    static const struct { const char *name; double neutral; } refused[] = {
+        { "audio", 0 }, { "bad_words", 0 }, { "best_of", 1 }, { "function_call", 0 },
+        { "functions", 0 }, { "image_data", 0 }, { "length_penalty", 1 }, { "modalities", 0 },
+        { "post_sampling_probs", 0 }, { "prediction", 0 }, { "prompt_logprobs", -1 },
+        { "t_max_predict_ms", 0 }, { "top_n_sigma", 0 }, { "truncate_prompt_tokens", -1 },
+        { "use_beam_search", 0 }, { "web_search_options", 0 } };
     int rc = 0;
 
-    for (size_t i = 0; i < sizeof names / sizeof *names && rc == 0; i++) {
+    for (size_t i = 0; i < sizeof refused / sizeof *refused && rc == 0; i++) {
+        const double neutral = refused[i].neutral;
         struct json_place p;
 
-        rc = json_find(at, names[i], &p, e);
+        rc = json_find(at, refused[i].name, &p, e);
         if (rc < 0 || !p.value || json_is_false(p.value) ||
             (json_is_array(p.value) && json_array_size(p.value) == 0) ||
-            (json_is_object(p.value) && json_object_size(p.value) == 0))
+            (json_is_object(p.value) && json_object_size(p.value) == 0) ||
+            (json_is_number(p.value) && fabs(json_number_value(p.value) - neutral) < 1e-9) ||
+            (json_is_string(p.value) && strcmp(json_string_value(p.value), "none") == 0))
             continue;
-        if (strcmp(names[i], "modalities") == 0 && json_array_size(p.value) == 1 &&
+        if (strcmp(refused[i].name, "modalities") == 0 && json_array_size(p.value) == 1 &&
             json_is_string(json_array_get(p.value, 0)) &&
             strcmp(json_string_value(json_array_get(p.value, 0)), "text") == 0)
             continue;
@@ -379,6 +528,14 @@ bool api_read_options(struct api_call *c, struct api_options *o)
         rc = read_budget(&c->at, o, &e);
     if (rc == 0)
         rc = read_more(&c->at, o, &e);
+    if (rc == 0)
+        rc = read_samplers(&c->at, o, &e);
+    if (rc == 0)
+        rc = read_breakers(&c->at, o, &e);
+    if (rc == 0)
+        rc = read_allowed(&c->at, c->m, o, &e);
+    if (rc == 0)
+        rc = read_lora(c, &e);
     if (rc == 0)
         rc = refuse_unsupported(&c->at, &e);
     if (rc < 0)

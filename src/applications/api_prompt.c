@@ -276,17 +276,83 @@ static int suit_template(const struct tool_format *f, const json_t *vars, struct
     return rc < 0 ? err_set(e, WATT_ENOMEM, "messages") : 0;
 }
 
+/* Stands behind the last message while the template renders it: whatever comes from there on closes
+ * the message, and is left out. */
+static const char mark[] = "\xEE\x80\x80" "goes on" "\xEE\x80\x80";
+
+/* continue_final_message: the last message with a mark at its end, in place of it; *kept: its text. */
+static int mark_last(struct api_call *c, json_t *vars, json_t **kept, struct err *e)
+{
+    json_t *messages = json_object_get(vars, "messages");
+    json_t *m = json_array_get(messages, json_array_size(messages) - 1);
+    json_t *content = json_object_get(m, "content");
+    const char *role = json_string_value(json_object_get(m, "role"));
+    struct str *s = &c->continued;
+    json_t *text;
+
+    if (!role || strcmp(role, "assistant") != 0 || !json_is_string(content) ||
+        json_array_size(json_object_get(m, "tool_calls")) > 0)
+        return err_set(e, WATT_EINVAL, "request body: continue_final_message: the last message must "
+                       "be a text of the assistant");
+    c->continues = true;
+    str_deinit(s);
+    str_init(s, 0);
+    str_append(s, json_string_value(content), json_string_length(content));
+    str_puts(s, mark);
+    text = str_ok(s) ? json_stringn(s->data, s->len) : NULL;
+    *kept = json_incref(content);
+    if (json_object_set_new(m, "content", text) < 0 ||
+        json_object_set_new(vars, "add_generation_prompt", json_false()) < 0)
+        return err_set(e, WATT_ENOMEM, "messages");
+    s->len -= sizeof mark - 1;
+    return 0;
+}
+
+static int unmark_last(json_t *vars, json_t *kept, struct err *e)
+{
+    json_t *messages = json_object_get(vars, "messages");
+    json_t *m = json_array_get(messages, json_array_size(messages) - 1);
+
+    return json_object_set_new(m, "content", kept) < 0 ? err_set(e, WATT_ENOMEM, "messages") : 0;
+}
+
+/* Cuts the rendered text at the mark. */
+static int cut_at_mark(struct str *text, struct err *e)
+{
+    const size_t n = sizeof mark - 1;
+
+    for (size_t i = text->len; i-- > 0;)
+        if (text->len - i >= n && memcmp(text->data + i, mark, n) == 0) {
+            text->len = i;
+            text->data[i] = '\0';
+            return 0;
+        }
+    return err_set(e, WATT_ENOTSUP, "request body: continue_final_message: this model's template does "
+                   "not show the last message");
+}
+
 int api_prompt(struct api_call *c, json_t *vars, struct str *text, struct tokens *ids,
                struct err *e)
 {
     int rc = vars ? add_variables(c, vars, e) : err_set(e, WATT_ENOMEM, "template variables");
+    json_t *kept = NULL;
+    bool goes_on = false;
 
+    if (rc == 0)
+        rc = json_get_bool(&c->at, "continue_final_message", false, &goes_on, e);
+    if (rc == 0 && goes_on)
+        rc = mark_last(c, vars, &kept, e);
     if (rc == 0)
         rc = suit_template(c->m->tm->tools, vars, e);
     if (rc == 0)
         rc = text_model_render(c->m->tm, vars, text, e);
+    if (rc == 0 && goes_on)
+        rc = cut_at_mark(text, e);
+    if (rc == 0 && goes_on)
+        rc = unmark_last(vars, json_incref(kept), e);
     if (rc == 0)
         rc = text_model_encode_chat(c->m->tm, str_cstr(text), text->len, ids, e);
+    json_decref(kept);
     json_decref(vars);
     return rc;
 }

@@ -7,7 +7,8 @@
 /* Messages as templates want them: parts of text joined, arguments of tool calls as objects, marks
  * that change with every request taken out of system messages. `at` is the list. *out is new. */
 int api_messages(const struct json_place *at, json_t **out, struct err *e) MUST_CHECK;
-/* Renders and encodes. vars is an object with "messages", completed here from the request's
+/* Renders and encodes. With continue_final_message the last message, which must be a text of the
+ * assistant, stays open, and is c->continued. vars is an object with "messages", completed here from the request's
  * tools, chat_template_kwargs, reasoning_effort, enable_thinking, add_generation_prompt; its
  * reference is taken over. Appends. */
 int api_prompt(struct api_call *c, json_t *vars, struct str *text, struct tokens *ids,

@@ -328,7 +328,7 @@ static void add_prompt_logprob(struct api_run *r, uint32_t first, const struct s
 static void watch(struct api_run *r, struct api_part *p, struct api_choice *c,
                   const struct service_event *ev)
 {
-    const uint64_t now = r->timings_each || r->progress ? clock_mono_ns() : 0;
+    const uint64_t now = r->timings_each || r->usage_each || r->progress ? clock_mono_ns() : 0;
 
     if (now == 0)
         return;
@@ -430,8 +430,8 @@ void api_refuse(struct api_call *c, const struct service_ticket *t, const struct
     api_error(c, r->status, r->type, r->name, r->param, "%s", e->msg);
 }
 
-static void choice_open(struct api_run *r, const struct api_options *o, struct api_choice *x,
-                        struct sv prompt)
+static void choice_open(struct api_run *r, const struct api_call *c, const struct api_options *o,
+                        struct api_choice *x, struct sv prompt)
 {
     const struct tool_format *f = r->m->tm->tools;
 
@@ -442,6 +442,11 @@ static void choice_open(struct api_run *r, const struct api_options *o, struct a
     reasoning_begin(&x->track, f ? f->think_open : "", f ? f->think_close : "", prompt);
     str_init(&x->unparsed, 0);
     think_begin(&x->think, prompt.len ? prompt.data : "", prompt.len);
+    if (c->continues) {
+        think_continue(&x->think, c->continued.len ? c->continued.data : "", c->continued.len);
+        x->track.state = x->think.state == THINK_INSIDE && *x->track.close ? REASONING_INSIDE
+                                                                           : REASONING_AFTER;
+    }
     str_init(&x->reasoning, 0);
     str_init(&x->answer, 0);
     x->logprobs = o->logprobs ? json_array() : NULL;
@@ -469,7 +474,7 @@ static json_t *id_list(const struct tokens *ids)
 }
 
 /* The prompts with their choices; false: no memory. */
-static bool open_parts(struct api_run *r, const struct api_ask *a)
+static bool open_parts(struct api_run *r, const struct api_call *c, const struct api_ask *a)
 {
     const uint32_t n_parts = (uint32_t)a->n_more + 1;
 
@@ -491,7 +496,7 @@ static bool open_parts(struct api_run *r, const struct api_ask *a)
         if (a->o.token_ids)
             p->ids = id_list(ids_of(a, i));
         for (uint32_t k = 0; k < r->n_each; k++)
-            choice_open(r, &a->o, &r->choices[r->n++], sv_of(text));
+            choice_open(r, c, &a->o, &r->choices[r->n++], sv_of(text));
         if (!str_ok(text) || !str_ok(&p->prompt))
             return false;
     }
@@ -521,6 +526,7 @@ static struct api_run *run_open(struct api_call *c, const struct api_ask *a,
     r->progress = o->progress || !frame->progress_if_asked;
     r->timings_each = o->timings_each && o->stream;
     r->token_ids = o->token_ids;
+    r->usage_each = o->usage_each;
     r->created = (int64_t)time(NULL);
     r->trail = api_trail(c);
     r->user = c->user;
@@ -531,7 +537,7 @@ static struct api_run *run_open(struct api_call *c, const struct api_ask *a,
     r->stops = json_array();
     for (size_t i = 0; i < o->n_stops; i++)
         (void)json_array_append_new(r->stops, json_string(o->stops[i]));
-    if (!open_parts(r, a)) {
+    if (!open_parts(r, c, a)) {
         atomic_init(&r->refs, 1);
         run_unref(r);
         return NULL;
@@ -616,6 +622,7 @@ void api_ask_close(struct api_ask *a)
         tokens_deinit(&a->more[i].ids);
     }
     mem_free(a->more);
+    mem_free(a->o.allowed);
     str_deinit(&a->text);
     tokens_deinit(&a->ids);
     mem_free(a);
@@ -631,7 +638,7 @@ static void fill_request(struct api_call *c, const struct api_options *o, const 
     q->min_tokens = o->min_tokens;
     q->n_choices = o->n;
     q->prompt_only = o->prompt_only;
-    q->prompt_logprobs = o->echo && o->logprobs;
+    q->prompt_logprobs = o->echo && o->logprobs && !r->frame->split;
     q->n_prompt_top = q->prompt_logprobs ? o->n_top : 0;
     q->sampling = o->sampling;
     q->stops = o->stops;
@@ -640,6 +647,8 @@ static void fill_request(struct api_call *c, const struct api_options *o, const 
     q->stop_ids = o->stop_ids;
     q->n_stop_ids = o->n_stop_ids;
     q->ignore_end = o->ignore_eos;
+    q->allowed = o->allowed;
+    q->continues = o->continues || c->continues;
     q->special = o->special;
     if (r->frame->split && c->m->tm->tools) {
         const struct tool_format *f = c->m->tm->tools;

@@ -62,6 +62,29 @@ void think_begin(struct think *t, const char *prompt, size_t len)
         }
 }
 
+/* Where the last `tag` of a text begins; len: nowhere. */
+static size_t last_tag(const char *text, size_t len, struct sv tag)
+{
+    for (size_t i = len; tag.len && i-- > 0;)
+        if (sv_starts((struct sv){ text + i, len - i }, tag))
+            return i;
+    return len;
+}
+
+void think_continue(struct think *t, const char *text, size_t len)
+{
+    str_reset(&t->held);
+    t->state = THINK_AFTER;
+    t->at_start = false;
+    for (size_t i = 0; i < N_TAGS && t->state == THINK_AFTER; i++) {
+        const size_t open = last_tag(text, len, open_tag(t, i));
+
+        t->tag = i;
+        if (open < len && last_tag(text + open, len - open, close_tag(t)) == len - open)
+            t->state = THINK_INSIDE;
+    }
+}
+
 static void drop(struct str *s, size_t n)
 {
     if (n == 0)

@@ -30,6 +30,9 @@ void think_learn(struct think *t, const char *open, const char *close);
 /* Before an answer; `prompt` is what the template rendered: when it ends with an
  * opening tag, the answer begins inside. */
 void think_begin(struct think *t, const char *prompt, size_t len);
+/* In place of think_begin where the answer goes on a text that the assistant has begun: its leading
+ * blanks stay, and it begins inside when reasoning was opened there and not closed. */
+void think_continue(struct think *t, const char *text, size_t len);
 /* Appends to reasoning and to answer what has become certain. */
 void think_push(struct think *t, const char *text, size_t len, struct str *reasoning,
                 struct str *answer);
