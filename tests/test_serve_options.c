@@ -169,6 +169,7 @@ static void names_must_be_models(void **state)
     refused("--template", template_two, template_two, "--template is given twice for model two");
     refused("--template", "two=missing.jinja", NULL, "missing.jinja");
     refused("--cache-dir", "one=pages", "two=pages", "given for two models, one and two");
+    refused("--alias", "x=nobody", NULL, "no model of this command is called 'nobody'");
     refused("--lora", "two=strong", NULL, "expected ADAPTER=FILE");
     refused("--lora", "two=one=file.gguf", NULL, "is a model's own name");
     refused("--lora", lora_two, lora_two, "the name is given twice");

@@ -410,9 +410,12 @@ static void begin_pull(struct api_call *c, const struct store_name *n, bool stre
     pthread_t thread;
     int rc;
 
-    if (!p || atomic_fetch_add(&c->s->n_pulls, 1) >= MAX_PULLS) {
-        if (p)
-            atomic_fetch_sub(&c->s->n_pulls, 1);
+    if (!p) {
+        api_error(c, 503, "server_error", "out_of_memory", NULL, "out of memory");
+        return;
+    }
+    if (atomic_fetch_add(&c->s->n_pulls, 1) >= MAX_PULLS) {
+        atomic_fetch_sub(&c->s->n_pulls, 1);
         mem_free(p);
         http_add_header(c->x, "Retry-After", "60");
         api_error(c, 429, "rate_limit_error", NULL, NULL, "%u models are being fetched already",
@@ -484,13 +487,14 @@ static void discard(struct api_call *c)
 
     if (!given || !has_store(c))
         return;
-    own = api_models_name(c->s->models, given);
-    if (own && api_models_unload(c->s->models, own, &e) < 0)
-        e.code = 0;                     /* it isn't loaded */
-    if (store_remove(c->s->store, given, &freed, &e) < 0)
+    own = api_models_name(c->s->models, given);     /* while its files tell */
+    if (store_remove(c->s->store, given, &freed, &e) < 0) {
         api_fail(c, "model", &e);
-    else
-        api_json(c, 200, json_object());
+        return;
+    }
+    if (own && api_models_unload(c->s->models, own, &e) < 0)
+        e.code = 0;                     /* nobody had it open */
+    api_json(c, 200, json_object());
 }
 
 static void name_again(struct api_call *c, const char *source, const char *name, const char *said)

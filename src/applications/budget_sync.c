@@ -17,7 +17,7 @@ struct budget_sync {
     struct api_keys *keys;
     char            *where;
     struct ledger   *ledger;            /* the thread's, once it runs; NULL: it was lost */
-    bool             fails;
+    bool             fails, no_room;    /* no_room: no memory for all keys of one reading */
     struct api_key_use *list;           /* [cap] by label, of one reading */
     size_t           n, cap;
     pthread_t        thread;
@@ -39,8 +39,10 @@ static int take(void *ctx, const struct ledger_sum *s)
         if (b->n == b->cap) {
             struct api_key_use *p = mem_grow(b->list, b->cap ? 2 * b->cap : 64, sizeof *p);
 
-            if (!p)
+            if (!p) {
+                b->no_room = true;
                 return -1;
+            }
             b->list = p;
             b->cap = b->cap ? 2 * b->cap : 64;
         }
@@ -62,8 +64,11 @@ static int sync_once(struct budget_sync *b, struct err *e)
     int rc = b->ledger ? 0 : ledger_open(&b->ledger, b->where, &lo, e);
 
     b->n = 0;
+    b->no_room = false;
     if (rc == 0)
         rc = ledger_report(b->ledger, &q, take, b, e);
+    if (b->no_room)
+        rc = err_set(e, WATT_ENOMEM, "budgets: no memory for what %zu keys have used", b->n);
     if (rc == 0) {
         api_keys_used(b->keys, b->list, b->n, today);
     } else {                            /* a new connection next time */

@@ -198,12 +198,8 @@ static int open_energy(struct serving *v, struct err *e)
         rc = tariff_open(&eo.tariff, o->tariff, e);
     if (rc == 0 && o->ledger)
         rc = ledger_open(&eo.ledger, o->ledger, &lo, e);
-    if (rc < 0) {
-        tariff_close(eo.tariff);
-        meter_close(eo.meter);
-        return rc;
-    }
-    rc = check_budgets(v, eo.meter, eo.tariff, e);
+    if (rc == 0)
+        rc = check_budgets(v, eo.meter, eo.tariff, e);
     if (rc < 0) {
         tariff_close(eo.tariff);
         ledger_close(eo.ledger);
@@ -228,7 +224,6 @@ static int open_answering(struct serving *v, struct api_model *m, const char *pa
     to.template_source = serve_template(v->values, m->name, &to.template_name);
     rc = text_model_open(&m->tm, path, &to, e);
     to.model.n_adapters = 0;            /* the model that drafts has none */
-
     if (rc < 0)
         return rc;
     m->template_text = to.template_source;
@@ -476,6 +471,21 @@ static int add_model(struct serving *v, const char *name, const char *path, stru
     return rc;
 }
 
+/* An alias that is nobody's would be found out by its first client. */
+static int check_aliases(const struct serving *v, struct err *e)
+{
+    for (size_t i = 0; i < v->o->aliases.n; i++) {
+        const char *a = v->o->aliases.v[i], *eq = strchr(a, '=');
+        char *name = eq ? mem_strndup(a, (size_t)(eq - a)) : NULL;
+        const bool known = !name || api_models_name(v->s.models, name);
+
+        mem_free(name);
+        if (!known)
+            return err_set(e, WATT_EINVAL, "--alias %s: no model of this command is called '%s'", a, eq + 1);
+    }
+    return 0;
+}
+
 static int add_models(struct serving *v, struct err *e)
 {
     int rc = 0;
@@ -553,6 +563,8 @@ static int open_models(struct serving *v, struct err *e)
         rc = api_models_open(&v->s.models, &mo, e);
     if (rc == 0)
         rc = add_models(v, e);
+    if (rc == 0)
+        rc = check_aliases(v, e);
     return rc < 0 ? rc : open_values(v, e);
 }
 
