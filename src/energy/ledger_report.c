@@ -314,14 +314,21 @@ static void minus_sums(struct str *s, const struct ledger_table *t, const char *
     str_printf(s, " FROM %s", t->name);
 }
 
+/* A column of names may hold anything in a file that somebody has changed. */
+static const char *name_in(const struct ledger_value *v)
+{
+    return v->type == LEDGER_STR ? v->s : "?";
+}
+
 static int differs(void *ctx, const struct ledger_value *v, size_t n, struct err *e)
 {
     const struct ledger_table *t = ctx;
 
-    (void)n;
+    if (n < 3)
+        return err_set(e, WATT_EFORMAT, "ledger: in %s are sums that are none of their parts", t->name);
     return err_set(e, WATT_EFORMAT, "ledger: in %s, %s %" PRId64 " of key '%.40s', model '%.40s' is "
-                   "not the sum of its parts", t->name, t->unit, v[0].i, t->keys ? v[1].s : "(all)",
-                   v[2].s);
+                   "not the sum of its parts", t->name, t->unit, v[0].i,
+                   t->keys ? name_in(&v[1]) : "(all)", name_in(&v[2]));
 }
 
 /* Parts minus sums are 0 in every group. from_h: what is older is not compared; a day's first. */
