@@ -14,6 +14,7 @@
 #define MAX_LINES  8u           /* the rest is one more */
 #define NAME_BYTES 208
 
+/* By enum ledger_chart_of. unit NULL: the report's currency. */
 static const struct { const char *title, *unit; } axes[] = {
     { "Energy", "J" }, { "Tokens", "" }, { "Requests", "" }, { "Energy per computed token", "J" },
     { "Cost", NULL }, { "Revenue", NULL }, { "Margin", NULL }, { "Carbon", "g" },

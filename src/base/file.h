@@ -50,7 +50,7 @@ int  file_new_write(struct file_new *n, const void *data, size_t size, struct er
  * failure the temporary file is gone. */
 int  file_new_commit(struct file_new *n, struct err *e) MUST_CHECK;
 void file_new_abort(struct file_new *n);    /* after commit or a zeroed one: nothing */
-/* All of it in one. */
+/* Opens, writes and commits: the file is whole, or as it was. */
 int  file_write(const char *path, const void *data, size_t size, struct err *e) MUST_CHECK;
 
 #endif

@@ -41,8 +41,8 @@ const char *power_limit_name(const struct power_limit *p, uint32_t i);
 uint32_t    power_limit_recovered(const struct power_limit *p);
 
 /* Every device's limit to this share, 0 to 1, of what it was found at (or can take at most, if that is
- * less), but not under what it can take. 1: as it was found. A device that refuses is left alone from then on; WATT_EIO says which,
- * the others are set. */
+ * less), but not under what it can take. 1: as it was found. A device that refuses is left alone from
+ * then on; WATT_EIO says which, the others are set. */
 int  power_limit_set(struct power_limit *p, double share, struct err *e) MUST_CHECK;
 
 #endif

@@ -25,7 +25,7 @@ void denoiser_reset(struct denoiser *d, uint64_t seed);
 
 struct denoise_step {
     int32_t *block;             /* [n_block] mask ids where nothing is fixed yet */
-    uint32_t n_block;
+    uint32_t n_block;           /* at most the block that it was opened for */
     uint32_t first_at;          /* position of its first token, for messages */
     uint32_t step;              /* of this block, from 0 */
     const float *rows;          /* [n_block][n_vocab]; packed: only of those that are masks */

@@ -80,7 +80,7 @@ struct lora_build {
     uint64_t n_fresh;
 };
 
-/* The value that stands for y = W x from now on. failed programs pass through. */
+/* The value that stands for y = W x from now on. What is recorded after a failure is ignored. */
 uint32_t lora_apply(struct lora_build *b, struct program *p, uint32_t x, uint32_t y,
                     const char *weight);
 /* The same for y = W[ids] x of n_experts matrices. */

@@ -21,7 +21,8 @@ struct raw_text {
 };
 
 /* Strings over characters. Where exclusion would need too many states, texts with the first
- * character of an excluded one are left out, too. Errors as of grammar_from_schema; WATT_EINVAL: no string is left. */
+ * character of an excluded one are left out, too. Errors as of grammar_from_schema; WATT_EINVAL: no
+ * string is left. *out is the caller's to dfa_close. */
 int raw_text_dfa(struct dfa **out, const struct raw_text *r, struct err *e) MUST_CHECK;
 
 #endif
