@@ -1,4 +1,4 @@
-/* meter_internal.h: shared by meter.c and the files of its sources (meter_rapl.c, …). */
+/* meter_internal.h: shared by meter.c and the files of its sources (meter_sysfs.c, …). */
 #ifndef ENERGY_METER_INTERNAL_H
 #define ENERGY_METER_INTERNAL_H
 

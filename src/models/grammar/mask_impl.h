@@ -1,4 +1,4 @@
-/* mask_impl.h: shared by mask.c and mask_counted.c. Internal to models/grammar. */
+/* mask_impl.h: shared by mask.c, mask_counted.c and mask_plain.c. Internal to models/grammar. */
 #ifndef MODELS_GRAMMAR_MASK_IMPL_H
 #define MODELS_GRAMMAR_MASK_IMPL_H
 
