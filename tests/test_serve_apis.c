@@ -176,6 +176,9 @@ static void anthropic_errors(void **state)
         { "/v1/messages", "{" SAY_HI "}", 400, "max_tokens" },
         { "/v1/messages", "{\"max_tokens\":0," SAY_HI "}", 400, "max_tokens" },
         { "/v1/messages", "{\"max_tokens\":5}", 400, "messages" },
+        { "/v1/messages", "{\"max_tokens\":5," SAY_HI ",\"tools\":[{\"type\":\"web_search_20250305\","
+          "\"name\":\"web_search\"}]}", 400, "tools[0]: type 'web_search_20250305'" },
+        { "/v1/messages", "{\"max_tokens\":5," SAY_HI ",\"mcp_servers\":[{}]}", 400, "mcp_servers" },
         { "/v1/messages", "{\"max_tokens\":5,\"messages\":[]}", 400, "messages" },
         { "/v1/messages", "{\"max_tokens\":5,\"messages\":[{\"role\":\"tool\",\"content\":\"\"}]}", 400,
           "role" },
@@ -314,6 +317,8 @@ static void ollama_shows_its_model(void **state)
     assert_int_equal(post("/api/pull", "{\"model\":\"tiny\"}"), 200);
     assert_string_equal(answer, "{\"status\":\"success\"}");
     assert_int_equal(ask(&shared_server, "GET", "/api/version", "", ""), 200);
+    assert_int_equal(post("/api/chat", "{\"model\":\"tiny\",\"keep_alive\":0.0}"), 200);
+    assert_non_null(strstr(answer, "\"unload\""));
     assert_int_equal(post("/api/generate", "{\"model\":\"tiny\",\"keep_alive\":0}"), 200);
     assert_non_null(strstr(answer, "\"done_reason\":\"unload\""));
     assert_int_equal(post("/api/chat", "{\"model\":\"tiny\",\"messages\":[]}"), 200);

@@ -291,7 +291,7 @@ static int read_choice(struct api_call *c, bool *none, struct err *e)
 static int read_tools(struct api_call *c, json_t **out, struct err *e)
 {
     struct json_place at;
-    const char *name, *about;
+    const char *name, *about, *type;
     bool none = false, strict = false;
     size_t n = 0;
     int rc = json_find(&c->at, "tools", &at, e);
@@ -309,7 +309,12 @@ static int read_tools(struct api_call *c, json_t **out, struct err *e)
         struct json_place schema, p;
         json_t *one;
 
-        rc = json_need(&tool, "name", &p, e);
+        rc = json_get_cstr(&tool, "type", "custom", &type, e);
+        if (rc == 0 && strcmp(type, "custom") != 0)
+            rc = json_refuse(&tool, e, WATT_ENOTSUP, "type '%.40s' is not supported: this server runs "
+                             "no tools of its own", type);
+        if (rc == 0)
+            rc = json_need(&tool, "name", &p, e);
         if (rc == 0)
             rc = json_read_cstr(&p, &name, e);
         if (rc == 0)
@@ -408,6 +413,22 @@ static int read_prefill(struct api_call *c, const json_t *list, struct err *e)
                ? err_set(e, WATT_ENOMEM, "messages") : 0;
 }
 
+/* What only the vendor's own service has. */
+static int refuse_theirs(struct api_call *c, struct err *e)
+{
+    static const char *const names[] = { "mcp_servers", "container" };
+    int rc = 0;
+
+    for (size_t i = 0; rc == 0 && i < sizeof names / sizeof *names; i++) {
+        struct json_place p;
+
+        rc = json_find(&c->at, names[i], &p, e);
+        if (rc == 0 && p.value && !(json_is_array(p.value) && json_array_size(p.value) == 0))
+            rc = json_refuse(&p, e, WATT_ENOTSUP, "is not supported");
+    }
+    return rc;
+}
+
 static int read_prompt(struct api_call *c, struct api_options *o, struct str *text,
                        struct tokens *ids, struct err *e)
 {
@@ -415,6 +436,8 @@ static int read_prompt(struct api_call *c, struct api_options *o, struct str *te
     json_t *list = json_array(), *tools = NULL, *messages = NULL;
     int rc = json_need(&c->at, "messages", &at, e);
 
+    if (rc == 0)
+        rc = refuse_theirs(c, e);
     if (rc == 0)
         rc = add_system(&c->at, list, e);
     if (rc == 0)

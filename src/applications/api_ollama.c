@@ -313,6 +313,7 @@ static bool only_loads(struct api_call *c, bool chat)
 {
     const json_t *v = json_object_get(c->body, chat ? "messages" : "prompt");
     const json_t *keep = json_object_get(c->body, "keep_alive");
+    uint64_t ns = 1;
     json_t *j;
 
     if (chat ? v && !json_is_null(v) && !(json_is_array(v) && json_array_size(v) == 0)
@@ -321,7 +322,9 @@ static bool only_loads(struct api_call *c, bool chat)
     j = line(c->m->name, chat, NULL, json_string(""));
     (void)json_object_set_new(j, "done", json_true());
     (void)json_object_set_new(j, "done_reason", json_string(
-        json_is_integer(keep) && json_integer_value(keep) == 0 ? "unload" : "load"));
+        (json_is_number(keep) && json_number_value(keep) == 0) ||
+        (json_is_string(keep) && api_keep_parse(json_string_value(keep), &ns) && ns == 0)
+            ? "unload" : "load"));
     api_json(c, 200, j);
     return true;
 }

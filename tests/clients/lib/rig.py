@@ -29,13 +29,13 @@ class Server:
     """watt serve of a model, or of one made for the occasion, in a folder of its own."""
 
     def __init__(self, *options, shape="tiny-qwen3", model=None, ctx=4096, name="tiny", env=None,
-                 prefix=(), log=None):
+                 prefix=(), log=None, tools=True):
         self.folder = tempfile.mkdtemp(prefix="watt-clients-")
         self.model = model or os.path.join(self.folder, "model.gguf")
         if not model:
             subprocess.run([WATT, "synth", shape, self.model, "--ctx", "32768"], check=True,
                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            options = ("--ctx", str(ctx), "--template", TOOLS_TEMPLATE, *options)
+            options = ("--ctx", str(ctx), *(("--template", TOOLS_TEMPLATE) if tools else ()), *options)
         self.log = open(log or os.path.join(self.folder, "log"), "w+")
         self.process = subprocess.Popen(
             [*prefix, WATT, "serve", self.model, "--port", "0", "--quiet", "--name", name,
