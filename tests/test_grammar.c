@@ -256,6 +256,81 @@ static void lengths(void **state)
     grammar_close(g);
 }
 
+/* Patterns with lengths are counted beside their automaton: they accept what both do. */
+static void counted_patterns(void **state)
+{
+    static const struct { const char *pattern; uint32_t min, max; } cases[] = {
+        { "^[a-c]+@[a-c]+$", 0, 500 }, { "^[a-c]+@[a-c]+$", 30, 260 }, { "@b", 5, 300 },
+        { "^(a|bc)+[.]$", 40, 220 }, { "^a+(bb|\u00e9@)$", 12, 300 }, { "^(a+|b.)(c@)?$", 0, 300 },
+        { "^(ab|c)*$", 21, 500 }, { "^((a|b)c){0,40}$", 0, 71 }, { "^([a-c]{7}@)+$", 0, 300 } };
+    static const char *const letters[] = { "a", "a", "b", "c", "@", "\u00e9", ".", "a", "c", "bb" };
+    struct str text;
+    struct rng rng;
+
+    (void)state;
+    rng_init(&rng, 11);
+    str_init(&text, 0);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char any[200], bounded[256];
+        struct grammar *a, *b;
+        unsigned n_yes = 0;
+
+        snprintf(any, sizeof any, "{\"type\":\"string\",\"pattern\":\"%s\"}", cases[i].pattern);
+        snprintf(bounded, sizeof bounded, "{\"type\":\"string\",\"pattern\":\"%s\",\"minLength\":%u,"
+                 "\"maxLength\":%u}", cases[i].pattern, cases[i].min, cases[i].max);
+        a = schema_grammar(any, NULL);
+        b = schema_grammar(bounded, NULL);
+        for (uint32_t k = 0; k < 6000; k++) {
+            const uint32_t around = k % 3 == 0 ? 8 : k % 3 == 1 ? cases[i].min : cases[i].max;
+            const uint32_t n = around + (uint32_t)rng_below(&rng, 7) - (around < 3 ? around : 3);
+            const uint32_t few = 1 + rng_below(&rng, 3), from = rng_below(&rng, 8);
+            uint32_t n_chars = 0;
+            bool yes;
+
+            str_reset(&text);
+            str_putc(&text, '"');
+            while (n_chars < n) {
+                const bool late = n_chars + 3 > n || rng_below(&rng, 40) == 0;
+                const char *c = letters[late ? rng_below(&rng, 10) : from + rng_below(&rng, few)];
+
+                str_puts(&text, c);
+                n_chars += *c == 'b' && c[1] ? 2 : 1;
+            }
+            str_putc(&text, '"');
+            assert_true(str_ok(&text));
+            yes = grammar_matches(a, sv_of(&text)) && n_chars >= cases[i].min && n_chars <= cases[i].max;
+            n_yes += yes;
+            if (grammar_matches(b, sv_of(&text)) != yes)
+                fail_msg("%s: %u characters, %d expected: %s", bounded, n_chars, yes, str_cstr(&text));
+        }
+        assert_true(n_yes > 0);
+        grammar_close(a);
+        grammar_close(b);
+    }
+    str_deinit(&text);
+}
+
+static void mail_addresses(void **state)
+{
+    struct grammar *g = schema_grammar("{\"type\":\"string\",\"format\":\"email\"}", NULL);
+    struct grammar *shorter = schema_grammar("{\"type\":\"string\",\"format\":\"email\",\"maxLength\":254}", NULL);
+    char text[200];
+
+    (void)state;
+    for (int n = 1; n < 80; n++) {
+        const int len = snprintf(text, sizeof text, "\"%.*s@example.org\"", n,
+            "firstname.middlename-lastname-of-a-very-long-house.from_somewhere+and+more+and+more");
+        const struct sv v = { text, (size_t)len };
+
+        assert_int_equal(grammar_matches(g, v), n <= 64 && text[n] != '.');
+        assert_int_equal(grammar_matches(shorter, v), n <= 64 && text[n] != '.');
+    }
+    assert_false(grammar_matches(g, SV("\"a..b@c.d\"")));
+    assert_false(grammar_matches(g, SV("\".b@c.d\"")));
+    grammar_close(g);
+    grammar_close(shorter);
+}
+
 static void options(void **state)
 {
     const struct schema_opts strict = { .strict = true, .compact = true };
@@ -343,9 +418,13 @@ static struct token_trie *small_vocabulary(uint32_t *eog)
     return t;
 }
 
+#define N_SCHEMAS  9
+#define N_GBNF     5
+#define N_GRAMMARS (N_SCHEMAS + N_GBNF + 3)
+
 static struct grammar *grammar_of(int which)
 {
-    static const char *const schema[] = {
+    static const char *const schema[N_SCHEMAS] = {
         "{\"type\":\"object\",\"properties\":{\"name\":{\"type\":\"string\"},\"age\":{\"type\":"
         "\"integer\",\"minimum\":0},\"tags\":{\"type\":\"array\",\"items\":{\"type\":\"string\","
         "\"maxLength\":5}}},\"required\":[\"name\"]}",
@@ -353,23 +432,29 @@ static struct grammar *grammar_of(int which)
         "{\"type\":\"array\",\"items\":{\"type\":\"string\",\"minLength\":6,\"maxLength\":14}}",
         "{\"type\":\"object\",\"properties\":{\"na\":{\"type\":\"string\",\"pattern\":"
         "\"^[a-c]{2,9}(\\\"[a-c\\u00e9]{5}){0,2}x?$\"}},\"required\":[\"na\"]}",
-        "{\"type\":\"string\",\"pattern\":\"^([^,]{5,7},)+n$\"}" };
-    static const char *const gbnf_text[] = {
+        "{\"type\":\"string\",\"pattern\":\"^([^,]{5,7},)+n$\"}",
+        "{\"type\":\"array\",\"items\":{\"type\":\"string\",\"pattern\":\"^[a-c\\n]+([ \u00e9][a-c]+)*(x1|y2)$\","
+        "\"minLength\":15,\"maxLength\":170}}",
+        "{\"type\":\"array\",\"items\":{\"type\":\"string\",\"format\":\"email\",\"maxLength\":90}}",
+        "{\"type\":\"array\",\"items\":{\"type\":\"string\",\"format\":\"email\"}}" };
+    static const char *const gbnf_text[N_GBNF] = {
         "root ::= root \"+\" t | t\nt ::= \"x\" | \"(\" root \")\"",
         "root ::= e\ne ::= e e | \"a\" | \"ab\" | \"(\" e \")\"",
         "root ::= [a-z]+ (\" \" [a-z]+)* \".\"?",
+        "root ::= ([ab]{3,30} \"+\" | [^+]{9} | (\"(\" root \")\"){2,12} \"x\"){9,}",
         "root ::= p (p \"\\\"\" | x)\np ::= [ !#-[^-~] | \"]\"\nx ::= \"(\" x \")\" | \"bc\"" };
     static const char *const regex_text[] = { "[a-c]{4,12}", "x([ab]{0,9},)+[^x]{7}y?",
                                               "(é{4}|[a-c]{6,8}\\+)*" };
     struct grammar *g = NULL;
     struct err e;
 
-    if (which < 6)
+    if (which < N_SCHEMAS)
         return schema_grammar(schema[which], NULL);
-    if (which < 10)
-        assert_int_equal(grammar_from_gbnf(&g, sv_cstr(gbnf_text[which - 6]), &e), 0);
+    which -= N_SCHEMAS;
+    if (which < N_GBNF)
+        assert_int_equal(grammar_from_gbnf(&g, sv_cstr(gbnf_text[which]), &e), 0);
     else
-        assert_int_equal(grammar_from_regex(&g, sv_cstr(regex_text[which - 10]), &e), 0);
+        assert_int_equal(grammar_from_regex(&g, sv_cstr(regex_text[which - N_GBNF]), &e), 0);
     return g;
 }
 
@@ -384,7 +469,7 @@ static void masks_are_exact(void **state)
 
     (void)state;
     rng_init(&rng, 7);
-    for (int which = 0; which < 13; which++) {
+    for (int which = 0; which < N_GRAMMARS; which++) {
         struct grammar *g = grammar_of(which);
         struct grammar_masks *masks;
         struct matcher *m, *copy;
@@ -633,6 +718,8 @@ int main(void)
         cmocka_unit_test(schemas),
         cmocka_unit_test(numbers_end),
         cmocka_unit_test(lengths),
+        cmocka_unit_test(counted_patterns),
+        cmocka_unit_test(mail_addresses),
         cmocka_unit_test(options),
         cmocka_unit_test(tags),
         cmocka_unit_test(choices),

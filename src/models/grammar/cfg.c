@@ -23,6 +23,7 @@ void cfg_deinit(struct cfg *g)
     nfa_deinit(&g->a);
     mem_free(g->rules);
     mem_free(g->chains);
+    mem_free(g->bounds);
     mem_free(g->jumps);
     mem_free(g->lengths);
     memset(g, 0, sizeof *g);
@@ -457,7 +458,7 @@ static int make_blocks(struct compiler *c, struct grammar *g)
 
     if (n == 0)
         return 0;
-    g->blocks = mem_array(2 * (size_t)n, sizeof *g->blocks);
+    g->blocks = mem_array(n, sizeof *g->blocks);
     c->block_of = mem_array(n, sizeof *c->block_of);
     if (!g->blocks || !c->block_of)
         return err_set(c->e, WATT_ENOMEM, "%s: counts", c->what);
@@ -579,8 +580,11 @@ void grammar_close(struct grammar *g)
     mem_free(g->state_flags);
     mem_free(g->call_at);
     mem_free(g->calls);
-    for (uint32_t i = 0; i < g->n_blocks; i += 2)
+    for (uint32_t i = 0; i < g->n_blocks; i++) {
         mem_free(g->blocks[i].next);
+        mem_free(g->blocks[i].ahead);
+        mem_free(g->blocks[i].flags);
+    }
     mem_free(g->blocks);
     mem_free(g);
 }

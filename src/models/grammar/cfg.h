@@ -40,9 +40,11 @@ struct cfg {
     uint32_t         n_rules, cap_rules;
     uint32_t         rare_char; /* shared rule of json strings, FA_NONE until used */
     struct counted_chain *chains;       /* cfg_counted.h */
+    struct counted_bound *bounds;
     struct counted_jump  *jumps;
     struct cfg_length    *lengths;
-    uint32_t         n_chains, cap_chains, n_jumps, cap_jumps, n_lengths, cap_lengths;
+    uint32_t         n_chains, cap_chains, n_bounds, cap_bounds, n_jumps, cap_jumps, n_lengths,
+                     cap_lengths;
     bool             failed;    /* memory, or CFG_MAX_RULES */
 };
 
@@ -60,6 +62,16 @@ void     cfg_text(struct cfg *g, uint32_t from, const struct dfa *d, uint32_t to
 /* The same as a JSON string with its quotes (RFC 8259, 7): every character plain where that is
  * allowed, the short escapes that are needed, and \uXXXX for what is not printable ASCII. */
 void     cfg_json_text(struct cfg *g, uint32_t from, const struct dfa *d, uint32_t to);
+/* The same for those of its words that have min..max characters, or that have so many before the first
+ * `until` (FA_NONE: of all), which every word has. cfg_can_count says whether that can be done. */
+struct cfg_count {
+    uint32_t min, max, until;
+};
+void     cfg_json_counted(struct cfg *g, uint32_t from, const struct dfa *d, const struct cfg_count *c,
+                          uint32_t to);
+/* WATT_ENOMEM. *empty: no such word. */
+int      cfg_can_count(const struct dfa *d, const struct cfg_count *c, bool *can, bool *empty,
+                       struct err *e) MUST_CHECK;
 
 /* WATT_EINVAL when the language is empty ("can't be satisfied"), WATT_ELIMIT, WATT_ENOMEM. */
 int      cfg_compile(struct grammar **out, struct cfg *g, uint32_t root, const char *what,

@@ -208,7 +208,7 @@ static uint32_t node_of(struct lifting *l, uint32_t s)
 {
     if (l->node[s] == FA_NONE) {
         const struct counted_place p = l->place[s];
-        const uint32_t jump = counted_jump(l->g, p.chain, p.layer);
+        const uint32_t jump = counted_jump(l->g, p.chain, p.layer, 0);
 
         l->node[s] = nfa_node(&l->g->a);
         nfa_range(&l->g->a, l->node[s], jump, jump, l->body[p.chain - l->first]);
@@ -254,7 +254,7 @@ static void lift_state(struct lifting *l, uint32_t s, uint32_t to)
 static void lift_chain(struct lifting *l, uint32_t s, uint32_t last, uint32_t to)
 {
     const uint32_t chain = l->place[s].chain, body = l->body[chain - l->first];
-    const uint32_t jump = counted_jump(l->g, chain, FA_NONE), on = nfa_node(&l->g->a);
+    const uint32_t jump = counted_jump(l->g, chain, FA_NONE, 0), on = nfa_node(&l->g->a);
 
     nfa_range(&l->g->a, on, jump, jump, body);
     if (l->d->states[last].accept)
@@ -386,6 +386,69 @@ static void lift_text(struct cfg *g, uint32_t from, const struct dfa *d, uint32_
         start = open;
     }
     lift(&l, start, end, n_chains);
+    cfg_call(g, from, rule, to);
+done:
+    mem_free(l.node);
+    mem_free(l.place);
+    mem_free(l.body);
+}
+
+/* Every state that counts is a boundary: what is a character further leads to one by a jump. */
+static void lift_region(struct lifting *l, uint32_t to)
+{
+    struct cfg *g = l->g;
+    const uint32_t n = g->chains[l->first].n_bounds;
+    uint32_t *body = l->body, *on = l->body + n;
+
+    for (uint32_t i = 0; i < n; i++) {
+        const uint32_t jump = counted_jump(g, l->first, FA_NONE, i);
+
+        body[i] = nfa_node(&g->a);
+        on[i] = nfa_node(&g->a);
+        nfa_range(&g->a, on[i], jump, jump, body[i]);
+    }
+    for (uint32_t s = 0; s < l->d->n_states && !g->a.failed && !g->failed; s++) {
+        const struct dfa_state *st = &l->d->states[s];
+        const struct counted_place p = l->place[s];
+
+        if (p.chain == FA_NONE) {
+            lift_state(l, s, to);
+            continue;
+        }
+        if (st->accept)
+            lift_end(l, body[p.layer], to);
+        for (uint32_t k = st->first; k < st->first + st->n; k++) {
+            const struct dfa_edge *x = &l->d->edges[k];
+
+            lift_edge(l, body[p.layer], x,
+                      l->place[x->to].chain == FA_NONE ? l->node[x->to] : on[l->place[x->to].layer]);
+        }
+    }
+}
+
+void cfg_json_counted(struct cfg *g, uint32_t from, const struct dfa *d, const struct cfg_count *c,
+                      uint32_t to)
+{
+    struct lifting l = { .g = g, .d = d, .json = true, .first = g->n_chains };
+    const uint32_t rule = cfg_rule(g), start = nfa_node(&g->a), open = nfa_node(&g->a),
+                   end = nfa_node(&g->a);
+    uint32_t jump;
+
+    l.node = mem_array(d->n_states, sizeof *l.node);
+    l.place = mem_array(d->n_states, sizeof *l.place);
+    l.body = mem_array(2 * (size_t)d->n_states, sizeof *l.body);
+    if (!l.node || !l.place || !l.body || g->failed || !counted_region(g, d, c, l.place)) {
+        g->failed = true;
+        goto done;
+    }
+    for (uint32_t s = 0; s < d->n_states; s++)
+        l.node[s] = l.place[s].chain == FA_NONE ? nfa_node(&g->a) : FA_NONE;
+    cfg_define(g, rule, start, end);
+    g->rules[rule].keep = g->rules[rule].counted = true;
+    lift_region(&l, end);
+    nfa_range(&g->a, start, '"', '"', open);
+    jump = counted_jump(g, l.first, 0, 0);
+    nfa_range(&g->a, open, jump, jump, l.body[0]);
     cfg_call(g, from, rule, to);
 done:
     mem_free(l.node);

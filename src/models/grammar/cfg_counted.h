@@ -1,11 +1,12 @@
 /* cfg_counted.h: counted repetition ("at most 2,000 characters", [a-z]{1,63}) as blocks of a grammar
  * (grammar_impl.h) instead of a state for every count. Internal to models/grammar.
  *
- * An automaton over characters is searched for chains: states p0 … pn, each of which goes on to the
- * next by the same set of characters A, and from pmin on does whatever pn does, the same way. Lifted
- * to bytes a chain is written once: what any of its states does, with jumps (symbols FA_JUMP + index) where
- * its count changes or where it is entered. When the rule has become deterministic, what lies
- * between jumps are the kinds of the block. */
+ * Two things become chains. An automaton over characters is searched for states p0 … pn, each of which goes on
+ * to the next by the same set of characters A, and from pmin on does whatever pn does, the same way; and
+ * an automaton may come with counts of its own (cfg_json_counted), each of whose states is then a
+ * boundary of one chain. Lifted to bytes a boundary is written once, with jumps (symbols FA_JUMP + index)
+ * where the count changes or where the chain is entered. When the rule has become deterministic, what lies between
+ * jumps are the kinds of the block. */
 #ifndef MODELS_GRAMMAR_CFG_COUNTED_H
 #define MODELS_GRAMMAR_CFG_COUNTED_H
 
@@ -14,11 +15,18 @@
 
 struct counted_chain {
     uint32_t length, min;
-    uint64_t first[4];          /* bytes that begin the characters of A */
+    uint32_t first_bound, n_bounds;     /* of g->bounds; one where it was found in an automaton */
+};
+
+struct counted_bound {
+    uint64_t first[4];          /* bytes that begin the characters with which it goes on in the chain */
+    uint32_t ahead;             /* how many characters it needs at least until it can leave */
+    bool     fixed;             /* exactly so many */
 };
 
 struct counted_jump {
     uint32_t chain, layer;      /* FA_NONE: the layer after this one */
+    uint32_t bound;
 };
 
 /* The chains of d: to[s] is the chain of a state and its layer, FA_NONE in none. */
@@ -28,8 +36,16 @@ struct counted_place {
 /* Appends them to g->chains; *n says how many. `with_start`: the first state may be in one. */
 bool counted_find(struct cfg *g, const struct dfa *d, bool json, bool with_start,
                   struct counted_place *place, uint32_t *n);
+/* One chain of the states of d that count (cfg_can_count said that they can): to[s].layer is then the
+ * number of the state's boundary. */
+bool counted_region(struct cfg *g, const struct dfa *d, const struct cfg_count *c,
+                    struct counted_place *place);
 /* A jump's symbol; 0: no memory (g->failed). */
-uint32_t counted_jump(struct cfg *g, uint32_t chain, uint32_t layer);
+uint32_t counted_jump(struct cfg *g, uint32_t chain, uint32_t layer, uint32_t bound);
+/* A chain with room for its boundaries, which are zero; false: no memory (g->failed). */
+bool     counted_add(struct cfg *g, uint32_t length, uint32_t min, uint32_t n_bounds);
+/* Adds the bytes that lo..hi may begin with as cfg_chars.c writes them. */
+void     counted_first_bytes(uint32_t lo, uint32_t hi, bool json, uint64_t *set);
 
 /* ---- when rules are deterministic ---- */
 

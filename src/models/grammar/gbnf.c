@@ -1,6 +1,7 @@
 /* gbnf.c: GBNF, the grammar notation of llama.cpp: rules `name ::= …` of literals, character
  * classes, references, groups and repetitions. A recursive-descent parser that records nodes as
- * it reads; what is repeated a bounded number of times is read again for every copy. */
+ * it reads. What is repeated a few times is read again for every copy; many times a set of characters is counted
+ * (cfg_counted.h), and anything else becomes a rule that is called as often. */
 #include <string.h>
 
 #include "base/map.h"
@@ -12,6 +13,7 @@
 
 #define MAX_DEPTH  100u
 #define MAX_REPEAT 100000u
+#define FEW        8u           /* copies that are written out */
 
 struct parser {
     struct sv   text;
@@ -185,11 +187,15 @@ static struct piece of_set(struct parser *p, struct charset *s)
     return r;
 }
 
-static struct piece class(struct parser *p)
+/* The characters of a class, or of "."; behind its first character. */
+static void characters(struct parser *p, bool all, struct charset *s)
 {
-    const bool negate = take(p, "^");
-    struct charset s = { 0 };
+    const bool negate = !all && take(p, "^");
 
+    if (all) {
+        charset_add(s, 0, FA_MAX_CHAR);
+        return;
+    }
     while (more(p) && peek(p) != ']') {
         const uint32_t lo = character(p);
         uint32_t hi = lo;
@@ -200,29 +206,27 @@ static struct piece class(struct parser *p)
         }
         if (hi < lo)
             refuse(p, WATT_EFORMAT, "range out of order in a class");
-        charset_add(&s, lo, hi);
+        charset_add(s, lo, hi);
     }
     if (!take(p, "]"))
         refuse(p, WATT_EFORMAT, "[ without ]");
     if (negate)
-        charset_invert(&s);
-    return of_set(p, &s);
+        charset_invert(s);
 }
 
 static struct piece alternatives(struct parser *p, bool nested);
 
 static struct piece element(struct parser *p)
 {
-    struct charset all = { 0 };
+    const bool all = peek(p) == '.';
+    struct charset set = { 0 };
     struct piece r;
 
     if (take(p, "\""))
         return literal(p);
-    if (take(p, "["))
-        return class(p);
-    if (take(p, ".")) {
-        charset_add(&all, 0, FA_MAX_CHAR);
-        return of_set(p, &all);
+    if (take(p, "[") || take(p, ".")) {
+        characters(p, all, &set);
+        return of_set(p, &set);
     }
     if (take(p, "(")) {
         skip(p, true);
@@ -293,14 +297,88 @@ static bool repetition(struct parser *p, uint32_t *min, uint32_t *max)
     return true;
 }
 
+/* A set of characters min to max times, max FA_NONE: at least min times. */
+static struct piece repeat_set(struct parser *p, struct charset *s, uint32_t min, uint32_t max)
+{
+    const struct piece r = { nfa_node(&p->g.a), nfa_node(&p->g.a) };
+    const uint32_t n = max == FA_NONE ? min : max;
+    struct dfa *d = NULL;
+    struct nfa a;
+    uint32_t start, end, at;
+
+    nfa_init(&a, MAX_REPEAT + 8);
+    at = start = nfa_node(&a);
+    end = nfa_node(&a);
+    charset_normalise(s);
+    for (uint32_t i = 0;; i++) {
+        const uint32_t next = i < n ? nfa_node(&a) : at;
+
+        if (i >= min)
+            nfa_empty(&a, at, end);
+        for (uint32_t k = 0; k < s->n && (i < n || max == FA_NONE); k++)
+            nfa_range(&a, at, s->ranges[k][0], s->ranges[k][1], next);
+        if (i == n || a.failed)
+            break;
+        at = next;
+    }
+    p->g.failed |= s->failed;
+    charset_deinit(s);
+    if (p->rc == 0)
+        p->rc = nfa_ok(&a, "grammar", p->e);
+    if (p->rc == 0)
+        p->rc = dfa_from_nfa(&d, &a, start, end, MAX_REPEAT + 8, "grammar", p->e);
+    if (p->rc == 0 && !dfa_is_empty(d))
+        cfg_text(&p->g, r.start, d, r.end);
+    dfa_close(d);
+    nfa_deinit(&a);
+    return r;
+}
+
+/* A rule min to max times. */
+static struct piece repeat_rule(struct parser *p, struct piece one, uint32_t min, uint32_t max)
+{
+    const struct piece r = { nfa_node(&p->g.a), nfa_node(&p->g.a) };
+    const uint32_t rule = cfg_rule(&p->g), n = max == FA_NONE ? min : max;
+    uint32_t at = r.start;
+
+    cfg_define(&p->g, rule, one.start, one.end);
+    if (!p->g.failed)
+        p->g.rules[rule].keep = true;
+    for (uint32_t i = 0; i < n && !p->g.a.failed; i++) {
+        const uint32_t next = nfa_node(&p->g.a);
+
+        if (i >= min)
+            nfa_empty(&p->g.a, at, r.end);
+        cfg_call(&p->g, at, rule, next);
+        at = next;
+    }
+    if (max == FA_NONE)
+        cfg_call(&p->g, at, rule, at);
+    nfa_empty(&p->g.a, at, r.end);
+    return r;
+}
+
 /* The element of text[from..) min to max times; `one` is its first copy. */
 static struct piece repeat(struct parser *p, struct piece one, size_t from, uint32_t min,
                            uint32_t max)
 {
     const size_t after = p->at;
     const struct piece r = { nfa_node(&p->g.a), nfa_node(&p->g.a) };
+    const char first = p->text.data[from];
     uint32_t at = r.start;
 
+    if ((max == FA_NONE ? min : max) > FEW && p->rc == 0) {
+        struct charset set = { 0 };
+        struct piece many;
+
+        if (first != '[' && first != '.')
+            return repeat_rule(p, one, min, max);
+        p->at = from + 1;
+        characters(p, first == '.', &set);
+        many = repeat_set(p, &set, min, max);
+        p->at = after;
+        return many;
+    }
     for (uint32_t i = 0; p->rc == 0 && !p->g.a.failed; i++) {
         struct piece copy = one;
 

@@ -21,24 +21,30 @@ struct rule_call {
     uint32_t back;          /* where the caller goes on */
 };
 
-/* Counted repetition: a character of a set, again and again, at least `min` and at most `length`
- * times, without a state for every count. What is before a character and inside of it is a kind; kind k
- * after i characters (layer i) is the state first + i * n_kinds + k, which no table lists. Kind 0 is
- * before a character. From layer `min` on it may also leave, the same way from each. */
+/* Counted text: an automaton over characters whose texts have at least `min` and at most `length`
+ * characters (a set of characters, again and again, most often), without a state for every count. What is
+ * before a character, one kind for each state of the automaton, and what is inside of one are kinds; kind
+ * k after i characters (layer i) is the state first + i * n_kinds + k, which no table lists. Before a
+ * character it may also leave or end its rule, from layer `min` on. */
 struct grammar_block {
     uint32_t  first, n_kinds, length, min;
-    uint32_t  twin;         /* first state of a block that is alike, but with no least and no most count
-                             * (BLOCK_ENDLESS is as good): what mask_counted.c walks once for all layers */
-    bool      accept;       /* kind 0 ends its rule, from layer min on */
-    bool      leaves;       /* kind 0 has transitions out of the block, from layer min on */
-    uint32_t *next;         /* [n_kinds][n_classes]; the twin's too */
+    uint32_t  n_before;     /* kinds before a character; they come first */
+    uint32_t  twin;         /* n_kinds states that stand for the kinds in any layer: keys of masks */
+    uint32_t  profile;      /* of kind 0 in grammar_masks: one for each kind before a character */
+    uint8_t  *flags;        /* [n_kinds] */
+    uint32_t *ahead;        /* [n_kinds] how many characters must come at least until it can leave */
+    uint32_t *next;         /* [n_kinds][n_classes] */
 };
 
 #define BLOCK_KIND    0u            /* of next: another kind, in the low bits */
-#define BLOCK_ADVANCE (1u << 30)    /* a character is over: kind 0 of the next layer */
+#define BLOCK_ADVANCE (1u << 30)    /* a character is over: a kind of the next layer, in the low bits */
 #define BLOCK_LEAVE   (2u << 30)    /* a state outside, in the low bits */
 #define BLOCK_VALUE   ((1u << 30) - 1)
-#define BLOCK_ENDLESS 512u
+
+#define KIND_ACCEPT   1u    /* ends its rule */
+#define KIND_LEAVES   2u    /* has transitions out of the block */
+#define KIND_ADVANCES 4u    /* has others */
+#define KIND_FIXED    8u    /* leaves after exactly `ahead` characters, so that it is only where that is enough */
 
 struct grammar {
     uint32_t          n_states, n_classes;      /* states of the table; those of blocks come after */
@@ -48,8 +54,8 @@ struct grammar {
     uint8_t          *state_flags;
     uint32_t         *call_at;      /* [n_states + 1] into calls */
     struct rule_call *calls;
-    struct grammar_block *blocks;   /* by rising `first`; each with its twin behind it */
-    uint32_t          n_blocks;
+    struct grammar_block *blocks;   /* by rising `first` */
+    uint32_t          n_blocks, n_profiles;
     uint64_t          id;           /* unique in the process: key of cached masks */
     atomic_uint       refs;
 };

@@ -34,7 +34,7 @@ int grammar_masks_open(struct grammar_masks **out, struct grammar *g, const stru
     m->slots = mem_calloc(m->n_slots, sizeof *m->slots);
     m->frames = mem_array((size_t)t->max_depth + 1, sizeof *m->frames);
     m->confs = mem_array(m->cap_confs, sizeof *m->confs);
-    m->profiles = mem_calloc(g->n_blocks / 2 + 1, sizeof *m->profiles);
+    m->profiles = mem_calloc((size_t)g->n_profiles + 1, sizeof *m->profiles);
     m->bits = mem_array(t->n_words ? t->n_words : 1, sizeof *m->bits);
     if (!m->slots || !m->frames || !m->confs || !m->bits || !m->profiles || gss_init(&m->stack, e) < 0) {
         grammar_masks_close(m);
@@ -56,7 +56,7 @@ static void forget(struct grammar_masks *m)
         mem_free(m->slots[i]);
         m->slots[i] = NULL;
     }
-    for (uint32_t i = 0; m->profiles && i < m->g->n_blocks / 2; i++) {
+    for (uint32_t i = 0; m->profiles && i < m->g->n_profiles; i++) {
         mask_profile_close(m->profiles[i]);
         m->profiles[i] = NULL;
     }

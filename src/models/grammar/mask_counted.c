@@ -1,10 +1,10 @@
-/* mask_counted.c: masks inside of counted repetition (grammar_impl.h), from one walk for all counts.
+/* mask_counted.c: masks inside of counted text (grammar_impl.h), from one walk for all counts.
  *
- * A walk over the vocabulary's tree from a block that has no least and no most count tells of every token how
- * many characters of the block it takes. After i of n characters a token then fits when
- *  - it ends before a character: its count is at most n - i;
- *  - it ends inside of one: less than n - i;
- *  - it left the block: at most n - i, and at least what is still missing of the least count.
+ * A walk over the vocabulary's tree from a kind of a block as if it had no least and no most count tells of every
+ * token how many characters it takes. After i of n characters a token then fits when
+ *  - it ends in the block: its count and what must still come from there on are at most n - i;
+ *  - it left the block, or can leave it only after so many more: that is at most n - i, and at least what is
+ *    still missing of the least count.
  * So a mask is a set by count and a part of two lists. */
 #include <string.h>
 
@@ -17,15 +17,15 @@
 /* Things by rising count. */
 struct by_count {
     uint32_t *items;
-    uint16_t *counts;
+    uint32_t *counts;
     uint32_t  n, cap;
 };
 
 struct mask_profile {
-    uint64_t       *sets;       /* [N_SETS][n_words]: tokens that end before a character, of at most 1, 2, …
-                                 * characters; NULL: all are in whole */
-    struct by_count whole;      /* those of more than N_SETS */
-    struct by_count inside, left, exits;
+    uint64_t       *sets;       /* [N_SETS][n_words]: tokens that end in the block and need at most 1, 2, …
+                                 * characters; NULL: all are in `stay` */
+    struct by_count stay;       /* those that need more than N_SETS */
+    struct by_count left, exits;
 };
 
 /* A walk's place: in the block, or in states outside that frames hold. */
@@ -40,7 +40,6 @@ struct profiling {
     const struct grammar_block *b;
     struct mask_profile        *p;
     struct step                *steps;      /* [max_depth + 1] */
-    uint8_t                    *count_of;   /* [n_vocab] tokens that end before a character, up to N_SETS */
 };
 
 static void list_close(struct by_count *l)
@@ -54,8 +53,7 @@ void mask_profile_close(struct mask_profile *p)
     if (!p)
         return;
     mem_free(p->sets);
-    list_close(&p->whole);
-    list_close(&p->inside);
+    list_close(&p->stay);
     list_close(&p->left);
     list_close(&p->exits);
     mem_free(p);
@@ -66,7 +64,7 @@ static bool put(struct by_count *l, uint32_t item, uint32_t count)
     if (l->n == l->cap) {
         const uint32_t cap = l->cap ? l->cap * 2 : 64;
         uint32_t *items = mem_grow(l->items, cap, sizeof *items);
-        uint16_t *counts;
+        uint32_t *counts;
 
         if (!items)
             return false;
@@ -78,27 +76,31 @@ static bool put(struct by_count *l, uint32_t item, uint32_t count)
         l->cap = cap;
     }
     l->items[l->n] = item;
-    l->counts[l->n++] = (uint16_t)count;
+    l->counts[l->n++] = count;
     return true;
 }
 
-/* Sorts by count and keeps the order of equals; counts are below BLOCK_ENDLESS. */
+/* Sorts by count and keeps the order of equals. */
 static bool sort(struct by_count *l)
 {
-    uint32_t at[BLOCK_ENDLESS + 1] = { 0 };
     struct by_count to = { .n = l->n, .cap = l->n };
+    uint32_t *at, most = 0;
 
-    if (l->n == 0)
+    for (uint32_t i = 0; i < l->n; i++)
+        most = l->counts[i] > most ? l->counts[i] : most;
+    if (most == 0)
         return true;
+    at = mem_calloc((size_t)most + 2, sizeof *at);
     to.items = mem_array(l->n, sizeof *to.items);
     to.counts = mem_array(l->n, sizeof *to.counts);
-    if (!to.items || !to.counts) {
+    if (!at || !to.items || !to.counts) {
+        mem_free(at);
         list_close(&to);
         return false;
     }
     for (uint32_t i = 0; i < l->n; i++)
         at[l->counts[i] + 1]++;
-    for (uint32_t i = 0; i < BLOCK_ENDLESS; i++)
+    for (uint32_t i = 0; i < most; i++)
         at[i + 1] += at[i];
     for (uint32_t i = 0; i < l->n; i++) {
         const uint32_t k = at[l->counts[i]]++;
@@ -106,6 +108,7 @@ static bool sort(struct by_count *l)
         to.items[k] = l->items[i];
         to.counts[k] = l->counts[i];
     }
+    mem_free(at);
     list_close(l);
     *l = to;
     return true;
@@ -169,20 +172,16 @@ static bool outside(struct profiling *w, uint32_t i, uint32_t target, bool *dead
 static bool inside(struct profiling *w, uint32_t i, struct step at, uint32_t v)
 {
     const struct trie_node *node = &w->m->t->nodes[i];
-    const bool whole = v == BLOCK_ADVANCE;
+    const bool whole = (v & ~BLOCK_VALUE) == BLOCK_ADVANCE;
 
-    at.kind = whole ? 0 : v & BLOCK_VALUE;
+    at.kind = v & BLOCK_VALUE;
     at.count += whole;
     w->steps[node->depth] = at;
-    if (whole && w->b->accept && node->skip > i + 1 && !put(&w->p->exits, i, at.count))
+    if (whole && w->b->flags[at.kind] & KIND_ACCEPT && node->skip > i + 1 &&
+        !put(&w->p->exits, i, at.count))
         return false;
-    if (!whole)
-        return put_token(w, &w->p->inside, node->token, at.count);
-    if (at.count > N_SETS)
-        return put_token(w, &w->p->whole, node->token, at.count);
-    for (int32_t token = node->token; token >= 0; token = w->m->t->same[token])
-        w->count_of[token] = (uint8_t)at.count;
-    return true;
+    return put_token(w, w->b->flags[at.kind] & KIND_FIXED ? &w->p->left : &w->p->stay, node->token,
+                     at.count + w->b->ahead[at.kind]);
 }
 
 static bool walk(struct profiling *w, uint32_t from, uint32_t to)
@@ -233,87 +232,83 @@ static uint32_t next_kind(const void *ctx, uint32_t at, unsigned char byte, bool
     return v;
 }
 
-/* Does each plain character count as one, so that plain tokens are known without a walk? */
-static bool takes_plain(const struct grammar *g, const struct grammar_block *b)
+/* Does each plain character count as one and lead back, so that plain tokens are known without a walk? */
+static bool takes_plain(const struct grammar *g, const struct grammar_block *b, uint32_t kind)
 {
     const struct table t = { g, b };
     uint32_t to;
 
-    return !b->accept && mask_plain_step(next_kind, &t, 0, &to) && to == BLOCK_ADVANCE;
+    return !(b->flags[kind] & KIND_ACCEPT) && b->ahead[kind] == 0 &&
+           mask_plain_step(next_kind, &t, kind, &to) && to == (BLOCK_ADVANCE | kind);
 }
 
-/* Tokens of few characters become sets of those that have at most so many; they stay in the list where
- * there are not many of them. */
+/* Tokens that need few characters become sets of those that need at most so many; they stay in the list
+ * where there are not many of them. */
 static bool make_sets(struct profiling *w, bool plain)
 {
     const struct token_trie *t = w->m->t;
     const size_t n_words = t->n_words;
     struct mask_profile *p = w->p;
-    uint32_t n = 0;
+    const uint32_t n = up_to(&p->stay, N_SETS);
 
-    for (uint32_t i = 0; i < t->n_vocab; i++)
-        n += w->count_of[i] != 0;
-    if (!plain && n < MIN_SET) {
-        for (uint32_t i = 0; i < t->n_vocab; i++)
-            if (w->count_of[i] && !put(&p->whole, i, w->count_of[i]))
-                return false;
+    if (!plain && n < MIN_SET)
         return true;
-    }
     p->sets = mem_calloc(N_SETS * n_words, sizeof *p->sets);
     if (!p->sets)
         return false;
-    for (uint32_t i = 0; i < t->n_vocab; i++)
-        if (w->count_of[i])
-            p->sets[(w->count_of[i] - 1) * n_words + i / 64] |= (uint64_t)1 << i % 64;
+    for (uint32_t i = 0; i < n; i++)
+        p->sets[(p->stay.counts[i] - 1) * n_words + p->stay.items[i] / 64] |=
+            (uint64_t)1 << p->stay.items[i] % 64;
     for (size_t i = n_words; i < N_SETS * n_words; i++)
         p->sets[i] |= p->sets[i - n_words];
     for (size_t i = 0; plain && i < N_SETS * n_words; i++)
         p->sets[i] |= t->plain[i];
+    p->stay.n -= n;
+    memmove(p->stay.items, p->stay.items + n, p->stay.n * sizeof *p->stay.items);
+    memmove(p->stay.counts, p->stay.counts + n, p->stay.n * sizeof *p->stay.counts);
     return true;
 }
 
 static size_t profile_bytes(const struct mask_profile *p, size_t n_words)
 {
-    const size_t each = sizeof *p->whole.items + sizeof *p->whole.counts;
+    const size_t each = sizeof *p->stay.items + sizeof *p->stay.counts;
 
     return sizeof *p + (p->sets ? N_SETS * n_words * sizeof *p->sets : 0) +
-           ((size_t)p->whole.cap + p->inside.cap + p->left.cap + p->exits.cap) * each;
+           ((size_t)p->stay.cap + p->left.cap + p->exits.cap) * each;
 }
 
-static bool fill(struct profiling *w)
+static bool fill(struct profiling *w, uint32_t kind)
 {
     const struct token_trie *t = w->m->t;
-    const bool plain = takes_plain(w->m->g, w->b);
+    const bool plain = takes_plain(w->m->g, w->b, kind);
 
     w->steps = mem_array((size_t)t->max_depth + 1, sizeof *w->steps);
-    w->count_of = mem_calloc((size_t)t->n_vocab + 1, sizeof *w->count_of);
-    if (!w->steps || !w->count_of)
+    if (!w->steps)
         return false;
-    w->steps[0] = (struct step){ 0, 0 };
+    w->steps[0] = (struct step){ kind, 0 };
     w->s->n_nodes = GSS_FIRST;
     w->s->n_edges = 0;
-    return walk(w, plain ? t->n_nodes : 0, plain ? t->end_rest : t->n_nodes) &&
-           make_sets(w, plain) && sort(&w->p->whole) && sort(&w->p->inside) && sort(&w->p->left) &&
-           sort(&w->p->exits);
+    return walk(w, plain ? t->n_nodes : 0, plain ? t->end_rest : t->n_nodes) && sort(&w->p->stay) &&
+           make_sets(w, plain) && sort(&w->p->left) && sort(&w->p->exits);
 }
 
-static struct mask_profile *profile_of(struct grammar_masks *m, const struct grammar_block *b)
+static struct mask_profile *profile_of(struct grammar_masks *m, const struct grammar_block *b,
+                                       uint32_t kind)
 {
-    const size_t at = (size_t)(b - m->g->blocks) / 2;
+    struct mask_profile **known = &m->profiles[b->profile + kind];
     struct profiling w = { .m = m, .s = &m->stack, .b = b };
     bool ok;
 
-    if (m->profiles[at])
-        return m->profiles[at];
+    if (*known)
+        return *known;
     w.p = mem_calloc(1, sizeof *w.p);
-    ok = w.p && fill(&w);
+    ok = w.p && fill(&w, kind);
     mem_free(w.steps);
-    mem_free(w.count_of);
     if (!ok) {
         mask_profile_close(w.p);
         return NULL;
     }
-    m->profiles[at] = w.p;
+    *known = w.p;
     m->bytes += profile_bytes(w.p, m->t->n_words);
     m->stats.n_walks++;
     return w.p;
@@ -328,7 +323,7 @@ bool mask_is_counted(const struct grammar *g, uint32_t state)
     if (state < g->n_states)
         return false;
     b = grammar_block(g, state);
-    return (state - b->first) % b->n_kinds == 0;
+    return (state - b->first) % b->n_kinds < b->n_before;
 }
 
 static void set_tokens(uint64_t *bits, const struct by_count *l, uint32_t from, uint32_t to)
@@ -342,8 +337,9 @@ bool mask_counted(struct grammar_masks *m, uint32_t state, uint64_t *bits, struc
     const struct grammar_block *b = grammar_block(m->g, state);
     const uint32_t layer = (state - b->first) / b->n_kinds, room = b->length - layer;
     const uint32_t missing = b->min > layer ? b->min - layer : 0;
+    const uint32_t kind = (state - b->first) % b->n_kinds;
     const size_t n_words = m->t->n_words;
-    const struct mask_profile *p = profile_of(m, b);
+    const struct mask_profile *p = profile_of(m, b, kind);
     uint32_t from, to;
 
     if (!p)
@@ -355,15 +351,13 @@ bool mask_counted(struct grammar_masks *m, uint32_t state, uint64_t *bits, struc
         for (size_t i = 0; i < n_words; i++)
             bits[i] |= set[i];
     }
-    set_tokens(bits, &p->whole, 0, up_to(&p->whole, room));
-    if (room)
-        set_tokens(bits, &p->inside, 0, up_to(&p->inside, room - 1));
+    set_tokens(bits, &p->stay, 0, up_to(&p->stay, room));
     set_tokens(bits, &p->left, missing ? up_to(&p->left, missing - 1) : 0, up_to(&p->left, room));
     from = missing ? up_to(&p->exits, missing - 1) : 0;
     to = up_to(&p->exits, room);
     out->n = to > from ? to - from : 0;
     out->nodes = out->n ? p->exits.items + from : NULL;
-    out->class[0] = b->twin;
+    out->class[0] = b->twin + kind;
     out->class[1] = from;
     out->class[2] = to;
     return true;

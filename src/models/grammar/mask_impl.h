@@ -31,7 +31,7 @@ struct grammar_masks {
     uint64_t                *bits;      /* [n_words] of the walk */
     uint32_t                *exits;     /* nodes where it left what is known */
     uint32_t                 n_exits, cap_exits;
-    struct mask_profile    **profiles;  /* [blocks of g / 2], NULL until needed */
+    struct mask_profile    **profiles;  /* [g->n_profiles], NULL until needed */
     struct mask_stats        stats;
 };
 

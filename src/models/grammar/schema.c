@@ -218,6 +218,7 @@ int schema_text(struct dfa **out, const json_t *schema, struct err *e)
 {
     struct schema s;
     const struct node *n;
+    struct lang l = { 0 };
     expr_id root;
     int rc = schema_init(&s, schema, NULL, e);
 
@@ -226,10 +227,14 @@ int schema_text(struct dfa **out, const json_t *schema, struct err *e)
         rc = open_root(&s, &root);
     if (rc == 0)
         rc = expr_to_node(&s, root, &n);
-    if (rc == 0 && !n->string.all && !n->string.d)
+    if (rc == 0) {
+        l = n->string;
+        rc = lang_plain(&s, &l);
+    }
+    if (rc == 0 && !l.all && !l.d)
         rc = err_set(e, WATT_EINVAL, "schema: no string can satisfy it");
     if (rc == 0) {
-        const struct dfa *d = n->string.all ? s.all_strings : n->string.d;
+        const struct dfa *d = l.all ? s.all_strings : l.d;
 
         rc = dfa_combine(out, d, DFA_AND, d, SCHEMA_MAX_STATES * 4, "schema", e);   /* a copy */
     }

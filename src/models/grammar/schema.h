@@ -9,7 +9,7 @@
  * never more than the schema does; where it is less (formats), `inexact` forbids the complement.
  *
  * Order: schema_ref.c finds what references mean, schema_node.c turns keywords into nodes with
- * schema_algebra.c, schema_number.c and schema_format.c, schema_emit.c writes nodes as rules, with
+ * schema_algebra.c, schema_lang.c, schema_number.c and schema_format.c, schema_emit.c writes nodes as rules, with
  * schema_number_form.c for the numbers. */
 #ifndef MODELS_GRAMMAR_SCHEMA_H
 #define MODELS_GRAMMAR_SCHEMA_H
@@ -59,7 +59,10 @@ struct expr {
 struct lang {
     bool              all;
     bool              inexact;  /* a part of what is meant */
+    bool              counted;  /* only the words of d that have so many characters: an automaton of
+                                 * their own (lang_plain) may be large */
     const struct dfa *d;
+    struct cfg_count  count;
 };
 
 struct arr_edge {
@@ -190,6 +193,10 @@ int  node_empty(struct schema *s, const struct node *a, bool *empty) MUST_CHECK;
 
 int  lang_combine(struct schema *s, const struct lang *a, enum dfa_op op, const struct lang *b,
                   const struct dfa *all, struct lang *out) MUST_CHECK;
+/* Only words with so many characters. */
+int  lang_limit(struct schema *s, struct lang *l, const struct cfg_count *c) MUST_CHECK;
+/* The same language without counts beside its automaton. */
+int  lang_plain(struct schema *s, struct lang *l) MUST_CHECK;
 
 int  arr_all(struct schema *s, struct arr **out) MUST_CHECK;
 int  arr_and(struct schema *s, const struct arr *a, const struct arr *b, struct arr **out)
@@ -236,10 +243,9 @@ int  number_form(struct schema *s, const struct dfa *d, const struct dfa **out) 
 int  number_any(struct schema *s, const struct dfa **out) MUST_CHECK;
 int  number_exponent(struct schema *s, const struct dfa **out) MUST_CHECK;
 
-/* WATT_ENOTSUP for one that is known but can't be enforced; *out NULL: a name that the standard
- * does not have, which is only a remark. */
-int  format_dfa(struct schema *s, const json_t *at, const char *name, const struct dfa **out,
-                bool *inexact) MUST_CHECK;
+/* WATT_ENOTSUP for one that is known but can't be enforced; all: a name that the standard does not
+ * have, which is only a remark. */
+int  format_lang(struct schema *s, const json_t *at, const char *name, struct lang *out) MUST_CHECK;
 
 /* ---- rules (schema_emit.c) ---- */
 

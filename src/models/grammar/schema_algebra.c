@@ -167,41 +167,6 @@ int expr_empty(struct schema *s, expr_id id, bool *empty)
     return rc;
 }
 
-/* ---- regular languages ---- */
-
-int lang_combine(struct schema *s, const struct lang *a, enum dfa_op op, const struct lang *b,
-                 const struct dfa *all, struct lang *out)
-{
-    const bool no_a = !a->all && !a->d, no_b = !b->all && !b->d;
-    struct dfa *d;
-    int rc;
-
-    if (op == DFA_AND && (no_a || no_b))
-        *out = (struct lang){ 0 };
-    else if (op == DFA_AND && a->all)
-        *out = *b;
-    else if (op == DFA_AND && b->all)
-        *out = *a;
-    else if (op == DFA_OR && (a->all || b->all))
-        *out = (struct lang){ .all = true };
-    else if ((op == DFA_OR && no_b) || (op == DFA_MINUS && no_b))
-        *out = *a;
-    else if (op == DFA_OR && no_a)
-        *out = *b;
-    else if (op == DFA_MINUS && (no_a || b->all))
-        *out = (struct lang){ 0 };
-    else {
-        rc = dfa_combine(&d, a->all ? all : a->d, op, b->d, SCHEMA_MAX_STATES, "schema", s->e);
-        if (rc == 0)
-            rc = schema_own(s, d);
-        if (rc < 0)
-            return rc;
-        *out = (struct lang){ .d = dfa_is_empty(d) ? NULL : d,
-                              .inexact = a->inexact || b->inexact };
-    }
-    return 0;
-}
-
 /* ---- nodes ---- */
 
 struct node *node_new(struct schema *s)

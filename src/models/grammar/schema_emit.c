@@ -435,6 +435,8 @@ static int emit_node(struct schema *s, uint32_t from, const struct node *n, uint
         rc = some_number(s, from, n->number.d, to);
     if (n->string.all)
         any_string(s, from, to);
+    else if (n->string.counted)
+        cfg_json_counted(&s->g, from, n->string.d, &n->string.count, to);
     else if (n->string.d)
         cfg_json_text(&s->g, from, n->string.d, to);
     for (uint32_t i = 0; i < n->n_arrays && rc == 0; i++)

@@ -16,6 +16,8 @@
 #define LABEL "[A-Za-z0-9](?:-?[A-Za-z0-9]){0,30}"
 #define HOST LABEL "(?:\\." LABEL "){0,3}"
 #define ATEXT "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]"
+#define MAIL ATEXT "+(?:\\." ATEXT "+)*@" HOST
+#define MAX_LOCAL 64u           /* RFC 5321, 4.5.3.1.1 */
 #define OCTET "(?:25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)"
 #define IPV4 OCTET "(?:\\." OCTET "){3}"
 #define H16 "[0-9A-Fa-f]{1,4}"
@@ -42,8 +44,8 @@ static const struct format {
     { "duration", "P(?:(?:\\d+D|\\d+M(?:\\d+D)?|\\d+Y(?:\\d+M(?:\\d+D)?)?)"
                   "(?:T(?:\\d+H(?:\\d+M(?:\\d+S)?)?|\\d+M(?:\\d+S)?|\\d+S))?"
                   "|T(?:\\d+H(?:\\d+M(?:\\d+S)?)?|\\d+M(?:\\d+S)?|\\d+S)|\\d+W)", false },
-    { "email", ATEXT "{1,20}(?:\\." ATEXT "{1,20}){0,2}@" HOST, true },
-    { "idn-email", ATEXT "{1,20}(?:\\." ATEXT "{1,20}){0,2}@" HOST, true },
+    { "email", MAIL, true },    /* with at most MAX_LOCAL characters before the @ */
+    { "idn-email", MAIL, true },
     { "hostname", HOST, true },
     { "idn-hostname", HOST, true },
     { "ipv4", IPV4, false },
@@ -67,12 +69,12 @@ static const struct format {
     { "regex", NULL, false },
 };
 
-int format_dfa(struct schema *s, const json_t *at, const char *name, const struct dfa **out,
-               bool *inexact)
+int format_lang(struct schema *s, const json_t *at, const char *name, struct lang *out)
 {
-    *out = NULL;
-    *inexact = false;
+    *out = (struct lang){ .all = true };
     for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
+        static const struct cfg_count local = { 1, MAX_LOCAL, '@' };
+        struct lang l = { .inexact = formats[i].inexact };
         struct dfa *d;
         int rc;
 
@@ -84,8 +86,11 @@ int format_dfa(struct schema *s, const json_t *at, const char *name, const struc
         if (rc == 0)
             rc = schema_own(s, d);
         if (rc == 0)
-            *out = d;
-        *inexact = formats[i].inexact;
+            l.d = d;
+        if (rc == 0 && strcmp(formats[i].regex, MAIL) == 0)
+            rc = lang_limit(s, &l, &local);
+        if (rc == 0)
+            *out = l;
         return rc;
     }
     return 0;

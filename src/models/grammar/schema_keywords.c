@@ -333,6 +333,7 @@ static int narrow_names(struct object *x)
     struct schema *s = x->s;
     const json_t *v = json_object_get(x->at, "propertyNames");
     const struct node *names;
+    struct lang allowed;
     uint32_t n = 0;
     expr_id id;
     int rc;
@@ -347,15 +348,19 @@ static int narrow_names(struct object *x)
     if (names->string.inexact)
         return schema_refuse(s, x->at, WATT_ENOTSUP, "propertyNames with this format is not "
                              "supported");
+    allowed = names->string;
+    rc = lang_plain(s, &allowed);
+    if (rc < 0)
+        return rc;
     for (uint32_t i = 0; i < x->o->n_members; i++)
-        if (!names->string.d || !dfa_matches(names->string.d, x->o->members[i].name))
+        if (!allowed.d || !dfa_matches(allowed.d, x->o->members[i].name))
             x->o->members[i].value = EXPR_FALSE;
     for (uint32_t i = 0; i < x->o->n_regions && rc == 0; i++) {
         struct region g = x->o->regions[i];
         const struct lang a = { .all = g.names == s->all_strings, .d = g.names };
         struct lang both;
 
-        rc = lang_combine(s, &a, DFA_AND, &names->string, s->all_strings, &both);
+        rc = lang_combine(s, &a, DFA_AND, &allowed, s->all_strings, &both);
         if (rc < 0 || !both.d)
             continue;
         g.names = both.d;

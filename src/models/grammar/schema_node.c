@@ -295,26 +295,22 @@ static int strings(const struct here *h, struct node *n)
             rc = narrow(s, &n->string, d, false, s->all_strings);
     }
     if (rc == 0 && format && !s->opts.no_format) {
-        const struct dfa *f;
-        bool inexact;
+        struct lang f, r;
 
         if (!json_is_string(format))
             return schema_refuse(s, h->at, WATT_EFORMAT, "format must be a string");
-        rc = format_dfa(s, h->at, json_string_value(format), &f, &inexact);
-        if (rc == 0 && f)
-            rc = narrow(s, &n->string, f, inexact, s->all_strings);
+        rc = format_lang(s, h->at, json_string_value(format), &f);
+        if (rc == 0)
+            rc = lang_combine(s, &n->string, DFA_AND, &f, s->all_strings, &r);
+        if (rc == 0)
+            n->string = r;
     }
     if (rc == 0 && max < min) {
         n->string = (struct lang){ 0 };
         return 0;
     }
-    if (rc == 0 && (min > 0 || max != NO_BOUND)) {
-        rc = dfa_length(&d, min, max, s->e);
-        if (rc == 0)
-            rc = schema_own(s, d);
-        if (rc == 0)
-            rc = narrow(s, &n->string, d, false, s->all_strings);
-    }
+    if (rc == 0 && (min > 0 || max != NO_BOUND))
+        rc = lang_limit(s, &n->string, &(struct cfg_count){ min, max, FA_NONE });
     return rc;
 }
 
