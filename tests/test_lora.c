@@ -29,12 +29,14 @@ enum { VOCAB = 48, CTX = 16, TOKENS = 2000 };
 static char dir[] = "test_lora.XXXXXX";
 static char base_path[64], data_path[64], a_path[64], b_path[64], other_path[64];
 
+static bool untied;     /* bases have a head apart from the embedding */
+
 static void make_base(const char *arch)
 {
     struct create_opts c = { .shape = { .name = "t", .pre = "gpt-2", .n_layers = 2, .n_embd = 32,
                                         .n_ff = 64, .n_heads = 2, .n_kv_heads = 2, .head_dim = 16,
                                         .n_vocab = VOCAB, .n_ctx = 64, .norm_eps = 1e-5f,
-                                        .rope_base = 10000, .tied = true },
+                                        .rope_base = 10000, .tied = !untied },
                              .seed = 3 };
     struct err e;
 
@@ -257,6 +259,7 @@ static void trains_and_serves(const char *arch, enum dtype compute, const char *
 static void test_trains_and_serves(void **state)
 {
     static const char *const head[] = { "all", "token_embd" }, *const experts[] = { "ffn_down_exps" };
+    static const char *const rows[] = { "token_embd", "all", "output" };
 
     (void)state;
     trains_and_serves("llama", DTYPE_F32, NULL, 0, 2 * 7);
@@ -266,13 +269,20 @@ static void test_trains_and_serves(void **state)
     trains_and_serves("qwen3moe", DTYPE_F32, NULL, 0, 2 * 7);
     trains_and_serves("qwen3moe", DTYPE_BF16, NULL, 0, 2 * 7);
     trains_and_serves("qwen3moe", DTYPE_F32, experts, 1, 2);
+    untied = true;
+    for (int half = 0; half < 2; half++) {
+        trains_and_serves("llama", half ? DTYPE_BF16 : DTYPE_F32, rows, 1, 1);
+        trains_and_serves("llama", half ? DTYPE_BF16 : DTYPE_F32, rows, 3, 2 * 7 + 2);
+    }
+    untied = false;
 }
 
 /* Sequences of two adapters and of the base in one step: the bits that each gives in a model that
  * has nothing else, whatever their ranks. */
 static void one_batch(const char *arch, enum dtype of_a, enum dtype of_b)
 {
-    const char *const few[] = { "attn_q", strstr(arch, "moe") ? "ffn_down_exps" : "ffn_down" };
+    const char *const few[] = { "attn_q", strstr(arch, "moe") ? "ffn_down_exps" : "ffn_down",
+                                "token_embd" };
     static float want[3][CTX * VOCAB], got[3 * CTX * VOCAB];
     const struct session_opts so = { .n_threads = 2, .n_seqs = 3, .max_out = 3 * CTX };
     struct lora *both[2];
@@ -284,8 +294,8 @@ static void one_batch(const char *arch, enum dtype of_a, enum dtype of_b)
     struct err e;
 
     make_base(arch);
-    (void)make_adapter(a_path, 4, 1, of_a, NULL, 0);
-    (void)make_adapter(b_path, 7, 2, of_b, few, 2);
+    (void)make_adapter(a_path, 4, 1, of_a, untied ? few : NULL, untied ? 3 : 0);
+    (void)make_adapter(b_path, 7, 2, of_b, few, untied ? 3 : 2);
     both[0] = opened(a_path);
     both[1] = opened(b_path);
     m = open_with(NULL);
@@ -344,6 +354,10 @@ static void test_one_batch(void **state)
     one_batch("llama", DTYPE_BF16, DTYPE_BF16);
     one_batch("qwen3moe", DTYPE_F32, DTYPE_F32);
     one_batch("qwen3moe", DTYPE_BF16, DTYPE_F32);
+    untied = true;
+    one_batch("llama", DTYPE_F32, DTYPE_F32);
+    one_batch("llama", DTYPE_BF16, DTYPE_F32);
+    untied = false;
 }
 
 /* Saved and taken up again: the losses that would have been; the file is itself an adapter. */
@@ -379,6 +393,55 @@ static void test_resume(void **state)
     rig_close(&r);
     l = opened(other_path);
     assert_int_equal(lora_n_targets(l), 14);
+    lora_close(l);
+}
+
+/* An adapter of the embedding's rows, as converters of other engines' adapters write them, for a model
+ * whose embedding is the head: the head stays as it is, and merging parts the two. */
+static void test_rows_of_tied(void **state)
+{
+    const int64_t sa[] = { VOCAB, 4 }, sb[] = { 32, 4 };
+    static float data[VOCAB * 4], plain[CTX * VOCAB], want[CTX * VOCAB], got[CTX * VOCAB];
+    struct model_opts mo = { .n_adapters = 1 };
+    struct gguf_writer *w;
+    struct model *m;
+    struct lora *l;
+    struct err e;
+
+    (void)state;
+    make_base("llama");
+    for (unsigned i = 0; i < VOCAB * 4; i++)
+        data[i] = (float)(i % 13) / 13.0f - 0.4f;
+    assert_int_equal(gguf_writer_open(&w, a_path, &e), 0);
+    assert_int_equal(gguf_writer_str(w, "general.architecture", SV("llama"), &e), 0);
+    assert_int_equal(gguf_writer_str(w, "general.type", SV("adapter"), &e), 0);
+    assert_int_equal(gguf_writer_str(w, "adapter.type", SV("lora"), &e), 0);
+    assert_int_equal(gguf_writer_f32(w, "adapter.lora.alpha", 2, &e), 0);
+    assert_int_equal(gguf_writer_tensor(w, "token_embd.weight.lora_a", DTYPE_F32, 2, sa, &e), 0);
+    assert_int_equal(gguf_writer_tensor(w, "token_embd.weight.lora_b", DTYPE_F32, 2, sb, &e), 0);
+    assert_int_equal(gguf_writer_begin(w, &e), 0);
+    assert_int_equal(gguf_writer_data(w, data, sizeof data, &e), 0);
+    assert_int_equal(gguf_writer_data(w, data, 32 * 4 * sizeof *data, &e), 0);
+    assert_int_equal(gguf_writer_commit(w, &e), 0);
+    l = opened(a_path);
+    mo.adapters = (const struct lora *const *)&l;
+    m = open_with(&mo);
+    alone(m, 0, 1, plain);
+    alone(m, 1, 1, want);
+    assert_memory_not_equal(plain, want, sizeof want);
+    model_close(m);
+    m = open_with(NULL);
+    alone(m, 0, 1, got);
+    assert_memory_equal(plain, got, sizeof got);
+    if (lora_merge(other_path, model_gguf(m), l, &e) < 0)
+        fail_msg("%s", e.msg);
+    model_close(m);
+    assert_int_equal(model_open(&m, other_path, NULL, &e), 0);
+    assert_non_null(gguf_find_tensor(model_gguf(m), "output.weight"));
+    alone(m, 0, 1, got);
+    for (unsigned i = 0; i < CTX * VOCAB; i++)
+        assert_true(fabsf(got[i] - want[i]) < 1e-3f);
+    model_close(m);
     lora_close(l);
 }
 
@@ -476,6 +539,24 @@ static void test_refused(void **state)
         assert_int_equal(model_open(&m, base_path, &bad, &e), WATT_EINVAL);
         assert_non_null(strstr(e.msg, "targets"));
     }
+    {
+        const char *const some[] = { "attn_q", "no_such" };
+        const struct lora_spec spec = { .rank = 2, .targets = some, .n_targets = 2 };
+        const struct model_opts bad = { .new_adapter = &spec };
+
+        assert_int_equal(model_open(&m, base_path, &bad, &e), WATT_EINVAL);
+        assert_non_null(strstr(e.msg, "no_such"));
+    }
+    /* rows of an embedding of other columns */
+    write_adapter("adapter", "lora", true, 4, 32, "token_embd.weight.lora_a",
+                  "token_embd.weight.lora_b", 0);
+    l = opened(other_path);
+    assert_int_equal(model_open(&m, base_path, &mo, &e), WATT_EINVAL);
+    assert_non_null(strstr(e.msg, "of 4 tokens and 32 columns"));
+    m = open_with(NULL);
+    assert_int_equal(lora_merge(a_path, model_gguf(m), l, &e), WATT_EINVAL);
+    model_close(m);
+    lora_close(l);
 }
 
 int main(void)
@@ -484,6 +565,7 @@ int main(void)
         cmocka_unit_test(test_trains_and_serves),
         cmocka_unit_test(test_one_batch),
         cmocka_unit_test(test_resume),
+        cmocka_unit_test(test_rows_of_tied),
         cmocka_unit_test(test_refused),
     };
 

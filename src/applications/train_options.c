@@ -37,7 +37,7 @@ const struct cli_opt train_option_table[] = {
     { "untied", 0, CLI_FLAG, AT(untied), NULL, "an output matrix apart from the embedding", 0, 0 },
     { "lora-rank", 0, CLI_INT, AT(lora_rank), "N", "with --model: train an adapter of this rank and leave the model as it is", 1, LORA_MAX_RANK },
     { "lora-alpha", 0, CLI_REAL, AT(lora_alpha), "X", "scale of the adapter times its rank (default twice the rank)", 0, 1e6 },
-    { "lora-target", 0, CLI_LIST, AT(lora_target), "NAME", "what is adapted: attn_q, ffn_down, ffn_up_exps, output …, or all products of layers; may be given often (default: attention and feed-forward)", 0, 0 },
+    { "lora-target", 0, CLI_LIST, AT(lora_target), "NAME", "what is adapted: attn_q, ffn_down, ffn_up_exps, output, token_embd …, or all products of layers; may be given often (default: attention and feed-forward)", 0, 0 },
     { "ctx", 'c', CLI_INT, AT(ctx), "N", "tokens of a sequence (default 256, or the model's context up to 1024)", 1, 1 << 20 },
     { "batch", 'b', CLI_INT, AT(batch), "N", "sequences of a batch (default 8)", 1, 65536 },
     { "accum", 0, CLI_INT, AT(accum), "N", "batches of a step, whose gradients are added up (default 1)", 1, 65536 },

@@ -193,8 +193,12 @@ const char *build_table_name(struct build *b)
 
 val build_embed(struct build *b)
 {
-    return prog_embed(b->p, build_need(b, build_table_name(b), SHAPE(b->n_vocab, b->n_embd)),
-                      (struct embed_args){ .by = EMBED_TOKEN });
+    const val x = prog_embed(b->p, build_need(b, build_table_name(b), SHAPE(b->n_vocab, b->n_embd)),
+                             (struct embed_args){ .by = EMBED_TOKEN });
+
+    if (!b->lora || prog_failed(b->p) || !build_has(b, "token_embd.weight"))
+        return x;
+    return lora_apply_embedding(b->lora, b->p, x, b->n_vocab, !build_has(b, "output.weight"));
 }
 
 val build_positions(struct build *b, val x)

@@ -1,12 +1,11 @@
-/* lora.c: adapters from files, in programs, and merged into weights; see lora.h. */
-#include "models/lora.h"
+/* lora.c: adapters from files and in programs; see lora.h. lora_merge.c merges them. */
+#include "models/lora_internal.h"
 
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "base/bytes.h"
 #include "base/mem.h"
 #include "base/rng.h"
 #include "chips/program.h"
@@ -14,25 +13,9 @@
 #define SUFFIX_A ".lora_a"
 #define SUFFIX_B ".lora_b"
 #define SUFFIX_SCALE ".lora_scale"
+#define SUFFIX_SELECT ".lora_select"
 #define MAX_TARGETS 65536u
 #define MAX_EXPERTS 65536u
-
-struct target {
-    char    *name;              /* of the adapted tensor */
-    uint32_t mats;              /* experts; 0: one matrix, no experts */
-    uint32_t rank, n_in, n_out;
-    float    scale;
-    enum dtype type;            /* of products with it: BF16 or F32 */
-    float   *a, *b;             /* [mats][rank][n_in], [mats][n_out][rank] */
-};
-
-struct lora {
-    struct gguf   *g;
-    float          alpha, factor;
-    char           arch[64];
-    struct target *targets;
-    size_t         n_targets;
-};
 
 float lora_scale(float alpha, uint32_t rank)
 {
@@ -68,6 +51,20 @@ static int read_floats(const struct lora *l, const struct gguf_tensor *t, float 
     return 0;
 }
 
+/* Rows gathered by token: A [n_tokens, rank], B [n_embd, rank]. As the head such a tensor is a product
+ * from n_embd to n_tokens: A [rank, n_embd], B [n_tokens, rank]. */
+static bool read_table(struct target *t, const struct tensor *a, const struct tensor *b)
+{
+    if (a->n_dims != 2 || b->n_dims != 2 || a->shape[1] != b->shape[1] ||
+        a->shape[1] > LORA_MAX_RANK || a->shape[0] > PROG_MAX_WIDTH || b->shape[0] > PROG_MAX_WIDTH)
+        return false;
+    t->table = true;
+    t->rank = (uint32_t)a->shape[1];
+    t->n_in = (uint32_t)a->shape[0];
+    t->n_out = (uint32_t)b->shape[0];
+    return true;
+}
+
 /* Do the two fit each other? */
 static bool read_shapes(struct target *t, const struct tensor *a, const struct tensor *b)
 {
@@ -82,7 +79,6 @@ static bool read_shapes(struct target *t, const struct tensor *a, const struct t
     t->rank = (uint32_t)a->shape[i];
     t->n_in = (uint32_t)a->shape[i + 1];
     t->n_out = (uint32_t)b->shape[i];
-    t->type = a->dtype == DTYPE_BF16 && b->dtype == DTYPE_BF16 ? DTYPE_BF16 : DTYPE_F32;
     return true;
 }
 
@@ -100,14 +96,16 @@ static int read_target(struct lora *l, const struct gguf_tensor *a, struct err *
     if (!b)
         return err_set(e, WATT_EFORMAT, "%s: has %.*s without %s", gguf_path(l->g),
                        (int)a->name.len, a->name.data, name_b);
-    if (!read_shapes(t, &a->t, &b->t))
+    t->type = a->t.dtype == DTYPE_BF16 && b->t.dtype == DTYPE_BF16 ? DTYPE_BF16 : DTYPE_F32;
+    t->name = mem_strndup(a->name.data, base);
+    if (!t->name)
+        return err_set(e, WATT_ENOMEM, "%s: out of memory", gguf_path(l->g));
+    if (!read_shapes(t, &a->t, &b->t) &&
+        !(strcmp(t->name, EMBEDDING) == 0 && read_table(t, &a->t, &b->t)))
         return err_set(e, WATT_EFORMAT, "%s: %.*s and its counterpart are no matrices [rank, n_in] "
                        "and [n_out, rank] with a rank of at most %u, or as many of both",
                        gguf_path(l->g), (int)a->name.len, a->name.data, LORA_MAX_RANK);
     t->scale = lora_scale(l->alpha, t->rank) * l->factor;
-    t->name = mem_strndup(a->name.data, base);
-    if (!t->name)
-        return err_set(e, WATT_ENOMEM, "%s: out of memory", gguf_path(l->g));
     rc = read_floats(l, a, &t->a, e);
     return rc == 0 ? read_floats(l, b, &t->b, e) : rc;
 }
@@ -233,12 +231,26 @@ size_t lora_n_targets(const struct lora *l)
     return l->n_targets;
 }
 
-static const struct target *find_target(const struct lora *l, const char *name)
+const struct target *lora_target(const struct lora *l, const char *name)
 {
     for (size_t i = 0; i < l->n_targets; i++)
         if (strcmp(l->targets[i].name, name) == 0)
             return &l->targets[i];
     return NULL;
+}
+
+static const struct target *find_product(const struct lora *l, const char *name)
+{
+    const struct target *t = lora_target(l, name);
+
+    return t && !t->table ? t : NULL;
+}
+
+static const struct target *find_table(const struct lora *l)
+{
+    const struct target *t = lora_target(l, EMBEDDING);
+
+    return t && t->table ? t : NULL;
 }
 
 /* ---- programs ---- */
@@ -297,8 +309,9 @@ struct product {
     uint32_t mats;              /* experts; 0: no ids */
 };
 
-static bool is_target(const struct lora_spec *s, const char *name)
+static bool is_target(struct lora_build *b, const char *name)
 {
+    const struct lora_spec *s = b->fresh;
     static const char *const usual[] = { "attn_q", "attn_k", "attn_v", "attn_qkv", "attn_output",
                                          "ffn_gate", "ffn_up", "ffn_down", "ffn_gate_exps",
                                          "ffn_up_exps", "ffn_down_exps", "ffn_gate_up_exps",
@@ -306,6 +319,7 @@ static bool is_target(const struct lora_spec *s, const char *name)
     const bool given = s->n_targets > 0;
     const size_t n = given ? s->n_targets : sizeof usual / sizeof usual[0];
     size_t len = strlen(name);
+    bool any = false;
 
     if (sv_ends(sv_cstr(name), SV(".weight")))
         len -= sizeof ".weight" - 1;
@@ -313,13 +327,14 @@ static bool is_target(const struct lora_spec *s, const char *name)
         const char *t = given ? s->targets[i] : usual[i];
         const size_t n_t = strlen(t);
 
-        if (strcmp(t, "all") == 0 && strncmp(name, "blk.", 4) == 0)
-            return true;
-        if (n_t <= len && memcmp(name + len - n_t, t, n_t) == 0 &&
-            (n_t == len || name[len - n_t - 1] == '.'))
-            return true;
+        if ((strcmp(t, "all") == 0 && strncmp(name, "blk.", 4) == 0) ||
+            (n_t <= len && memcmp(name + len - n_t, t, n_t) == 0 &&
+             (n_t == len || name[len - n_t - 1] == '.'))) {
+            b->found |= UINT64_C(1) << (i % 64);
+            any = true;
+        }
     }
-    return false;
+    return any;
 }
 
 /* A within 1 / sqrt(n_in), B zero: the model begins as it was. */
@@ -436,7 +451,7 @@ static val apply_stack(const struct product *q, val y, struct stack *s)
     for (uint32_t i = 0; i < slots; i++)
         s->scale[i] = 1.0f;
     for (uint32_t i = 0; i < q->b->n_adapters; i++) {
-        const struct target *t = find_target(q->b->adapters[i], q->name);
+        const struct target *t = find_product(q->b->adapters[i], q->name);
 
         if (t && t->type == s->type)
             stack_adapter(s, t, i);
@@ -471,11 +486,11 @@ static val apply(const struct product *q)
     if (prog_failed(q->p) || (b->n_adapters == 0 && !b->fresh))
         return y;
     if (b->fresh)
-        return is_target(b->fresh, q->name) ? apply_fresh(q) : y;
+        return is_target(b, q->name) ? apply_fresh(q) : y;
     if (!begin(b, q->p))
         return y;
     for (uint32_t i = 0; i < b->n_adapters; i++) {
-        const struct target *t = find_target(b->adapters[i], q->name);
+        const struct target *t = find_product(b->adapters[i], q->name);
         struct stack *s = t ? &stacks[t->type == DTYPE_BF16] : NULL;
 
         if (!t)
@@ -488,6 +503,128 @@ static val apply(const struct product *q)
     for (int k = 0; k < 2; k++)
         if (stacks[k].rank)
             y = apply_stack(q, y, &stacks[k]);
+    return y;
+}
+
+/* ---- the embedding ---- */
+
+static val add_fresh_table(const struct product *q, uint32_t n_tokens)
+{
+    const struct lora_spec *s = q->b->fresh;
+    const uint32_t n_embd = prog_width(q->p, q->x);
+    const float within = 1.0f / sqrtf((float)s->rank);
+    float *a = block(q->b, q->p, (size_t)n_tokens * s->rank, sizeof *a);
+    float *b = block(q->b, q->p, (size_t)n_embd * s->rank, sizeof *b);
+    struct rng r;
+    val low;
+
+    if (!a || !b)
+        return 0;
+    rng_init(&r, rng_mix(s->seed + rng_mix(q->b->n_fresh++)));
+    for (size_t i = 0; i < (size_t)n_embd * s->rank; i++)
+        b[i] = within * (2.0f * rng_float(&r) - 1.0f);
+    low = prog_embed(q->p, weight(q->p, q->name, SUFFIX_A, DTYPE_F32, a, 0, n_tokens, s->rank),
+                     (struct embed_args){ .by = EMBED_TOKEN });
+    return prog_add(q->p, q->x, prog_linear(q->p, low, weight(q->p, q->name, SUFFIX_B, DTYPE_F32, b, 0,
+                                                              n_embd, s->rank), 0, 0,
+                                            (struct linear_args){ lora_scale(s->alpha, s->rank) }));
+}
+
+/* Adapter i's part: its columns of the table, the matrix that takes them out of a row, and B. */
+static void stack_table(const struct stack *s, void *select, const struct target *t, uint32_t i,
+                        uint32_t column, uint32_t columns)
+{
+    const float one = 1.0f;
+
+    s->scale[i + 1] = t->scale;
+    for (size_t v = 0; v < t->n_in; v++)
+        put(s, s->a, v * columns + column, t->a + v * t->rank, t->rank);
+    for (size_t k = 0; k < t->rank; k++)
+        put(s, select, ((i + 1) * (size_t)s->rank + k) * columns + column + k, &one, 1);
+    for (size_t o = 0; o < t->n_out; o++)
+        put(s, s->b, ((i + 1) * (size_t)t->n_out + o) * s->rank, t->b + o * t->rank, t->rank);
+}
+
+/* One row of all tables side by side is gathered; the row's adapter picks its own columns (a product
+ * with ones and zeros, so exactly), then B as for products. */
+static val apply_tables(const struct product *q, val y, struct stack *s, uint32_t n_tokens,
+                        uint32_t n_tables)
+{
+    static const char *const suffixes[2][4] = {
+        { SUFFIX_A, SUFFIX_SELECT, SUFFIX_B, SUFFIX_SCALE },
+        { SUFFIX_A "16", SUFFIX_SELECT "16", SUFFIX_B "16", SUFFIX_SCALE "16" } };
+    const char *const *suffix = suffixes[s->type == DTYPE_BF16];
+    const uint32_t n = q->b->n_adapters + 1, n_embd = prog_width(q->p, q->x);
+    const uint64_t columns = (uint64_t)n_tables * s->rank;
+    const size_t size = s->type == DTYPE_BF16 ? 2 : 4;
+    struct program *p = q->p;
+    uint32_t column = 0;
+    void *select;
+    val ids, low;
+
+    if (columns > PROG_MAX_WIDTH) {
+        prog_fail(p, WATT_ELIMIT, "adapter: %" PRIu32 " tables of rank %" PRIu32, n_tables, s->rank);
+        return 0;
+    }
+    s->a = block(q->b, p, (size_t)(n_tokens * columns), size);
+    select = block(q->b, p, (size_t)(n * s->rank * columns), size);
+    s->b = block(q->b, p, (size_t)n * n_embd * s->rank, size);
+    s->scale = block(q->b, p, n, sizeof *s->scale);
+    if (!s->a || !select || !s->b || !s->scale)
+        return 0;
+    for (uint32_t i = 0; i < q->b->n_adapters; i++) {
+        const struct target *t = find_table(q->b->adapters[i]);
+
+        s->scale[i + 1] = 1.0f;
+        if (!t || t->type != s->type)
+            continue;
+        stack_table(s, select, t, i, column, (uint32_t)columns);
+        column += s->rank;
+    }
+    s->scale[0] = 1.0f;
+    ids = stack_ids(q, n);
+    low = prog_embed(p, weight(p, q->name, suffix[0], s->type, s->a, 0, n_tokens, (uint32_t)columns),
+                     (struct embed_args){ .by = EMBED_TOKEN });
+    low = prog_expert_linear(p, low, ids, weight(p, q->name, suffix[1], s->type, select, n, s->rank,
+                                                 (uint32_t)columns), 0, 0);
+    return prog_add(p, y, prog_expert_linear(p, low, ids,
+                    weight(p, q->name, suffix[2], s->type, s->b, n, n_embd, s->rank), 0,
+                    weight(p, q->name, suffix[3], DTYPE_F32, s->scale, 0, 1, n)));
+}
+
+uint32_t lora_apply_embedding(struct lora_build *b, struct program *p, uint32_t x, uint32_t n_tokens,
+                              bool tied)
+{
+    const struct product q = { .b = b, .p = p, .name = EMBEDDING, .x = x, .y = x };
+    struct stack stacks[2] = { { .type = DTYPE_F32 }, { .type = DTYPE_BF16 } };
+    uint32_t n[2] = { 0, 0 };
+    val y = x;
+
+    if (prog_failed(p) || (b->n_adapters == 0 && !b->fresh))
+        return x;
+    if (b->fresh)               /* a head that is the embedding has the name for itself */
+        return !tied && is_target(b, EMBEDDING) ? add_fresh_table(&q, n_tokens) : x;
+    if (!begin(b, p))
+        return x;
+    for (uint32_t i = 0; i < b->n_adapters; i++) {
+        const struct target *t = find_table(b->adapters[i]);
+
+        if (!t)
+            continue;
+        if (t->n_in != n_tokens || t->n_out != prog_width(p, x)) {
+            prog_fail(p, WATT_EINVAL, "%s: %s is of %" PRIu32 " tokens and %" PRIu32 " columns, the "
+                      "model's of %" PRIu32 " and %" PRIu32, lora_path(b->adapters[i]), EMBEDDING,
+                      t->n_in, t->n_out, n_tokens, prog_width(p, x));
+            return 0;
+        }
+        b->used[i][t - b->adapters[i]->targets] = true;
+        n[t->type == DTYPE_BF16]++;
+        stacks[t->type == DTYPE_BF16].rank = t->rank > stacks[t->type == DTYPE_BF16].rank
+                                                 ? t->rank : stacks[t->type == DTYPE_BF16].rank;
+    }
+    for (int k = 0; k < 2; k++)
+        if (n[k])
+            y = apply_tables(&q, y, &stacks[k], n_tokens, n[k]);
     return y;
 }
 
@@ -508,6 +645,10 @@ int lora_finish(struct lora_build *b, struct err *e)
 {
     if (b->fresh && b->n_fresh == 0)
         return err_set(e, WATT_EINVAL, "adapter: none of its targets is a product of the model");
+    for (size_t i = 0; b->fresh && i < b->fresh->n_targets && i < 64; i++)
+        if (!(b->found >> i & 1))
+            return err_set(e, WATT_EINVAL, "adapter: no product of the model has the name %s",
+                           b->fresh->targets[i]);
     for (uint32_t i = 0; i < b->n_adapters; i++)
         for (size_t t = 0; t < b->adapters[i]->n_targets; t++)
             if (!b->used || !b->used[i][t])
@@ -525,169 +666,4 @@ void lora_build_deinit(struct lora_build *b, bool keep_blocks)
         mem_free(b->blocks[i]);
     if (!keep_blocks)
         mem_free(b->blocks);
-}
-
-/* ---- merging ---- */
-
-static enum dtype merged_type(enum dtype t)
-{
-    return t == DTYPE_BF16 || t == DTYPE_F16 ? DTYPE_BF16 : DTYPE_F32;
-}
-
-static const char *name_of(char buf[GGUF_MAX_NAME_BYTES + 1], struct sv name)
-{
-    (void)snprintf(buf, GGUF_MAX_NAME_BYTES + 1, "%.*s", (int)name.len, name.data);
-    return buf;
-}
-
-/* What an adapter of the embedding's name adapts: the product that reads it as the head, which the
- * embedding itself is no part of. */
-static bool is_tied_head(const struct gguf *base, const struct target *t)
-{
-    return strcmp(t->name, "token_embd.weight") == 0 && !gguf_find_tensor(base, "output.weight");
-}
-
-static bool fits_tensor(const struct target *t, const struct tensor *w)
-{
-    const int i = t->mats ? 1 : 0;
-
-    return w->n_dims == i + 2 && w->shape[i] == t->n_out && w->shape[i + 1] == t->n_in &&
-           (i == 0 || w->shape[0] == t->mats);
-}
-
-static int check_fits(const struct gguf *base, const struct lora *l, struct err *e)
-{
-    struct sv arch;
-
-    if (gguf_get_str(base, "general.architecture", &arch, e) < 0)
-        return err_set(e, WATT_EFORMAT, "%s: has no general.architecture", gguf_path(base));
-    if (!sv_eq_cstr(arch, l->arch))
-        return err_set(e, WATT_EINVAL, "%s: is of architecture %s, the model of %.*s", lora_path(l),
-                       l->arch, (int)arch.len, arch.data);
-    for (size_t i = 0; i < l->n_targets; i++) {
-        const struct target *t = &l->targets[i];
-        const struct gguf_tensor *g = gguf_find_tensor(base, t->name);
-
-        if (!g || !fits_tensor(t, &g->t))
-            return err_set(e, WATT_EINVAL, "%s: %s is no matrix of %" PRIu32 " by %" PRIu32
-                           " in %s", lora_path(l), t->name, t->n_out, t->n_in, gguf_path(base));
-        if (strcmp(t->name, "token_embd.weight") == 0 && !is_tied_head(base, t))
-            return err_set(e, WATT_EINVAL, "%s: %s is adapted, but is no product of %s",
-                           lora_path(l), t->name, gguf_path(base));
-        if (!dtype_info((uint32_t)g->t.dtype)->dequant)
-            return err_set(e, WATT_ENOTSUP, "%s: %s has type %s", gguf_path(base), t->name,
-                           dtype_name((uint32_t)g->t.dtype));
-    }
-    return 0;
-}
-
-/* Row o, of all matrices' rows, of W + s B A. */
-static void merge_row(float *row, const struct gguf_tensor *g, const struct target *t, uint64_t o)
-{
-    const struct dtype_info *info = dtype_info((uint32_t)g->t.dtype);
-    const uint64_t rows = (uint64_t)t->n_out * (t->mats ? t->mats : 1);
-    const float *a = t->a + o / t->n_out * t->rank * t->n_in;
-
-    info->dequant(row, (const uint8_t *)g->t.data + o * (g->t.size_bytes / rows), t->n_in);
-    for (uint32_t k = 0; k < t->rank; k++) {
-        const float f = t->scale * t->b[o * t->rank + k];
-
-        for (uint32_t i = 0; i < t->n_in; i++)
-            row[i] += f * a[(size_t)k * t->n_in + i];
-    }
-}
-
-static int put_merged(struct gguf_writer *w, const struct gguf_tensor *g, const struct target *t,
-                      struct err *e)
-{
-    const uint64_t rows = (uint64_t)t->n_out * (t->mats ? t->mats : 1);
-    float *row = mem_array(t->n_in, sizeof *row);
-    uint16_t *half = mem_array(t->n_in, sizeof *half);
-    int rc = row && half ? 0 : err_set(e, WATT_ENOMEM, "adapter: out of memory");
-
-    for (uint64_t o = 0; rc == 0 && o < rows; o++) {
-        merge_row(row, g, t, o);
-        if (merged_type(g->t.dtype) == DTYPE_F32) {
-            rc = gguf_writer_data(w, row, t->n_in * sizeof *row, e);
-            continue;
-        }
-        for (uint32_t i = 0; i < t->n_in; i++)
-            store_le16(&half[i], f32_to_bf16(row[i]));
-        rc = gguf_writer_data(w, half, t->n_in * sizeof *half, e);
-    }
-    mem_free(row);
-    mem_free(half);
-    return rc;
-}
-
-/* Tensor i of base, as it stands or merged; a head beside its embedding follows the others, as
- * tensor gguf_n_tensors(base). */
-struct merge {
-    struct gguf_writer *w;
-    const struct gguf *base;
-    const struct lora *l;
-    const struct target *head;      /* NULL: none */
-};
-
-static const struct gguf_tensor *merge_at(const struct merge *m, size_t i, const struct target **t,
-                                          char name[GGUF_MAX_NAME_BYTES + 1])
-{
-    const struct gguf_tensor *g;
-
-    if (i == gguf_n_tensors(m->base)) {
-        *t = m->head;
-        (void)snprintf(name, GGUF_MAX_NAME_BYTES + 1, "output.weight");
-        return gguf_find_tensor(m->base, m->head->name);
-    }
-    g = gguf_tensor_at(m->base, i);
-    *t = find_target(m->l, name_of(name, g->name));
-    if (*t == m->head)
-        *t = NULL;
-    return g;
-}
-
-static int write_merged(const struct merge *m, struct err *e)
-{
-    const size_t n = gguf_n_tensors(m->base) + (m->head ? 1 : 0);
-    char name[GGUF_MAX_NAME_BYTES + 1];
-    const struct target *t;
-    int rc = 0;
-
-    for (size_t i = 0; rc == 0 && i < gguf_n_kv(m->base); i++)
-        if (!sv_starts(gguf_kv_at(m->base, i)->key, SV("split.")))
-            rc = gguf_writer_copy(m->w, gguf_kv_at(m->base, i), e);
-    for (size_t i = 0; rc == 0 && i < n; i++) {
-        const struct gguf_tensor *g = merge_at(m, i, &t, name);
-
-        rc = gguf_writer_tensor(m->w, name, t ? merged_type(g->t.dtype) : g->t.dtype, g->t.n_dims,
-                                g->t.shape, e);
-    }
-    if (rc == 0)
-        rc = gguf_writer_begin(m->w, e);
-    for (size_t i = 0; rc == 0 && i < n; i++) {
-        const struct gguf_tensor *g = merge_at(m, i, &t, name);
-
-        rc = t ? put_merged(m->w, g, t, e)
-               : gguf_writer_data(m->w, g->t.data, (size_t)g->t.size_bytes, e);
-    }
-    return rc;
-}
-
-int lora_merge(const char *path, const struct gguf *base, const struct lora *l, struct err *e)
-{
-    struct merge m = { .base = base, .l = l };
-    int rc = check_fits(base, l, e);
-
-    for (size_t i = 0; rc == 0 && i < l->n_targets; i++)
-        if (is_tied_head(base, &l->targets[i]))
-            m.head = &l->targets[i];
-    if (rc == 0)
-        rc = gguf_writer_open(&m.w, path, e);
-    if (rc < 0)
-        return rc;
-    rc = write_merged(&m, e);
-    if (rc == 0)
-        return gguf_writer_commit(m.w, e);
-    gguf_writer_abort(m.w);
-    return rc;
 }

@@ -10,7 +10,10 @@
  *   a new one   to be trained: A random, B zero
  *
  * Every product of a model can be adapted: those of its layers, the head, and those by expert, where
- * each expert has matrices of its own (A [experts, rank, n_in], B [experts, n_out, rank]). An adapter
+ * each expert has matrices of its own (A [experts, rank, n_in], B [experts, n_out, rank]). So can the
+ * embedding, whose rows are gathered: A [n_tokens, rank] is gathered with them, and B [n_embd, rank]
+ * takes its row to the embedding's columns. One tensor that is embedding and head has one name for
+ * both: shapes tell which a file adapts, and a new adapter adapts the head. An adapter
  * of BF16 numbers is served in BF16 products, as it was trained; others in F32.
  *
  * The file is GGUF as the widely used engine has it: general.type "adapter", adapter.type "lora",
@@ -77,7 +80,7 @@ struct lora_build {
     bool   **used;              /* [n_adapters][targets] */
     uint32_t last_x, last_ids;  /* values: the same rows' ids serve several products */
     uint32_t last_experts, last_expert_ids;
-    uint64_t n_fresh;
+    uint64_t n_fresh, found;    /* found: bits of fresh's first 64 targets */
 };
 
 /* The value that stands for y = W x from now on. What is recorded after a failure is ignored. */
@@ -86,6 +89,9 @@ uint32_t lora_apply(struct lora_build *b, struct program *p, uint32_t x, uint32_
 /* The same for y = W[ids] x of n_experts matrices. */
 uint32_t lora_apply_experts(struct lora_build *b, struct program *p, uint32_t x, uint32_t ids,
                             uint32_t n_experts, uint32_t y, const char *weight);
+/* x: rows of token_embd.weight, a table of n_tokens; tied: it is the head, too. */
+uint32_t lora_apply_embedding(struct lora_build *b, struct program *p, uint32_t x, uint32_t n_tokens,
+                              bool tied);
 /* After the recording: every tensor of every adapter found its product. */
 int  lora_finish(struct lora_build *b, struct err *e) MUST_CHECK;
 void lora_build_deinit(struct lora_build *b, bool keep_blocks);
