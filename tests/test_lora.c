@@ -308,6 +308,8 @@ static void one_batch(const char *arch, enum dtype of_a, enum dtype of_b)
         model_close(m);
     }
     mo.adapters = (const struct lora *const *)both;
+    mo.n_adapters = LORA_MAX_ADAPTERS + 1;
+    assert_int_equal(model_open(&m, base_path, &mo, &e), WATT_ELIMIT);
     mo.n_adapters = 2;
     m = open_with(&mo);
     assert_int_equal(model_n_adapters(m), 2);

@@ -242,6 +242,9 @@ int model_open_gguf(struct model **out, struct gguf *g, const struct model_opts 
     }
     m->g = g;
     rc = find_arch(g, &arch, e);
+    if (rc == 0 && lora.n_adapters > LORA_MAX_ADAPTERS)
+        rc = err_set(e, WATT_ELIMIT, "model: %u adapters, at most %u", lora.n_adapters,
+                     LORA_MAX_ADAPTERS);
     if (rc == 0)
         rc = record(m, &b, arch, e);
     m->blocks = lora.blocks;

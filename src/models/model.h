@@ -33,7 +33,7 @@ struct model_opts {
     /* Adapters that sequences may name (models/lora.h), borrowed while the model is opened; or a
      * new one to be trained. */
     const struct lora *const *adapters;
-    uint32_t n_adapters;
+    uint32_t n_adapters;    /* at most LORA_MAX_ADAPTERS */
     const struct lora_spec *new_adapter;
 };
 
