@@ -29,7 +29,11 @@ static const char tools_text[] =
     "\"properties\":{\"at\":{\"type\":\"string\"},\"n\":{\"type\":\"integer\",\"minimum\":0,"
     "\"maximum\":99},\"on\":{\"type\":\"boolean\"},\"way\":{\"enum\":[\"up\",\"down\"]},"
     "\"code\":{\"type\":\"string\",\"pattern\":\"^[a-c </]+$\",\"minLength\":2,\"maxLength\":6},"
-    "\"maybe\":{\"type\":[\"string\",\"null\"],\"maxLength\":4}},"
+    "\"maybe\":{\"type\":[\"string\",\"null\"],\"maxLength\":4},"
+    "\"spots\":{\"type\":\"array\",\"minItems\":1,\"maxItems\":2,\"items\":{\"$ref\":\"#/$defs/spot\"}}},"
+    "\"$defs\":{\"spot\":{\"type\":\"object\",\"properties\":{\"x\":{\"type\":\"integer\",\"minimum\":0,"
+    "\"maximum\":9},\"tag\":{\"enum\":[\"p\",\"q r\"]},\"in\":{\"type\":\"array\",\"items\":{\"type\":"
+    "\"boolean\"}}},\"required\":[\"x\",\"tag\"],\"additionalProperties\":false}},"
     "\"required\":[\"at\",\"n\",\"code\"]}}},"
     "{\"type\":\"function\",\"function\":{\"name\":\"halt\",\"parameters\":{}}}]";
 
@@ -264,6 +268,28 @@ static size_t characters(const char *s)
     return n;
 }
 
+static bool spots_fit(const json_t *spots)
+{
+    const json_t *spot, *v;
+    size_t i, k;
+
+    if (!spots)
+        return true;
+    json_array_foreach((json_t *)(uintptr_t)spots, i, spot) {
+        const char *tag = json_string_value(json_object_get(spot, "tag"));
+        const json_t *x = json_object_get(spot, "x"), *in = json_object_get(spot, "in");
+
+        if (!json_is_integer(x) || json_integer_value(x) < 0 || json_integer_value(x) > 9 || !tag ||
+            (strcmp(tag, "p") != 0 && strcmp(tag, "q r") != 0) || (in && !json_is_array(in)) ||
+            json_object_size(spot) != 2 + (in != NULL))
+            return false;
+        json_array_foreach((json_t *)(uintptr_t)in, k, v)
+            if (!json_is_boolean(v))
+                return false;
+    }
+    return json_is_array(spots) && json_array_size(spots) >= 1 && json_array_size(spots) <= 2;
+}
+
 static void check_arguments(const char *what, const struct rig_call *c, const char *text)
 {
     json_t *args = json_loadb(str_cstr(&c->args), c->args.len, 0, NULL);
@@ -283,6 +309,7 @@ static void check_arguments(const char *what, const struct rig_call *c, const ch
             json_number_value(n) > 99 ||
             (way && strcmp(way, "up") != 0 && strcmp(way, "down") != 0) || !code ||
             strlen(code) < 2 || strlen(code) > 6 || strspn(code, "abc </") != strlen(code) ||
+            !spots_fit(json_object_get(args, "spots")) ||
             (maybe && !json_is_null(maybe) &&
              !(json_is_string(maybe) && characters(json_string_value(maybe)) <= 4)))
             fail_msg("%s: arguments %s of \"%s\"", what, str_cstr(&c->args), text);
@@ -370,6 +397,12 @@ static void with_template(const char *name, const char *source, size_t n)
 #define HEAD "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% for c in m.tool_calls or [] %}"
 #define TAIL "{% endfor %}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 
+/* Keys without quotes, strings between marks. */
+#define BARE_VALUE "{% macro value(v) %}{% if v is string %}<q>{{ v }}<q>{% elif v is boolean %}{{ 'true' if v else " \
+    "'false' }}{% elif v is mapping %}{{ '{' }}{% for k, x in v | dictsort %}{{ ',' if not loop.first }}{{ k }}:" \
+    "{{ value(x) }}{% endfor %}{{ '}' }}{% elif v is sequence %}[{% for x in v %}{{ ',' if not loop.first }}" \
+    "{{ value(x) }}{% endfor %}]{% else %}{{ v }}{% endif %}{% endmacro %}"
+
 static void test_own(void **state)
 {
     static const char *const sources[] = {
@@ -381,6 +414,8 @@ static void test_own(void **state)
             "<p={{ k }}>\n{{ v }}\n</p>\n{% endfor %}</f>\n</call>" TAIL,
         HEAD "<code>{{ c.function.name }}({% for k, v in c.function.arguments | items %}{{ k }}="
             "{{ v | tojson }}{{ ', ' if not loop.last }}{% endfor %})</code>" TAIL,
+        BARE_VALUE HEAD "<call>call:{{ c.function.name }}{{ '{' }}{% for k, v in c.function.arguments | dictsort %}"
+            "{{ ',' if not loop.first }}{{ k }}:{{ value(v) }}{% endfor %}{{ '}' }}<call|>" TAIL,
     };
     char name[16];
 
@@ -414,6 +449,96 @@ static void test_real(void **state)
         mem_free(source);
     }
     (void)closedir(dir);
+}
+
+/* ---- lists and objects under bare keys ---- */
+
+/* The grammar of a demanded call of f(x), whose x is of this schema; NULL with why. */
+static struct grammar *bare_grammar(const struct tool_format *f, const char *schema, struct err *why)
+{
+    json_t *tools = json_pack("[{s:{s:s,s:{s:s,s:{s:o},s:[s],s:{s:{s:s,s:{s:{s:s,s:{s:s}}}}}}}}]", "function",
+        "name", "f", "parameters", "type", "object", "properties", "x", parse(schema), "required", "x",
+        "$defs", "tree", "type", "object", "properties", "kids", "type", "array", "items", "$ref",
+        "#/$defs/tree");
+    struct tool_wish w = { .tools = tools, .demand = TOOL_MUST };
+    json_t *structure = NULL;
+    struct grammar *g = NULL;
+
+    assert_non_null(tools);
+    if (tool_grammar(&structure, f, &w, why) == 0)
+        g = compile(structure);
+    json_decref(structure);
+    json_decref(tools);
+    return g;
+}
+
+static void test_bare_keys(void **state)
+{
+    static const char source[] = BARE_VALUE HEAD "<call>call:{{ c.function.name }}{{ '{' }}"
+        "{% for k, v in c.function.arguments | dictsort %}{{ ',' if not loop.first }}{{ k }}:{{ value(v) }}"
+        "{% endfor %}{{ '}' }}<call|>" TAIL;
+    static const struct { const char *schema; const char *good[4], *bad[4]; } cases[] = {
+        { "{\"type\":\"array\",\"items\":{\"type\":\"string\"}}",
+          { "[]", "[<q>a, b]<q>]", "[<q>a<q>,<q><q>]" }, { "[a]", "[\"a\"]", "[<q>a<q>,]", "<q>a<q>" } },
+        { "{\"type\":\"array\",\"minItems\":2,\"items\":{\"type\":\"integer\"}}",
+          { "[1,2]", "[1,2,3]" }, { "[1]", "[]", "[1.5,2]" } },
+        { "{\"type\":\"array\",\"minItems\":1,\"maxItems\":2}",
+          { "[1]", "[<q>a<q>,null]", "[true]" }, { "[]", "[1,2,3]", "[[1]]" } },
+        { "{\"type\":\"object\",\"properties\":{\"b\":{\"type\":\"number\"},\"a c\":{\"enum\":[\"u\",\"v\"]}},"
+          "\"required\":[\"b\"]}",
+          { "{b:1}", "{<q>a c<q>:<q>u<q>,b:2.5}" }, { "{}", "{<q>a c<q>:<q>u<q>}", "{b:1,c:2}", "{b:<q>1<q>}" } },
+        { "{\"type\":\"object\",\"additionalProperties\":{\"type\":\"array\",\"items\":{\"type\":\"integer\"}}}",
+          { "{}", "{k:[1],l:[]}" }, { "{k:1}", "{1k:[]}" } },
+        { "{\"type\":\"object\"}", { "{}", "{k:1,l:<q>x<q>}" }, { "{k:{}}", "{k}" } },
+        { "{\"anyOf\":[{\"type\":\"array\",\"items\":{\"type\":\"boolean\"}},{\"type\":\"null\"}]}",
+          { "null", "[true,false]" }, { "true", "{}" } },
+        { "{\"type\":[\"array\",\"string\"],\"items\":{\"const\":3}}", { "[3,3]", "<q>3<q>" }, { "3", "[4]" } },
+        { "{\"properties\":{\"p\":{\"properties\":{\"q\":{\"type\":\"string\",\"maxLength\":2}},\"required\":[\"q\"]}},"
+          "\"required\":[\"p\"]}", { "{p:{q:<q>ab<q>}}" }, { "{p:{q:<q>abc<q>}}", "{p:{}}" } },
+    };
+    static const struct { const char *schema, *why; } refused[] = {
+        { "{\"$ref\":\"#/$defs/tree\"}", "nesting" },
+        { "{\"type\":\"array\",\"uniqueItems\":true}", "uniqueItems" },
+        { "{\"type\":\"array\",\"maxItems\":65}", "maxItems" },
+        { "{\"type\":\"object\",\"properties\":{\"a\":{},\"b\":{}},\"minProperties\":2}", "minProperties" },
+        { "{\"type\":\"object\",\"properties\":{\"a\":{}},\"required\":[\"b\"]}", "required" },
+        { "{\"type\":\"object\",\"properties\":{\"<q>\":{}}}", "key" },
+        { "{\"type\":\"array\",\"items\":{\"enum\":[[1]]}}", "enum" },
+        { "{\"type\":\"array\",\"items\":{\"$ref\":\"#/$defs/none\"}}", "$ref" },
+    };
+    struct template *t;
+    struct tool_format *f;
+    struct err e = { 0 };
+
+    (void)state;
+    assert_int_equal(template_open(&t, source, strlen(source), "t", &e), 0);
+    assert_int_equal(tool_format_open(&f, t, SV("<s>"), SV("</s>"), &e), 0);
+    assert_int_equal(f->args, TOOL_ARGS_LOOSE);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct grammar *g = bare_grammar(f, cases[i].schema, &e);
+        char text[256];
+
+        if (!g)
+            fail_msg("%s: %s", cases[i].schema, e.msg);
+        for (size_t k = 0; k < 8; k++) {
+            const char *value = k < 4 ? cases[i].good[k] : cases[i].bad[k - 4];
+
+            if (!value)
+                continue;
+            (void)snprintf(text, sizeof text, "<call>call:f{x:%s}<call|>", value);
+            if (grammar_matches(g, sv_cstr(text)) != (k < 4))
+                fail_msg("%s: %s", cases[i].schema, text);
+        }
+        grammar_close(g);
+    }
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        struct grammar *g = bare_grammar(f, refused[i].schema, &e);
+
+        if (g || !strstr(e.msg, refused[i].why) || !strstr(e.msg, "x: "))
+            fail_msg("%s: %s", refused[i].schema, g ? "is taken" : e.msg);
+    }
+    tool_format_close(f);
+    template_close(t);
 }
 
 /* ---- refusals ---- */
@@ -469,6 +594,7 @@ int main(void)
         cmocka_unit_test(test_structures_refused),
         cmocka_unit_test(test_own),
         cmocka_unit_test(test_real),
+        cmocka_unit_test(test_bare_keys),
         cmocka_unit_test(test_refused),
     };
 

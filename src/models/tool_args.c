@@ -45,8 +45,7 @@ const json_t *tool_parameters(const json_t *tools, struct sv name)
     return json_is_object(p) ? p : NULL;
 }
 
-/* A local reference: "#/$defs/x". */
-static const json_t *follow(const json_t *root, const char *ref)
+const json_t *tool_schema_at(const json_t *root, const char *ref)
 {
     const json_t *at = root;
     char key[128];
@@ -98,7 +97,7 @@ static unsigned may_be(const json_t *root, const json_t *schema, unsigned hops)
         found |= json_is_string(v) ? MAY_STRING : MAY_OTHER;
     v = json_object_get(schema, "$ref");
     if (json_is_string(v))
-        found |= may_be(root, follow(root, json_string_value(v)), hops - 1);
+        found |= may_be(root, tool_schema_at(root, json_string_value(v)), hops - 1);
     for (size_t k = 0; k < sizeof lists / sizeof *lists && !found; k++) {
         v = json_object_get(schema, lists[k]);
         for (size_t i = 0; i < json_array_size(v) && i < 64; i++)

@@ -13,6 +13,9 @@
 const json_t *tool_parameters(const json_t *tools, struct sv name);
 bool          tool_declared(const json_t *tools, struct sv name);
 
+/* What a local reference of a schema, "#/$defs/x", points at; NULL: nothing here. */
+const json_t *tool_schema_at(const json_t *root, const char *ref);
+
 enum tool_type { TOOL_TYPE_ANY, TOOL_TYPE_STRING, TOOL_TYPE_OTHER };
 /* What a parameter may be, by its schema; parameters may be NULL. */
 enum tool_type tool_type_of(const json_t *parameters, struct sv key);

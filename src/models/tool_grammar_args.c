@@ -261,68 +261,386 @@ static int tagged_item(const struct making *m, const struct tool *t, const char 
     return 0;
 }
 
-static int named_value(const struct making *m, const struct tool *t, const char *key,
-                       json_t *schema, json_t **out)
+/* ---- values under bare keys ---- */
+
+#define LOOSE_DEPTH 8u
+#define LOOSE_COUNT 64u         /* of counted items */
+
+struct loose {
+    const struct making *m;
+    const struct tool   *t;
+    const char          *key;   /* of the parameter, for messages */
+    struct err          *e;
+};
+
+static int loose_value(const struct loose *l, json_t *schema, unsigned depth, json_t **out);
+
+static int cannot(const struct loose *l, const char *what)
 {
-    const struct tool_format *f = m->f;
-    const bool python = f->args == TOOL_ARGS_PYTHON;
-    const enum tool_type type = tool_type_of(t->declared, sv_cstr(key));
-    const char *name = json_string_value(json_object_get(schema, "type"));
-    json_t *value, *doc = property_schema(t->declared, schema);
-    const json_t *values = json_object_get(schema, "enum");
+    return err_set(l->e, WATT_ENOTSUP, "tools: %.80s: %.80s: %.40s can't be enforced in this model's "
+                   "notation", l->t->name, l->key, what);
+}
 
-    if (!python && type == TOOL_TYPE_STRING) {
-        json_t *raw = NULL;
-        const int rc = is_plain(schema)
-                           ? 0 : raw_part(m, t, key, schema, f->quote, false, false, &raw);
+/* Keywords that say nothing of what a value may be. */
+static bool is_note(const char *key)
+{
+    static const char *const notes[] = { "description", "title", "default", "examples", "$comment",
+        "deprecated", "readOnly", "writeOnly" };
 
-        if (rc < 0) {
-            json_decref(doc);
-            return rc;
-        }
-        value = raw ? tool_part_of("sequence", json_pack("[o,o,o]", tool_text_part(f->quote), raw,
-                                                    tool_text_part(f->quote)))
-                : all_texts(values)
-                    ? tool_part_of("sequence", json_pack("[o,o,o]", tool_text_part(f->quote),
-                                                    choice_part(values), tool_text_part(f->quote)))
-                    : tool_text_up_to(f->quote, f->quote);
-        json_decref(doc);
-    } else if (!python && type == TOOL_TYPE_ANY) {
-        const int rc = mixed_part(m, t, key, schema, &value);
+    for (size_t i = 0; i < sizeof notes / sizeof *notes; i++)
+        if (strcmp(key, notes[i]) == 0)
+            return true;
+    return false;
+}
 
-        json_decref(doc);
-        if (rc < 0)
-            return rc;
-        if (!value)
-            value = tool_text_up_to(f->quote, f->quote);
-    } else if (!python && name && (strcmp(name, "array") == 0 || strcmp(name, "object") == 0)) {
-        if (m->must) {
-            json_decref(doc);
-            return err_set(m->e, WATT_ENOTSUP, "tools: %.80s: %.80s: type %s can't be enforced in "
-                           "this model's notation", t->name, key, name);
-        }
-        /* balanced brackets without strings that hold any, and strings between their quotes */
-        json_decref(doc);
-        value = json_pack("{s:s,s:s}", "type", "regex", "pattern", "[\\[{][^\\n]{0,4000}[\\]}]");
-    } else {
-        value = tool_schema_part(doc);
-        if (python && type == TOOL_TYPE_STRING && json_object_size(schema) <= 2 && !values &&
-            !json_object_get(schema, "pattern"))
-            value = tool_part_of("or", json_pack("[o,o]", value,
-                                            tool_regex_part("'[^'\\\\\\n]*'")));
-        if (python && name && strcmp(name, "boolean") == 0)
-            value = tool_part_of("or", json_pack("[o,o,o]", value, tool_text_part("True"),
-                                            tool_text_part("False")));
+/* Refuses keywords beside notes and those of a list. */
+static int check_keywords(const struct loose *l, const json_t *schema, const char *const *fine,
+                          size_t n)
+{
+    const char *key;
+    json_t *v;
+
+    json_object_foreach((json_t *)(uintptr_t)schema, key, v) {
+        bool known = is_note(key);
+
+        for (size_t i = 0; i < n; i++)
+            known |= strcmp(key, fine[i]) == 0;
+        if (!known && !(strcmp(key, "uniqueItems") == 0 && json_is_false(v)))
+            return cannot(l, key);
     }
-    *out = tool_part_of("sequence", json_pack("[o,o,o]", tool_text_part(key), tool_text_part(python ? "=" : ":"),
-                                         value));
     return 0;
+}
+
+static json_t *quoted(const struct loose *l, json_t *text)
+{
+    const char *q = l->m->f->quote;
+
+    return tool_part_of("sequence", json_pack("[o,o,o]", tool_text_part(q), text, tool_text_part(q)));
+}
+
+/* A string, a number, or a word, held to the schema. */
+static int loose_scalar(const struct loose *l, json_t *schema, json_t **out)
+{
+    const struct making m = { l->m->f, l->m->w, l->m->must, l->e };
+    const json_t *values = json_object_get(schema, "enum");
+    json_t *whole = json_pack("{s:{s:O},s:O*,s:O*}", "properties", "value", schema, "$defs",
+                              json_object_get(l->t->declared, "$defs"), "definitions",
+                              json_object_get(l->t->declared, "definitions")), *part = NULL;
+    enum tool_type type;
+    int rc = 0;
+
+    for (size_t i = 0; i < json_array_size(values); i++)
+        if (json_is_object(json_array_get(values, i)) || json_is_array(json_array_get(values, i)))
+            rc = cannot(l, "enum");
+    if (json_is_object(json_object_get(schema, "const")) || json_is_array(json_object_get(schema, "const")))
+        rc = cannot(l, "const");
+    if (!whole)
+        rc = err_set(l->e, WATT_ENOMEM, "tools");
+    type = tool_type_of(whole, SV("value"));
+    json_decref(whole);
+    if (rc < 0)
+        return rc;
+    if (type == TOOL_TYPE_ANY) {
+        rc = mixed_part(&m, l->t, l->key, schema, &part);
+    } else if (type == TOOL_TYPE_STRING) {
+        if (!is_plain(schema))
+            rc = raw_part(&m, l->t, l->key, schema, l->m->f->quote, false, false, &part);
+        if (rc == 0 && !part && all_texts(values))
+            part = choice_part(values);
+        if (rc == 0 && part)
+            part = quoted(l, part);
+    } else {
+        part = tool_schema_part(property_schema(l->t->declared, schema));
+    }
+    if (rc == 0 && !part)
+        part = tool_text_up_to(l->m->f->quote, l->m->f->quote);
+    *out = part;
+    return rc < 0 ? rc : part ? 0 : err_set(l->e, WATT_ENOMEM, "tools");
+}
+
+/* Anything that is no list and no object. */
+static json_t *any_scalar(const struct loose *l)
+{
+    return tool_part_of("or", json_pack("[o,o]",
+        tool_text_up_to(l->m->f->quote, l->m->f->quote),
+        tool_schema_part(json_pack("{s:[s,s,s]}", "type", "number", "boolean", "null"))));
+}
+
+static int loose_or_any(const struct loose *l, json_t *schema, unsigned depth, json_t **out)
+{
+    if (json_object_size(schema) > 0)
+        return loose_value(l, schema, depth, out);
+    if (json_is_false(schema))
+        return cannot(l, "a value that can't be");
+    *out = any_scalar(l);
+    return *out ? 0 : err_set(l->e, WATT_ENOMEM, "tools");
+}
+
+/* A count of items; false: larger than what is written out. */
+static bool count_of(const json_t *schema, const char *key, json_int_t otherwise, json_int_t *n)
+{
+    const json_t *v = json_object_get(schema, key);
+
+    *n = json_is_number(v) ? (json_int_t)json_number_value(v) : otherwise;
+    return *n <= (json_int_t)LOOSE_COUNT;
+}
+
+/* `min` to `max` of them, or (max < 0) as many as may be, with commas between them. */
+static json_t *repeated(json_t *item, json_int_t min, json_int_t max)
+{
+    json_t *list = json_array();
+
+    if (max >= 0) {
+        for (json_int_t i = 0; i < max; i++)
+            (void)json_array_append_new(list, json_pack("{s:b,s:O}", "required", i < min, "content",
+                                                        item));
+        json_decref(item);
+        return json_pack("{s:s,s:s,s:s,s:s,s:o}", "type", "members", "open", "[", "close", "]",
+                         "separator", ",", "items", list);
+    }
+    (void)json_array_append_new(list, tool_text_part("["));
+    for (json_int_t i = 1; i < min; i++) {
+        (void)json_array_append(list, item);
+        (void)json_array_append_new(list, tool_text_part(","));
+    }
+    (void)json_array_append_new(list, json_pack("{s:s,s:[o],s:s,s:b}", "type", "tags_with_separator",
+        "tags", item, "separator", ",", "at_least_one", min > 0));
+    (void)json_array_append_new(list, tool_text_part("]"));
+    return tool_part_of("sequence", list);
+}
+
+static int loose_list(const struct loose *l, json_t *schema, unsigned depth, json_t **out)
+{
+    static const char *const fine[] = { "type", "items", "minItems", "maxItems" };
+    json_t *items = json_object_get(schema, "items"), *item = NULL;
+    json_int_t min = 0, max = -1;
+    int rc = check_keywords(l, schema, fine, sizeof fine / sizeof *fine);
+
+    if (rc == 0 && !count_of(schema, "minItems", 0, &min))
+        rc = cannot(l, "minItems");
+    if (rc == 0 && !count_of(schema, "maxItems", -1, &max))
+        rc = cannot(l, "maxItems");
+    if (rc < 0)
+        return rc;
+    if (json_is_false(items))
+        max = 0;
+    if (max >= 0 && max < min)
+        return cannot(l, "minItems above maxItems");
+    rc = max == 0 ? 0 : loose_or_any(l, items, depth + 1, &item);
+    if (rc == 0)
+        *out = max == 0 ? tool_text_part("[]") : repeated(item, min, max);
+    return rc < 0 ? rc : *out ? 0 : err_set(l->e, WATT_ENOMEM, "tools");
+}
+
+/* A key as readers take it: bare, or between the quotes of strings. */
+static int loose_key(const struct loose *l, const char *key, struct str *out)
+{
+    const char *q = l->m->f->quote;
+    bool bare = *key != '\0';
+
+    for (const char *c = key; *c; c++)
+        bare &= (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9') ||
+                *c == '_' || *c == '-' || *c == '.' || *c == '$' || (unsigned char)*c >= 0x80;
+    if (!bare && (!*q || strstr(key, q)))
+        return cannot(l, "a key like that");
+    str_printf(out, "%s%s%s:", bare ? "" : q, key, bare ? "" : q);
+    return str_ok(out) ? 0 : err_set(l->e, WATT_ENOMEM, "tools");
 }
 
 static int by_text(const void *a, const void *b)
 {
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
+
+/* The members of an object in the order of their names, which is that of templates. */
+static int loose_members(const struct loose *l, json_t *schema, unsigned depth, json_t **out)
+{
+    json_t *props = json_object_get(schema, "properties"), *items = json_array(), *v;
+    const size_t n = json_object_size(props);
+    const char **keys = mem_array(n ? n : 1, sizeof *keys), *key;
+    size_t k = 0;
+    int rc = keys ? 0 : err_set(l->e, WATT_ENOMEM, "tools");
+
+    if (keys)
+        json_object_foreach(props, key, v)
+            keys[k++] = key;
+    if (keys)
+        qsort(keys, n, sizeof *keys, by_text);
+    for (size_t i = 0; i < n && rc == 0; i++) {
+        json_t *value = NULL;
+        struct str head;
+
+        str_init(&head, 0);
+        rc = loose_key(l, keys[i], &head);
+        if (rc == 0)
+            rc = loose_or_any(l, json_object_get(props, keys[i]), depth + 1, &value);
+        if (rc == 0)
+            (void)json_array_append_new(items, json_pack("{s:b,s:o}", "required",
+                is_required(schema, keys[i]), "content", tool_part_of("sequence",
+                json_pack("[o,o]", tool_text_part(str_cstr(&head)), value))));
+        str_deinit(&head);
+    }
+    mem_free(keys);
+    if (rc < 0) {
+        json_decref(items);
+        return rc;
+    }
+    *out = json_pack("{s:s,s:s,s:s,s:s,s:o}", "type", "members", "open", "{", "close", "}",
+                     "separator", ",", "items", items);
+    return 0;
+}
+
+/* Any names with values of one schema. */
+static int loose_map(const struct loose *l, json_t *of, unsigned depth, json_t **out)
+{
+    json_t *value = NULL;
+    int rc = loose_or_any(l, of, depth + 1, &value);
+
+    if (rc < 0)
+        return rc;
+    value = tool_part_of("sequence", json_pack("[o,o]", tool_regex_part("[A-Za-z_][A-Za-z0-9_]{0,63}:"),
+                                               value));
+    *out = tool_part_of("sequence", json_pack("[o,{s:s,s:[o],s:s},o]", tool_text_part("{"), "type",
+        "tags_with_separator", "tags", value, "separator", ",", tool_text_part("}")));
+    return 0;
+}
+
+static int loose_object(const struct loose *l, json_t *schema, unsigned depth, json_t **out)
+{
+    static const char *const fine[] = { "type", "properties", "required", "additionalProperties" };
+    json_t *props = json_object_get(schema, "properties"), *required, *name;
+    json_t *more = json_object_get(schema, "additionalProperties");
+    size_t i;
+    int rc = check_keywords(l, schema, fine, sizeof fine / sizeof *fine);
+
+    required = json_object_get(schema, "required");
+    json_array_foreach(required, i, name)
+        if (rc == 0 && !json_object_get(props, json_string_value(name) ? json_string_value(name) : ""))
+            rc = cannot(l, "required");
+    if (rc < 0)
+        return rc;
+    if (json_object_size(props) == 0 && !json_is_false(more))
+        rc = loose_map(l, more, depth, out);
+    else
+        rc = loose_members(l, schema, depth, out);
+    return rc < 0 ? rc : *out ? 0 : err_set(l->e, WATT_ENOMEM, "tools");
+}
+
+/* Of a list of schemas, or of types, one. */
+static int loose_either(const struct loose *l, json_t *schema, const char *key, unsigned depth,
+                        json_t **out)
+{
+    json_t *list = json_object_get(schema, key), *parts = json_array(), *one;
+    const bool types = strcmp(key, "type") == 0;
+    size_t i;
+    int rc = 0;
+
+    json_array_foreach(list, i, one) {
+        json_t *each = types ? json_copy(schema) : json_incref(one), *part = NULL;
+
+        if (types)
+            (void)json_object_set(each, "type", one);
+        if (rc == 0)
+            rc = loose_value(l, each, depth + 1, &part);
+        if (rc == 0)
+            (void)json_array_append_new(parts, part);
+        json_decref(each);
+    }
+    if (rc == 0 && json_array_size(parts) == 0)
+        rc = cannot(l, key);
+    if (rc < 0) {
+        json_decref(parts);
+        return rc;
+    }
+    *out = tool_part_of("or", parts);
+    return 0;
+}
+
+/* Is a list or an object among what this may be? */
+static bool may_contain(const json_t *types)
+{
+    const json_t *v;
+    size_t i;
+
+    json_array_foreach((json_t *)(uintptr_t)types, i, v) {
+        const char *s = json_string_value(v);
+
+        if (s && (strcmp(s, "array") == 0 || strcmp(s, "object") == 0))
+            return true;
+    }
+    return false;
+}
+
+/* A value between bare keys: strings between the model's quotes, lists and objects with what is in them
+ * likewise. *out is only set on success. */
+static int loose_value(const struct loose *l, json_t *schema, unsigned depth, json_t **out)
+{
+    const json_t *type = json_object_get(schema, "type");
+    const char *ref = json_string_value(json_object_get(schema, "$ref"));
+    const char *name = json_string_value(type);
+
+    if (depth > LOOSE_DEPTH)
+        return cannot(l, "nesting so deep");
+    if (ref) {
+        static const char *const fine[] = { "$ref" };
+        const json_t *to = tool_schema_at(l->t->declared, ref);
+        const int rc = check_keywords(l, schema, fine, 1);
+
+        if (rc < 0 || !json_is_object(to))
+            return rc < 0 ? rc : cannot(l, "$ref");
+        return loose_value(l, (json_t *)(uintptr_t)to, depth + 1, out);
+    }
+    if (json_object_get(schema, "anyOf")) {
+        static const char *const fine[] = { "anyOf" };
+        struct err why = { 0 };
+        const struct loose quiet = { l->m, l->t, l->key, &why };
+
+        if (check_keywords(&quiet, schema, fine, 1) == 0)
+            return loose_either(l, schema, "anyOf", depth, out);
+    }
+    if (json_is_array(type) && may_contain(type))
+        return loose_either(l, schema, "type", depth, out);
+    if (name ? strcmp(name, "array") == 0 : json_object_get(schema, "items") != NULL)
+        return loose_list(l, schema, depth, out);
+    if (name ? strcmp(name, "object") == 0 : json_object_get(schema, "properties") != NULL)
+        return loose_object(l, schema, depth, out);
+    return loose_scalar(l, schema, out);
+}
+
+/* Of a call in Python, or under a bare key. */
+static int named_value(const struct making *m, const struct tool *t, const char *key,
+                       json_t *schema, json_t **out)
+{
+    const bool python = m->f->args == TOOL_ARGS_PYTHON;
+    const enum tool_type type = tool_type_of(t->declared, sv_cstr(key));
+    const char *name = json_string_value(json_object_get(schema, "type"));
+    json_t *value = NULL;
+
+    if (!python) {
+        struct err why = { 0 };
+        const struct loose l = { m, t, key, &why };
+        const int rc = loose_or_any(&l, schema, 0, &value);
+
+        if (rc < 0 && (m->must || rc == WATT_ENOMEM))
+            return err_set(m->e, rc, "%s", why.msg);
+        if (rc < 0)         /* whatever is between brackets, too */
+            value = tool_part_of("or", json_pack("[o,o]", any_scalar(&l),
+                                                 tool_regex_part("[\\[{][^\\n]{0,4000}[\\]}]")));
+    } else {
+        value = tool_schema_part(property_schema(t->declared, schema));
+        if (type == TOOL_TYPE_STRING && json_object_size(schema) <= 2 &&
+            !json_object_get(schema, "enum") && !json_object_get(schema, "pattern"))
+            value = tool_part_of("or", json_pack("[o,o]", value, tool_regex_part("'[^'\\\\\\n]*'")));
+        if (name && strcmp(name, "boolean") == 0)
+            value = tool_part_of("or", json_pack("[o,o,o]", value, tool_text_part("True"),
+                                                 tool_text_part("False")));
+    }
+    *out = tool_part_of("sequence", json_pack("[o,o,o]", tool_text_part(key),
+                                              tool_text_part(python ? "=" : ":"), value));
+    return 0;
+}
+
+/* ---- all of them ---- */
 
 /* Parameters one by one: as they are declared, or by name. */
 static int members_part(const struct making *m, const struct tool *t, bool by_name, json_t **out)
