@@ -501,7 +501,6 @@ static void test_bare_keys(void **state)
         { "{\"type\":\"array\",\"uniqueItems\":true}", "uniqueItems" },
         { "{\"type\":\"array\",\"maxItems\":65}", "maxItems" },
         { "{\"type\":\"object\",\"properties\":{\"a\":{},\"b\":{}},\"minProperties\":2}", "minProperties" },
-        { "{\"type\":\"object\",\"properties\":{\"a\":{}},\"required\":[\"b\"]}", "required" },
         { "{\"type\":\"object\",\"properties\":{\"<q>\":{}}}", "key" },
         { "{\"type\":\"array\",\"items\":{\"enum\":[[1]]}}", "enum" },
         { "{\"type\":\"array\",\"items\":{\"$ref\":\"#/$defs/none\"}}", "$ref" },
