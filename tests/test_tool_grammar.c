@@ -503,7 +503,6 @@ static void test_bare_keys(void **state)
         { "{\"type\":\"object\",\"properties\":{\"a\":{},\"b\":{}},\"minProperties\":2}", "minProperties" },
         { "{\"type\":\"object\",\"properties\":{\"<q>\":{}}}", "key" },
         { "{\"type\":\"array\",\"items\":{\"enum\":[[1]]}}", "enum" },
-        { "{\"type\":\"array\",\"items\":{\"$ref\":\"#/$defs/none\"}}", "$ref" },
     };
     struct template *t;
     struct tool_format *f;
