@@ -15,6 +15,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "models/template.h"
+#include "models/template_vars.h"
 #include "shared.h"
 
 #define NOON_2026_07_26 1785067200   /* as if local time were UTC */
@@ -479,6 +480,33 @@ static void test_real_templates(void **state)
     json_decref(conversations);
 }
 
+/* A convention without `tools`: functions as text, and the time. */
+static void test_functions_as_text(void **state)
+{
+    static const char source[] = "{{ functions }}|{{ datetime }}";
+    struct template_input in = { .has_now = true, .now_s = 1719000123 };
+    struct template *t;
+    struct str out;
+    struct err e;
+
+    (void)state;
+    assert_int_equal(template_open(&t, source, strlen(source), "t", &e), 0);
+    assert_true(template_takes_tools(t));
+    str_init(&out, 0);
+    assert_int_equal(template_render_chat(t, &in, &out, &e), 0);
+    assert_string_equal(str_cstr(&out), "[]|2024-06-21 20:00:00 UTC");
+    in.vars = json_pack("{s:[{s:s,s:{s:s}}],s:s}", "tools", "type", "function", "function", "name", "f",
+                        "datetime", "now");
+    str_reset(&out);
+    assert_int_equal(template_render_chat(t, &in, &out, &e), 0);
+    assert_string_equal(str_cstr(&out), "[\n    {\n        \"name\": \"f\"\n    }\n]|now");
+    assert_null(json_object_get(in.vars, "functions"));
+    assert_int_equal(template_render(t, &in, &out, &e), 0);     /* as it stands: undefined prints nothing */
+    json_decref((json_t *)(uintptr_t)in.vars);
+    template_close(t);
+    str_deinit(&out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -489,7 +517,8 @@ int main(void)
         cmocka_unit_test(test_limits), cmocka_unit_test(test_time_limit),
         cmocka_unit_test(test_deep_sources), cmocka_unit_test(test_threads),
         cmocka_unit_test(test_faults), cmocka_unit_test(test_default),
-        cmocka_unit_test(test_tokens_and_mentions), cmocka_unit_test(test_real_templates),
+        cmocka_unit_test(test_tokens_and_mentions),
+        cmocka_unit_test(test_functions_as_text), cmocka_unit_test(test_real_templates),
     };
 
     return cmocka_run_group_tests_name("template", tests, NULL, NULL);

@@ -19,6 +19,7 @@
 #include "models/grammar/grammar.h"
 #include "models/grammar/structural.h"
 #include "models/template.h"
+#include "models/template_vars.h"
 #include "models/tool_format.h"
 #include "models/tool_grammar.h"
 #include "shared.h"
@@ -281,7 +282,7 @@ static bool render(const struct template *t, const json_t *tools, json_t *messag
     bool ok;
 
     in.vars = vars;
-    ok = template_render(t, &in, out, &e) == 0;
+    ok = template_render_chat(t, &in, out, &e) == 0;
     json_decref(vars);
     return ok;
 }

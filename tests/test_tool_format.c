@@ -16,6 +16,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "models/template.h"
+#include "models/template_vars.h"
 #include "models/tool_format.h"
 #include "shared.h"
 #include "tool_rig.h"
@@ -210,14 +211,14 @@ static bool answer_of(const struct template *t, const struct tool_format *f, siz
     vars = json_pack("{s:[{s:s,s:s}],s:O,s:b}", "messages", "role", "user", "content", "UuU",
                      "tools", tools, "add_generation_prompt", 1);
     in.vars = vars;
-    ok = template_render(t, &in, &prompt, &e) == 0;
+    ok = template_render_chat(t, &in, &prompt, &e) == 0;
     json_decref(vars);
     vars = json_pack("{s:[{s:s,s:s},{s:s,s:o,s:o}],s:O,s:b}", "messages", "role", "user", "content",
                      "UuU", "role", "assistant", "content", f->null_content && !*content
                      ? json_null() : json_string(content), "tool_calls", calls_of(f, n), "tools",
                      tools, "add_generation_prompt", 0);
     in.vars = vars;
-    ok = ok && template_render(t, &in, out, &e) == 0;
+    ok = ok && template_render_chat(t, &in, out, &e) == 0;
     json_decref(vars);
     json_decref(tools);
     if (f->null_content && *content)
@@ -330,7 +331,7 @@ static void test_real_templates(void **state)
             if (round_trips(d->d_name, t, f) == 0)
                 fail_msg("%s: no conversation with calls renders", d->d_name);
         }
-        if (template_mentions(t, "tools")) {
+        if (template_takes_tools(t)) {
             n_tools++;
             if (f->shape == TOOL_NONE && !writes_no_calls(d->d_name))
                 fail_msg("%s: calls are not recognised", d->d_name);

@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "chips/dtype.h"
 #include "infrastructure/hub.h"
+#include "models/template_vars.h"
 
 #define FOREVER_S  ((int64_t)100 * 365 * 86400)
 #define TIME_BYTES 48
@@ -249,7 +250,7 @@ static json_t *capabilities(const struct text_model *t)
     const struct model_facts *f = model_facts(t->model);
     json_t *list = json_pack("[s]", f->ranks ? "rerank" : f->embeds ? "embedding" : "completion");
 
-    if (t->tmpl && template_mentions(t->tmpl, "tools"))
+    if (t->tmpl && template_takes_tools(t->tmpl))
         (void)json_array_append_new(list, json_string("tools"));
     if (t->tmpl && (template_mentions(t->tmpl, "enable_thinking") ||
                     template_mentions(t->tmpl, "reasoning_effort")))

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "models/template_vars.h"
 
 #define MAX_MESSAGES 100000u
 #define MAX_TOOLS    100000u            /* grammars of them have a lower bound */
@@ -207,7 +208,7 @@ static int add_variables(const struct api_call *c, json_t *vars, struct err *e)
     if (rc == 0 && p.value)
         rc = check_tools(&p, e);
     if (rc == 0 && p.value && json_array_size(p.value) > 0) {
-        if (c->m->tm->tmpl && !template_mentions(c->m->tm->tmpl, "tools"))
+        if (c->m->tm->tmpl && !template_takes_tools(c->m->tm->tmpl))
             return json_refuse(&p, e, WATT_ENOTSUP, "this model's template knows no tools");
         rc = json_object_set(vars, "tools", (json_t *)(uintptr_t)p.value);
     }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "models/template_vars.h"
 
 #define TEMPLATE_KEY "tokenizer.chat_template"
 
@@ -117,7 +118,7 @@ int text_model_render(const struct text_model *t, const json_t *vars, struct str
                        t->tmpl_why[0] ? t->tmpl_why : "has no chat template");
     in.bos_token = text_model_role_text(t, TOKEN_BOS);
     in.eos_token = text_model_role_text(t, TOKEN_EOS);
-    return template_render(t->tmpl, &in, out, e);
+    return template_render_chat(t->tmpl, &in, out, e);
 }
 
 int text_model_encode_chat(const struct text_model *t, const char *text, size_t len,

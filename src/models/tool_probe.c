@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "models/template_vars.h"
+
 const char *probe_id(const struct probe *p, unsigned i)
 {
     static const char *const ids[PROBE_N_IDS][2] = {
@@ -81,7 +83,7 @@ bool probe_render(const struct probe *p, const struct probe_turn *turn, struct s
     }
     in.vars = vars;
     str_reset(out);
-    rc = vars ? template_render(p->t, &in, out, &e) : -1;
+    rc = vars ? template_render_chat(p->t, &in, out, &e) : -1;
     json_decref(vars);
     if (rc < 0 || out->len == 0)
         return false;

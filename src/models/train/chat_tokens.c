@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "models/template_vars.h"
 
 #define MAX_MESSAGES 4096u
 
@@ -93,7 +94,7 @@ static int render(struct talk *t, size_t n, bool ask, struct str *out, struct er
     if (tokenizer_eos(tok) >= 0)
         in.eos_token = tokenizer_text(tok, tokenizer_eos(tok));
     str_reset(out);
-    rc = template_render(t->c->tmpl, &in, out, e);
+    rc = template_render_chat(t->c->tmpl, &in, out, e);
     return rc < 0 ? err_prefix(e, "%s", t->record->key ? t->record->key : "record") : 0;
 }
 
