@@ -125,7 +125,7 @@ static void test_joules(void **state)
 static void test_refused(void **state)
 {
     static struct spawned r;
-    char missing[] = "no-such-file.txt";
+    char missing[] = "no-such-file.txt", large[128];
 
     (void)state;
     spawn(&r, NULL, (char[]){ "train" }, (char[]){ "--data" }, missing, (char[]){ "--prepare-only" },
@@ -140,6 +140,22 @@ static void test_refused(void **state)
           again);
     assert_int_equal(r.code, 1);
     assert_one_line(r.err, "line 1");
+    write_text(conf, "\xEF\xBB\xBFsteps = 2\nsteps = 3\n#", 1);
+    spawn(&r, NULL, (char[]){ "train" }, (char[]){ "--data" }, text, (char[]){ "--config" }, conf,
+          again);
+    assert_int_equal(r.code, 1);
+    assert_one_line(r.err, "line 2: steps stands there twice");
+    spawn(&r, NULL, (char[]){ "train" }, (char[]){ "--data" }, text, (char[]){ "--model" }, missing,
+          (char[]){ "--heads" }, (char[]){ "4" }, again);
+    assert_int_equal(r.code, 2);
+    assert_one_line(r.err, "--model brings its shape");
+    (void)snprintf(large, sizeof large, "%s-large", out);
+    /* more memory than there is: nothing is written */
+    spawn(&r, NULL, (char[]){ "train" }, (char[]){ "--data" }, text, (char[]){ "--width" },
+          (char[]){ "131072" }, (char[]){ "--layers" }, (char[]){ "256" }, large);
+    assert_int_equal(r.code, 1);
+    assert_one_line(r.err, "the machine has");
+    assert_int_equal(rmdir(large), 0);
 }
 
 int main(void)

@@ -14,6 +14,7 @@
 #include "applications/api.h"
 #include "applications/api_store.h"
 #include "applications/budget_sync.h"
+#include "applications/machine_memory.h"
 #include "applications/meter_args.h"
 #include "applications/model_args.h"
 #include "applications/power_cap.h"
@@ -505,27 +506,6 @@ static int add_models(struct serving *v, struct err *e)
         mem_free(name);
     }
     return rc;
-}
-
-/* Physical memory, or what the control group leaves of it. */
-static uint64_t machine_memory(void)
-{
-    static const char *const limits[] = { "/sys/fs/cgroup/memory.max",
-                                          "/sys/fs/cgroup/memory/memory.limit_in_bytes" };
-    const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
-    uint64_t bytes = pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : 0;
-
-    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
-        char *text;
-        size_t n;
-
-        if (file_read(limits[i], 64, &text, &n, NULL) < 0)
-            continue;
-        if (*text >= '0' && *text <= '9' && strtoull(text, NULL, 10) < bytes)
-            bytes = strtoull(text, NULL, 10);
-        mem_free(text);
-    }
-    return bytes;
 }
 
 static int open_values(struct serving *v, struct err *e)

@@ -402,6 +402,9 @@ static int run(struct train_run *r)
         rc = resume(r, &e);
     if (rc < 0)
         return cli_fail(r->c, &e);
+    if (trainer_n_steps(r->trainer) >= (uint64_t)r->o.steps)
+        cli_note(r->c, "the run has done its %" PRIu64 " steps; more of them (--steps) go on with it",
+                 trainer_n_steps(r->trainer));
     print_start(r);
     measure_peak(r);
     train_view_begin(&v, r, (uint64_t)r->o.steps);
@@ -429,8 +432,7 @@ static int check(const struct train_run *r)
 
     if (o->data.n == 0)
         return cli_usage(r->c, "--data is needed");
-    if (o->model && (o->shape || o->arch || o->tokenizer || o->template_file ||
-                     o->layers != TRAIN_NOT_GIVEN || o->width != TRAIN_NOT_GIVEN))
+    if (o->model && (o->tokenizer || o->template_file || o->name || train_shapes(o)))
         return cli_usage(r->c, "--model brings its shape and vocabulary; options of a model from "
                          "scratch don't go with it");
     if (o->lora_rank != TRAIN_NOT_GIVEN && !o->model)
@@ -464,23 +466,29 @@ static void set_early(struct train_options *o)
         o->val_fraction = o->val.n > 0 ? 0 : 0.1;
 }
 
-/* Needs the model's context where there is a model. */
-static int set_ctx(struct train_options *o, struct err *e)
+/* Needs the model's context where there is a model, the run's own where one goes on. */
+static int set_ctx(struct train_run *r, struct err *e)
 {
+    struct train_options *o = &r->o;
+    const char *path = o->model;
     struct model *m = NULL;
+    char start[4096];
+    struct stat st;
     uint32_t n;
     int rc;
 
     if (o->ctx != TRAIN_NOT_GIVEN)
         return 0;
     o->ctx = 256;
-    if (!o->model)
+    if (!path && o->resume && train_path(r, start, "start.gguf", e) == 0 && stat(start, &st) == 0)
+        path = start;
+    if (!path)
         return 0;
-    rc = model_open(&m, o->model, NULL, e);
+    rc = model_open(&m, path, NULL, e);
     if (rc < 0)
         return rc;
     n = model_facts(m)->n_ctx_train;
-    o->ctx = n == 0 || n > 1024 ? 1024 : n;
+    o->ctx = n == 0 || (n > 1024 && o->model) ? 1024 : n;
     model_close(m);
     return 0;
 }
@@ -495,7 +503,7 @@ static int open_all(struct train_run *r, struct err *e)
         return err_set(e, WATT_EINVAL, "--isa %s: no such kernels", r->o.isa);
     rc = meter_args_open(&r->meter, &r->o.meter, e);
     if (rc == 0)
-        rc = set_ctx(&r->o, e);
+        rc = set_ctx(r, e);
     if (rc < 0)
         return rc;
     if (mkdir(r->out, 0777) < 0 && errno != EEXIST)

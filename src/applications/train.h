@@ -84,6 +84,8 @@ struct train_run {
 /* OUT/NAME into buf. WATT_ELIMIT: too long. */
 int train_path(const struct train_run *r, char buf[4096], const char *name, struct err *e) MUST_CHECK;
 
+/* Does any option ask for a shape? */
+bool train_shapes(const struct train_options *o);
 /* The model: from a file, or made anew as OUT/start.gguf. */
 int train_open_model(struct train_run *r, struct err *e) MUST_CHECK;
 /* Shards, tokenized where they are no shards yet, as OUT/data-….shard. */

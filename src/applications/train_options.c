@@ -9,6 +9,7 @@
 
 #define AT(member) offsetof(struct train_options, member)
 #define MAX_CONFIG_BYTES ((size_t)1 << 20)
+#define BOM "\xEF\xBB\xBF"         /* some editors begin a file with it */
 
 const struct cli_opt train_option_table[] = {
     { "config", 0, CLI_FILE, AT(config), "FILE", "lines `option = value`, for what the command line leaves open", 0, 0 },
@@ -144,6 +145,8 @@ static int set_line(const char *name, const char *value, const struct train_opti
             return err_set(e, WATT_EINVAL, "%s: expected true or false, found '%s'", name, value);
         if (!is_open(row, given) || (row->type == CLI_FLAG && value[0] == 'f'))
             return 0;
+        if (row->type != CLI_LIST && !is_open(row, o))
+            return err_set(e, WATT_EINVAL, "%s stands there twice", name);
         break;
     }
     return cli_set(train_option_table, name, value, o, e);
@@ -161,7 +164,7 @@ int train_config(const char *path, struct train_options *o, char **text, struct 
         return rc;
     if (memchr(*text, '\0', size))
         return err_set(e, WATT_EFORMAT, "%s: is no text", path);
-    for (char *line = *text; line; line = next) {
+    for (char *line = *text + (strncmp(*text, BOM, 3) == 0 ? 3 : 0); line; line = next) {
         char *equals;
 
         next = strchr(line, '\n');

@@ -9,6 +9,7 @@
 
 #include <xxhash.h>
 
+#include "applications/machine_memory.h"
 #include "applications/progress.h"
 #include "applications/train.h"
 #include "base/file.h"
@@ -171,6 +172,26 @@ static int create_with(const struct train_run *r, const char *path, struct creat
     return rc;
 }
 
+/* Before a file of that size is written: weights, gradients and at least one moment of each number,
+ * the vocabulary left out. */
+static int check_shape_fits(const struct shape *shape, struct err *e)
+{
+    const uint64_t have = machine_memory();
+    struct shape s = *shape;
+    char need[32], there[32];
+    uint64_t n;
+
+    s.n_vocab = 1;
+    if (shape_check(&s, NULL) < 0)
+        return 0;               /* told with the vocabulary */
+    n = shape_params(&s);
+    if (have == 0 || n <= have / 12)
+        return 0;
+    return err_set(e, WATT_ELIMIT, "a model of %.1f billion numbers takes at least %s to train, the "
+                   "machine has %s", (double)n / 1e9, format_bytes(need, 12 * n),
+                   format_bytes(there, have));
+}
+
 static int create(const struct train_run *r, const char *path, struct err *e)
 {
     struct create_opts c = { .seed = (uint64_t)r->o.seed };
@@ -178,6 +199,8 @@ static int create(const struct train_run *r, const char *path, struct err *e)
     size_t size;
     int rc = shape_of(&r->o, &c.shape, e);
 
+    if (rc == 0)
+        rc = check_shape_fits(&c.shape, e);
     if (rc == 0 && r->o.template_file)
         rc = file_read(r->o.template_file, TEMPLATE_SOURCE_MAX, &template, &size, e);
     c.chat_template = template;
@@ -187,21 +210,27 @@ static int create(const struct train_run *r, const char *path, struct err *e)
     return rc;
 }
 
+bool train_shapes(const struct train_options *o)
+{
+    const int64_t given_ones[] = { o->layers, o->width, o->heads, o->kv_heads, o->head_dim, o->ff,
+                                   o->experts, o->experts_used, o->ssm_state };
+    bool any = o->shape || o->arch || o->untied;
+
+    for (size_t i = 0; i < sizeof given_ones / sizeof *given_ones; i++)
+        any = any || given_ones[i] != TRAIN_NOT_GIVEN;
+    return any;
+}
+
 /* Do options of a model from scratch describe the one that the run began with? Those left open
  * are not asked: the file has them. */
 static int check_same_shape(const struct train_run *r, const char *start, struct err *e)
 {
     const struct model_facts *f = model_facts(r->text->model);
     const struct train_options *o = &r->o;
-    const int64_t given_ones[] = { o->layers, o->width, o->heads, o->kv_heads, o->head_dim, o->ff,
-                                   o->experts, o->experts_used, o->ssm_state };
-    bool any = o->shape || o->arch || o->untied;
     struct shape s;
     int rc;
 
-    for (size_t i = 0; i < sizeof given_ones / sizeof *given_ones; i++)
-        any = any || given_ones[i] != TRAIN_NOT_GIVEN;
-    if (!any)
+    if (!train_shapes(o))
         return 0;
     rc = shape_of(o, &s, e);
     s.n_vocab = f->n_vocab;
@@ -434,14 +463,36 @@ static enum dtype kv_type(const struct train_run *r)
     return r->o.compute == 1 ? DTYPE_F16 : DTYPE_F32;
 }
 
+static int check_fits(const struct train_run *r, const struct trainer_opts *t, struct err *e)
+{
+    const uint64_t have = machine_memory();
+    char all[32], there[32], weights[32], old[32], values[32];
+    struct train_memory m;
+    uint64_t moments, need;
+    int rc = trainer_plan(r->text->model, t, &m, &moments, e);
+
+    if (rc < 0)
+        return rc;
+    need = m.masters + m.gradients + m.prepared + m.values + m.scratch + moments;
+    if (have == 0 || need <= have)
+        return 0;
+    return err_set(e, WATT_ELIMIT, "training takes %s of memory and the machine has %s: weights and "
+                   "gradients %s, moments %s, activations %s; smaller batches (--batch, --ctx) with "
+                   "--accum, or --recompute, take less", format_bytes(all, need),
+                   format_bytes(there, have),
+                   format_bytes(weights, m.masters + m.gradients + m.prepared),
+                   format_bytes(old, moments), format_bytes(values, m.values + m.scratch));
+}
+
 int train_open_trainer(struct train_run *r, struct err *e)
 {
     struct train_options *o = &r->o;
     struct trainer_opts t;
     const bool documents = o->pack == 1;
     const uint64_t rows = (uint64_t)o->ctx * (uint64_t)o->batch;
+    int rc;
 
-    if (rows > (1u << 24))
+    if (rows > (1u << 19))
         return err_set(e, WATT_ELIMIT, "batches of %" PRIu64 " tokens; --accum makes steps of "
                        "several", rows);
     settle(r);
@@ -469,6 +520,9 @@ int train_open_trainer(struct train_run *r, struct err *e)
         .recompute = o->recompute, .seed = (uint64_t)o->seed, .team = r->team,
         .isa_mask = r->isa_mask,
     };
+    rc = check_fits(r, &t, e);
+    if (rc < 0)
+        return rc;
     return trainer_open(&r->trainer, r->text->model, r->sources, r->n_shards, r->held_sources,
                         r->n_held, &t, e);
 }

@@ -334,9 +334,10 @@ static int open_source(struct dataset *d, struct source *s, const struct dataset
         return rc;
     if (d->o.documents ? s->doc_first >= s->doc_end : s->end - s->first < (uint64_t)d->o.ctx + 1)
         return err_set(e, WATT_EINVAL, "%s: %" PRIu64 " tokens in %" PRIu64 " documents%s are "
-                       "fewer than %s", shard_path(s->shard), s->end - s->first,
+                       "fewer than %s%s", shard_path(s->shard), s->end - s->first,
                        s->doc_end - s->doc_first, parts[d->o.part],
-                       d->o.documents ? "one document" : "one context and a token");
+                       d->o.documents ? "one document" : "one context and a token",
+                       d->o.part == DATASET_HELD ? ": hold back more, or nothing" : "");
     d->n_tokens += s->end - s->first;
     return 0;
 }

@@ -69,14 +69,32 @@ static bool is_adapter(void *ctx, const struct prog_weight *w)
     return lora_is_name(w->name);
 }
 
+static struct train_opts train_opts_of(const struct trainer_opts *o)
+{
+    return (struct train_opts){
+        .team = o->team, .isa_mask = o->isa_mask, .compute = o->compute, .kv = o->kv,
+        .max_rows = o->data.max_rows, .max_streams = o->data.max_streams, .dropout = o->dropout,
+        .attn_dropout = o->attn_dropout, .seed = o->seed, .recompute = o->recompute,
+        .balance = o->balance, .trains = o->lora ? is_adapter : NULL,
+    };
+}
+
+/* Moments are the numbers that train once or twice; the average once more. */
+int trainer_plan(const struct model *m, const struct trainer_opts *o, struct train_memory *memory,
+                 uint64_t *moments, struct err *e)
+{
+    const struct train_opts t = train_opts_of(o);
+    const int rc = train_plan(model_program(m), &t, team_size(o->team), memory, e);
+
+    if (rc == 0)
+        *moments = memory->masters * ((o->optim.kind == OPTIM_ADAMW ? 2u : 1u) +
+                                      (o->optim.ema > 0 ? 1u : 0u));
+    return rc;
+}
+
 static int open_train(struct trainer *t, struct err *e)
 {
-    const struct train_opts o = {
-        .team = t->o.team, .isa_mask = t->o.isa_mask, .compute = t->o.compute, .kv = t->o.kv,
-        .max_rows = t->o.data.max_rows, .max_streams = t->o.data.max_streams,
-        .dropout = t->o.dropout, .attn_dropout = t->o.attn_dropout, .seed = t->o.seed, .recompute = t->o.recompute,
-        .balance = t->o.balance, .trains = t->o.lora ? is_adapter : NULL,
-    };
+    const struct train_opts o = train_opts_of(&t->o);
     const struct model_facts *f = model_facts(t->model);
 
     if (!f->causal || f->embeds)

@@ -50,6 +50,10 @@ struct trainer_eval {
 
 struct trainer;
 
+/* Memory that a trainer with these options takes, the data apart; *moments at least, Muon's being
+ * between one and two of each number. */
+int  trainer_plan(const struct model *m, const struct trainer_opts *o, struct train_memory *memory,
+                  uint64_t *moments, struct err *e) MUST_CHECK;
 /* Borrows the model and the shards. held: shards for validation, or n_held 0: the part held back
  * of the training shards (opts.data.held; 0: no validation). WATT_EINVAL, WATT_ENOTSUP: an
  * instruction without a backward; WATT_ENOMEM. */
