@@ -126,6 +126,13 @@ static void prompts_all_or_none(void **state)
     (void)snprintf(body + n, 40000 - n, "]}");
     assert_int_equal(post("/v1/completions", body), 400);
     assert_non_null(strstr(answer, "256"));
+    assert_int_equal(post("/v1/completions", "{\"n\":128,\"max_tokens\":1,\"prompt\":[\"a\",\"a\",\"a\",\"a\","
+                          "\"a\",\"a\",\"a\",\"a\",\"a\"]}"), 400);
+    assert_non_null(strstr(answer, "1024 answers"));
+    assert_int_equal(post("/v1/completions", "{\"n\":100,\"max_tokens\":1,\"prompt\":\"a\"}"), 200);
+    j = parsed();
+    assert_int_equal(json_array_size(at(j, "choices")), 100);
+    json_decref(j);
     free(body);
 }
 

@@ -27,8 +27,9 @@
 
 #define API_MAX_STOPS   STOPS_MAX
 #define API_MAX_BIAS    1024u
-#define API_MAX_CHOICES 16u            /* of a prompt */
+#define API_MAX_CHOICES SERVICE_MAX_CHOICES     /* of a prompt */
 #define API_MAX_PROMPTS 256u           /* of a request */
+#define API_MAX_ANSWERS 1024u          /* of a request: choices of all prompts */
 #define API_ID_BYTES    40u
 #define API_NO_BUDGET   TOKEN_SOURCE_NO_BUDGET
 

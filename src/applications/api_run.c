@@ -722,6 +722,11 @@ void api_generate(struct api_call *c, const struct api_ask *a, const struct api_
     service_request_init(&q);
     if (!api_read_diffusion(c, o, &q))
         return;
+    if ((a->n_more + 1) * o->n > API_MAX_ANSWERS) {
+        api_error(c, 400, "invalid_request_error", "limit_exceeded", "n", "%zu prompts with %u choices "
+                  "each are more than %u answers", a->n_more + 1, o->n, API_MAX_ANSWERS);
+        return;
+    }
     r = run_open(c, a, frame, id_prefix);
     if (!r) {
         api_error(c, 503, "server_error", "out_of_memory", NULL, "out of memory");

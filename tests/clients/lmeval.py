@@ -39,7 +39,7 @@ def run(server, kind, task, path, more):
     r = subprocess.run(
         [os.path.join(os.path.dirname(sys.executable), "lm_eval"), "--model", kind, "--model_args", args,
          "--include_path", server.folder, "--tasks", task, "--output_path", out,
-         *(["--apply_chat_template"] if "chat" in kind else [])],
+         *(["--apply_chat_template"] if "chat" in kind else ["--batch_size", "3"])],
         capture_output=True, text=True, timeout=900, check=False,
         env={**os.environ, "OPENAI_API_KEY": "k", "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1",
              "HF_HOME": server.folder})
