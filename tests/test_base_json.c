@@ -47,15 +47,16 @@ static void parses_within_limits(void **state)
     refuse(big, sizeof big, WATT_ELIMIT, "1001 bytes, at most 1000");
     refuse("[[[[[[1]]]]]]", 13, WATT_ELIMIT, "nested 6 deep, at most 5");
     refuse("{\"a\":{\"a\":{\"a\":[[[", 18, WATT_ELIMIT, "nested 6 deep");
-    refuse("[[[[[1]]]]", 10, WATT_EFORMAT, "line 1, column 10");
-    refuse("", 0, WATT_EFORMAT, "line 1");
+    refuse("[[[[[1]]]]", 10, WATT_EFORMAT, ": column 10");
+    refuse("[[[[[\n1]]]]", 11, WATT_EFORMAT, ": line 2, column 5");
+    refuse("", 0, WATT_EFORMAT, ": column ");
     refuse("{\"a\":1,\"a\":2}", 13, WATT_EFORMAT, "duplicate");
-    refuse("[1] x", 5, WATT_EFORMAT, "line 1");
+    refuse("[1] x", 5, WATT_EFORMAT, ": column 5");
     refuse("1e999", 5, WATT_EFORMAT, "overflow");
     refuse("99999999999999999999", 20, WATT_EFORMAT, "big");
     refuse("\"\xff\"", 3, WATT_EFORMAT, "0xff");
-    refuse("[1,]", 4, WATT_EFORMAT, "line 1");
-    refuse("nan", 3, WATT_EFORMAT, "line 1");
+    refuse("[1,]", 4, WATT_EFORMAT, ": column ");
+    refuse("nan", 3, WATT_EFORMAT, ": column ");
     /* brackets in strings are no nesting, and an escaped quote ends none */
     json_close(parse("[\"[[[[\\\"[[[[[[\"]"));
 }

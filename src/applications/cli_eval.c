@@ -44,7 +44,7 @@ static const struct cli_opt options[] = {
     { "stride", 's', CLI_INT, offsetof(struct eval_opts, stride), "N",
       "tokens from one window's start to the next (default: half a window)", 1, MAX_CTX },
     { "limit", 'l', CLI_INT, offsetof(struct eval_opts, limit), "N",
-      "only the text's first N tokens, or the first N items of each file (default: all)", 2, 4e9 },
+      "only the text's first N tokens, or the first N items of each file (default: all)", 1, 4e9 },
     { "json", 0, CLI_FLAG, offsetof(struct eval_opts, json), NULL, "one JSON object", 0, 0 },
     { "tasks", 'q', CLI_LIST, offsetof(struct eval_opts, tasks.tasks), "FILE",
       "ask the questions of this JSONL file and check the answers; again for more files", 0, 0 },
@@ -303,6 +303,8 @@ static int ask(const struct cli *c, const struct eval_opts *o)
         return cli_usage(c, "--needle needs --text, the hay");
     if (t.needles.n == 0 && o->text)
         return cli_usage(c, "--tasks and --text exclude each other");
+    if (t.key_file && !t.url)
+        return cli_usage(c, "--key-file is for a server: --url");
     if (o->json && t.csv)
         return cli_usage(c, "--json and --csv exclude each other");
     t.text = o->text;

@@ -174,7 +174,7 @@ int eval_items_read(struct eval_items *items, const char *path, const char *text
             from++;
         if (from == end)
             continue;
-        rc = json_parse(&line, "it", text + from, end - from, &bounds, e);
+        rc = json_parse(&line, "JSON", text + from, end - from, &bounds, e);
         if (rc < 0) {
             (void)err_prefix(e, "%s: line %zu", path, number);
             return rc;

@@ -159,6 +159,8 @@ int json_parse(json_t **out, const char *name, const void *bytes, size_t n,
     root = load(n ? bytes : "", n, &why, &short_of_memory);
     if (short_of_memory)
         return err_set(e, WATT_ENOMEM, "%s: out of memory while parsing JSON", name);
+    if (!root && (n == 0 || !memchr(bytes, '\n', n)))   /* a line of JSONL: its number is the caller's */
+        return err_set(e, WATT_EFORMAT, "%s: column %d: %s", name, why.column, why.text);
     if (!root)
         return err_set(e, WATT_EFORMAT, "%s: line %d, column %d: %s", name, why.line, why.column,
                        why.text);
