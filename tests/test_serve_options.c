@@ -111,6 +111,34 @@ static const char *parent_of(const struct server *s, const char *id)
     return parent;
 }
 
+/* llama-server's way: by their place in /lora-adapters. */
+static void numbers_mean_adapters(const struct server *s, const char *none, const char *weak)
+{
+    static const struct { const char *lora; int status; } cases[] = {
+        { "[{\"id\":0,\"scale\":1}]", 200 }, { "[{\"id\":0,\"scale\":0}]", 200 },
+        { "[{\"id\":0,\"scale\":0.5}]", 400 }, { "[{\"id\":1}]", 400 }, { "[{\"id\":-1}]", 400 } };
+
+    assert_int_equal(ask(s, "GET", "/lora-adapters?model=one", "", ""), 200);
+    assert_string_equal(answer, "[{\"id\":0,\"path\":\"weak\",\"scale\":0.0}]");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char body[256];
+        json_t *j;
+
+        (void)snprintf(body, sizeof body, "{\"model\":\"one\",\"prompt\":\"Once upon\",\"max_tokens\":16,"
+                       "\"ignore_eos\":true,\"temperature\":0,\"lora\":%s}", cases[i].lora);
+        assert_int_equal(ask(s, "POST", "/v1/completions", "", body), cases[i].status);
+        if (cases[i].status != 200) {
+            assert_non_null(strstr(answer, "\"param\":\"lora\""));
+            continue;
+        }
+        j = parsed();
+        assert_string_equal(json_string_value(json_object_get(json_array_get(json_object_get(j,
+            "choices"), 0), "text")), i == 0 ? weak : none);
+        assert_string_equal(json_string_value(json_object_get(j, "model")), i == 0 ? "weak" : "one");
+        json_decref(j);
+    }
+}
+
 static void each_has_its_own(void **state)
 {
     const char *const argv[] = { "watt", "serve", tiny_path, "--name", "one", "--model", model_two,
@@ -138,6 +166,7 @@ static void each_has_its_own(void **state)
     assert_string_equal(parent_of(&s, "strong"), "two");
     assert_string_equal(parent_of(&s, "weak"), "one");
     assert_int_equal(stat(folder, &st), 0);
+    numbers_mean_adapters(&s, one, weak);
     assert_int_equal(stop(&s), 0);
     free(one);
     free(two);
@@ -176,11 +205,53 @@ static void names_must_be_models(void **state)
     refused("--lora", "two=polite=missing.gguf", NULL, "missing.gguf");
 }
 
+/* Command lines of llama-server and vLLM. */
+static void other_spellings(void **state)
+{
+    const char *const llama[] = { "watt", "serve", "-m", tiny_path, "-c", "48", "-np", "3", "-ngl", "99",
+                                  "-t", "2", "--jinja", "-a", "theirs", "-ctk", "f16", "--port", "0", NULL };
+    const char *const vllm[] = { "watt", "serve", tiny_path, "--served-model-name", "theirs",
+                                 "--max-model-len=48", "--max-num-seqs", "3", "--gpu-memory-utilization",
+                                 "0.9", "--no-enable-prefix-caching", "--port", "0", NULL };
+    const char *const model[] = { "watt", "serve", "--model", tiny_path, "--ctx-size", "48", "--parallel", "3",
+                                  "--alias", "theirs", "--port", "0", NULL };
+    const char *const *const all[] = { llama, vllm, model };
+    static struct spawned r;
+
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        struct server s;
+        json_t *j;
+
+        start_argv(&s, all[i]);
+        assert_int_equal(ask(&s, "GET", "/props?model=theirs", "", ""), 200);
+        j = parsed();
+        assert_int_equal(json_integer_value(json_object_get(j, "total_slots")), 3);
+        assert_int_equal(json_integer_value(json_object_get(json_object_get(j,
+            "default_generation_settings"), "n_ctx")), 48);
+        json_decref(j);
+        assert_int_equal(stop(&s), 0);
+    }
+    spawn(&r, NULL, "serve", "--max-model-len");
+    assert_int_equal(r.code, 2);
+    assert_non_null(strstr(r.err, "--max-model-len wants a value"));
+    spawn(&r, NULL, "serve", "/nonexistent.gguf", "-ngl", "99", "--no-enable-prefix-caching=1");
+    assert_int_equal(r.code, 2);
+    assert_non_null(strstr(r.err, "takes no value"));
+    spawn(&r, NULL, "serve", "/nonexistent.gguf", "-ngl", "99", "--port", "0");
+    assert_int_equal(r.code, 1);
+    assert_non_null(strstr(r.err, "note: -ngl is of no meaning here"));
+    spawn(&r, NULL, "serve", "-m", "/nonexistent.gguf", "--max-num-seqs", "many");
+    assert_int_equal(r.code, 2);
+    assert_non_null(strstr(r.err, "--max-num-seqs"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_has_its_own),
         cmocka_unit_test(names_must_be_models),
+        cmocka_unit_test(other_spellings),
     };
 
     return cmocka_run_group_tests(tests, up, down);

@@ -315,9 +315,62 @@ static int parse_short(struct cli *c, int argc, char **argv, int *i, void *optio
     return 0;
 }
 
+static const struct cli_opt *option_named(const struct cli_verb *v, const char *name)
+{
+    const struct cli_opt *o = v->options;
+
+    while (o->name && strcmp(o->name, name) != 0)
+        o++;
+    return o->name ? o : NULL;
+}
+
+/* Another program's spelling; *known says whether it was one. */
+static int parse_alias(struct cli *c, int argc, char **argv, int *i, void *options, bool *known,
+                       struct err *e)
+{
+    const char *arg = argv[*i];
+    const size_t len = arg[1] == '-' ? strcspn(arg, "=") : strlen(arg);
+    const char *value = arg[len] == '=' ? arg + len + 1 : NULL;
+    const struct cli_alias *a = c->verb->aliases;
+    const struct cli_opt *o;
+    bool takes;
+
+    while (a && a->given && (strlen(a->given) != len || strncmp(a->given, arg, len) != 0))
+        a++;
+    *known = a && a->given;
+    if (!*known)
+        return 0;
+    o = a->meant && *a->meant ? option_named(c->verb, a->meant) : NULL;
+    takes = !a->meant ? a->has_value : !o || cli_takes_value(o);
+    if (takes && !value && *i + 1 >= argc)
+        return err_set(e, WATT_EINVAL, "%s wants a value", a->given);
+    if (!takes && value)
+        return err_set(e, WATT_EINVAL, "%s takes no value", a->given);
+    if (takes && !value)
+        value = argv[++*i];
+    if (!a->meant)
+        cli_note(c, "%s is of no meaning here and left out", a->given);
+    else if (!o)
+        c->args[c->n_args++] = (char *)(uintptr_t)value;
+    else
+        return set_value(o, a->given, value, options, e);
+    return 0;
+}
+
 static bool is_option(const char *arg)
 {
     return arg[0] == '-' && arg[1] && !(arg[1] >= '0' && arg[1] <= '9') && arg[1] != '.';
+}
+
+static int parse_option(struct cli *c, int argc, char **argv, int *i, void *options, bool *help,
+                        struct err *e)
+{
+    bool known;
+    const int rc = parse_alias(c, argc, argv, i, options, &known, e);
+
+    if (known)
+        return rc;
+    return (argv[*i][1] == '-' ? parse_long : parse_short)(c, argc, argv, i, options, help, e);
 }
 
 int cli_parse(struct cli *c, int argc, char **argv, void *options, bool *help, struct err *e)
@@ -333,10 +386,8 @@ int cli_parse(struct cli *c, int argc, char **argv, void *options, bool *help, s
             c->args[c->n_args++] = argv[i];
         else if (strcmp(argv[i], "--") == 0)
             only_args = true;
-        else if (argv[i][1] == '-')
-            rc = parse_long(c, argc, argv, &i, options, help, e);
         else
-            rc = parse_short(c, argc, argv, &i, options, help, e);
+            rc = parse_option(c, argc, argv, &i, options, help, e);
         if (rc < 0)
             return rc;
         if (*help)

@@ -52,6 +52,14 @@ struct cli_opt {
     double        min, max; /* CLI_INT and CLI_REAL; both 0: no bounds */
 };
 
+/* How another program spells an option. The table ends with a row whose `given` is NULL. */
+struct cli_alias {
+    const char *given;      /* with its dashes: "-np", "--ctx-size" */
+    const char *meant;      /* the option's long name; "": an argument of the verb; NULL: what is
+                             * meant does not exist here and is left out, which a note says */
+    bool        has_value;  /* of one that is left out */
+};
+
 struct cli {
     const struct cli_verb *verb;
     char  **args;           /* what is left once options are taken out */
@@ -65,6 +73,7 @@ struct cli_verb {
     const char           *about;        /* paragraphs for --help, may be NULL */
     const char           *examples;     /* lines for --help, each "watt …", may be NULL */
     const struct cli_opt *options;
+    const struct cli_alias *aliases;    /* not in help; may be NULL */
     const void           *defaults;     /* initial contents of the options struct; NULL: zeros */
     size_t                options_size; /* 0: the verb has no options struct */
     size_t                min_args, max_args;

@@ -499,9 +499,11 @@ static int add_models(struct serving *v, struct err *e)
     }
     for (size_t i = 0; rc == 0 && i < v->o->models.n; i++) {
         const char *given = v->o->models.v[i], *eq = strchr(given, '=');
-        char *name = eq && eq > given ? mem_strndup(given, (size_t)(eq - given)) : NULL;
+        const bool only = !eq && i == 0 && v->c->n_args == 0;   /* as llama-server has it */
+        char *name = only ? v->o->name ? mem_strdup(v->o->name) : name_of(given)
+                          : eq && eq > given ? mem_strndup(given, (size_t)(eq - given)) : NULL;
 
-        rc = name ? add_model(v, name, eq + 1, e)
+        rc = name ? add_model(v, name, only ? given : eq + 1, e)
                   : err_set(e, WATT_EINVAL, "--model %s: expected NAME=MODEL", given);
         mem_free(name);
     }
@@ -851,6 +853,7 @@ const struct cli_verb verb_serve = {
                 "watt serve model.gguf --host 0.0.0.0 --api-key secret --parallel 32\n"
                 "watt serve model.gguf --port 8443 --tls-cert cert.pem --tls-key key.pem",
     .options = options,
+    .aliases = serve_aliases,
     .defaults = &defaults,
     .options_size = sizeof(struct serve_opts),
     .min_args = 0,

@@ -8,6 +8,37 @@
 #include "base/mem.h"
 #include "models/template.h"
 
+/* As llama-server and vLLM spell them. Functions, reasoning and the cache of prefixes need no switch,
+ * and there is one device. */
+const struct cli_alias serve_aliases[] = {
+    { "-m", "", true }, { "-hf", "", true }, { "--hf-repo", "", true },
+    { "-a", "alias", true }, { "--ctx-size", "ctx", true }, { "-np", "parallel", true },
+    { "-ub", "max-rows", true }, { "--ubatch-size", "max-rows", true },
+    { "--chat-template-file", "template", true }, { "--chat-template", "template", true },
+    { "-md", "draft", true }, { "--model-draft", "draft", true }, { "-to", "idle", true },
+    { "--timeout", "idle", true }, { "--threads-http", "http-threads", true },
+    { "-ctk", "kv", true }, { "--cache-type-k", "kv", true }, { "-ctv", "kv", true },
+    { "--cache-type-v", "kv", true }, { "--ssl-key-file", "tls-key", true },
+    { "--ssl-cert-file", "tls-cert", true }, { "--ssl-keyfile", "tls-key", true },
+    { "--ssl-certfile", "tls-cert", true },
+    { "--served-model-name", "name", true }, { "--max-model-len", "ctx", true },
+    { "--max-num-seqs", "parallel", true }, { "--max-num-batched-tokens", "max-rows", true },
+    { "--kv-cache-dtype", "kv", true }, { "--kv-cache-memory-bytes", "kv-bytes", true },
+    { "--no-enable-prefix-caching", "no-prefix-cache", false },
+    { "-ngl", NULL, true }, { "--n-gpu-layers", NULL, true }, { "--gpu-layers", NULL, true },
+    { "-fa", NULL, true }, { "--flash-attn", NULL, true }, { "-b", NULL, true },
+    { "--batch-size", NULL, true }, { "-tb", NULL, true }, { "--threads-batch", NULL, true },
+    { "--jinja", NULL, false }, { "--metrics", NULL, false }, { "--slots", NULL, false },
+    { "--no-slots", NULL, false }, { "--no-webui", NULL, false }, { "--embedding", NULL, false },
+    { "--embeddings", NULL, false }, { "--reranking", NULL, false }, { "--rerank", NULL, false },
+    { "-cb", NULL, false }, { "--cont-batching", NULL, false }, { "--mlock", NULL, false },
+    { "--no-mmap", NULL, false }, { "--gpu-memory-utilization", NULL, true },
+    { "--enable-prefix-caching", NULL, false }, { "--enable-chunked-prefill", NULL, false },
+    { "--enable-auto-tool-choice", NULL, false }, { "--tool-call-parser", NULL, true },
+    { "--reasoning-parser", NULL, true }, { "--trust-remote-code", NULL, false },
+    { "--enforce-eager", NULL, false }, { 0 }
+};
+
 struct value {
     const char *model, *text;       /* the model's own name; what was given for it */
     char       *source;             /* of a template: what the file says */

@@ -22,6 +22,9 @@ int  serve_values_open(struct serve_values **out, struct api_models *ms, const c
                        const struct serve_lists *given, struct err *e) MUST_CHECK;
 void serve_values_close(struct serve_values *x);    /* NULL is fine */
 
+/* Options as other servers spell them. */
+extern const struct cli_alias serve_aliases[];
+
 /* What is said for a model by its own name; NULL: nothing. */
 const char *serve_draft(const struct serve_values *x, const char *model);
 const char *serve_folder(const struct serve_values *x, const char *model);
