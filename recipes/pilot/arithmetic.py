@@ -1,4 +1,4 @@
-"""Word problems of one to three steps, with worked steps ending in `#### n`.
+"""Word problems of one to four steps, with worked steps ending in `#### n`.
 
 A problem has several correct ways to its answer (other orders, sums taken
 apart); the way is drawn at random, so that samples differ in their steps and a
@@ -188,7 +188,36 @@ BEFORE = ["Yesterday", "Today", "In the afternoon", "Then", "Later", "On Sunday"
           "A day later", "Soon"]
 AFTER = ["in the afternoon", "yesterday", "today", "at home", "on Friday", "in the park", "later", "at school", "on the way home",
          "this week", "after lunch", "at the market", "in the kitchen", "last night"]
+# What the third part of the training adds to a list: by the list's name.
+WIDER = {
+    "GAIN": [
+        "{n} {o} were put in.", "{n} {o} were brought along.", "{n} more {o} were delivered.", "{n} {o} were found.",
+        "{n} more {o} were bought.", "{n} {o} were made.", "{P} earned {n} {o}.", "{P} was handed {n} {o} by {M}.",
+        "{P} ordered {n} more {o}.", "{P} gathered {n} {o}.", "{P} discovered {n} {o}.", "{P} dug up {n} {o}.",
+        "{n} more {o} turned up.", "{n} more {o} were handed in.", "{M} passed {n} {o} on to {P}.", "{M} mailed {P} {n} {o}.",
+        "{M} returned {n} {o} to {P}.", "{P} unpacked {n} more {o}.",
+    ],
+    "LOSS": [
+        "{n} {o} were eaten.", "{n} of the {o} were burnt.", "{n} {o} were spoiled.", "{n} of them were used up.",
+        "{n} {o} were crushed.", "{n} {o} were torn.", "{n} {o} were sent away.", "{n} {o} were carried off.",
+        "{P} spoiled {n} of them.", "{P} broke {n} {o}.", "{P} ruined {n} of the {o}.", "{P} left {n} {o} behind.",
+        "{N} mailed {n} {o} to {M}.", "{N} passed {n} of them on to {M}.", "{P} donated {n} {o}.", "{P} handed out {n} {o}.",
+        "{n} {o} disappeared.", "{n} {o} were missing.", "{N} returned {n} {o} to {M}.", "{P} traded {n} of them away.",
+    ],
+    "BEFORE": [
+        "Afterwards", "A little later", "Meanwhile", "During the day", "Before supper", "That day", "Some time later",
+        "On the same day", "During the night", "On the road", "In the yard", "By chance", "A week later", "This time",
+    ],
+    "AFTER": [
+        "afterwards", "a little later", "meanwhile", "during the day", "before supper", "that day", "some time later", "since then",
+        "on the same day", "during the night", "on the road", "in the yard", "by chance", "at the end of the day", "in the meantime",
+        "over the week",
+    ],
+}
 TIMES_WORDS = {2: "twice", 3: "three times", 4: "four times", 5: "five times"}
+
+
+FRAMES = {"GAIN": GAIN, "LOSS": LOSS, "BEFORE": BEFORE, "AFTER": AFTER}
 
 
 def coined(r):
@@ -199,14 +228,18 @@ def coined(r):
 class Scene:
     """Who, what and where of one problem."""
 
-    def __init__(self, r):
+    def __init__(self, r, phase=1):
         self.r = r
+        self.wide = phase == 3
         self.N = coin_name(r) if r.chance(0.25) else r.pick(NAMES)
         self.M = self.N
         while self.M == self.N:
             self.M = coin_name(r) if r.chance(0.25) else r.pick(NAMES)
         self.o = coined(r) + "s" if r.chance(0.2) else r.pick(OBJECTS)
         self.c, self.cs = r.pick(CONTAINERS)
+
+    def frames(self, name):
+        return FRAMES[name] + WIDER[name] if self.wide else FRAMES[name]
 
     def say(self, frames, **kw):
         f = self.r.pick(frames)
@@ -215,8 +248,9 @@ class Scene:
             p = self.N
         return f.format(N=self.N, M=self.M, P=p, o=self.o, c=self.c, cs=self.cs, **kw)
 
-    def event(self, frames, before, n):
-        """Something that adds or takes away n. Who gives to whom says nothing where the owner was not named before."""
+    def event(self, kind, before, n):
+        """Something that adds or takes away n (GAIN, LOSS). Who gives to whom says nothing where the owner was not named before."""
+        frames = self.frames(kind)
         f = self.r.pick(frames)
         while self.N not in before and "{M}" in f and ("{N}" in f or "{P}" in f):
             f = self.r.pick(frames)
@@ -225,10 +259,10 @@ class Scene:
     def tell(self, frames, **kw):
         """As say, with a time or a place before or behind it now and then."""
         s = self.say(frames, **kw)
-        if self.r.chance(0.2) and (s[0].isdigit() or s.startswith((self.N, self.M))):
-            return self.r.pick(BEFORE) + " " + s
-        if self.r.chance(0.12) and s.count(".") == 1:
-            return s[:-1] + " " + self.r.pick(AFTER) + "."
+        if self.r.chance(0.3 if self.wide else 0.2) and (s[0].isdigit() or s.startswith((self.N, self.M))):
+            return self.r.pick(self.frames("BEFORE")) + " " + s
+        if self.r.chance(0.3 if self.wide else 0.12) and s.count(".") == 1:
+            return s[:-1] + " " + self.r.pick(self.frames("AFTER")) + "."
         return s
 
 
@@ -259,18 +293,24 @@ def chain_ways(start, changes):
     if len(changes) == 3:
         a, b, c = changes
         ways += [walk(start, x) for x in ([a, c, b], [b, a, c], [c, a, b])]
+    if len(changes) == 4:
+        a, b, c, d = changes
+        ways += [walk(start, x) for x in ([b, a, d, c], [a, c, b, d], [d, c, b, a], [c, d, a, b])]
     return [w for w in ways if w]
 
 
-def spread(r, steps, p):
-    """Takes some of the steps apart: tens and ones, or a product through ten."""
+def spread(r, steps, p, hundreds=False):
+    """Takes some of the steps apart: (hundreds,) tens and ones, or a product through ten."""
     out = []
     for a, op, b, c in steps:
         ones = b % 10
         if op == "+" and r.chance(0.15):
             a, b = b, a
             ones = b % 10
-        if op in "+-" and b > 10 and ones and r.chance(p):
+        if hundreds and op in "+-" and b > 100 and b % 100 and r.chance(p):
+            mid = a + b // 100 * 100 if op == "+" else a - b // 100 * 100
+            out += [(a, op, b // 100 * 100, mid)] + spread(r, [(mid, op, b % 100, c)], p)
+        elif op in "+-" and b > 10 and ones and r.chance(p):
             mid = a + (b - ones) if op == "+" else a - (b - ones)
             out += [(a, op, b - ones, mid), (mid, op, ones, c)]
         elif op == "*" and b > 10 and b % 10 and r.chance(p):
@@ -282,8 +322,8 @@ def spread(r, steps, p):
     return out
 
 
-def work(r, steps):
-    steps = spread(r, steps, r.pick([0.0, 0.0, 0.5, 1.0]))
+def work(r, steps, hundreds=False):
+    steps = spread(r, steps, r.pick([0.0, 0.0, 0.5, 1.0]), hundreds)
     lines = ["%d %s %d = %d" % s for s in steps]
     lines.append("#### %d" % steps[-1][3])
     return "\n".join(lines)
@@ -293,20 +333,28 @@ def small(r):
     return r.range(2, 12) if r.chance(0.3) else r.range(5, 49)
 
 
-def chain(r, s, n_changes):
-    start = r.range(4, 90)
+def large(r):
+    return r.range(11, 99) if r.chance(0.4) else r.range(60, 300)
+
+
+def chain(r, s, n_changes, start=(4, 90), change=small):
+    start = r.range(*start)
     at, changes, text = start, [], [s.tell(START, n=start)]
     for _ in range(n_changes):
-        d = small(r)
+        d = change(r)
         if r.chance(0.5) and at - d >= 0:
-            text.append(s.event(LOSS, " ".join(text), d))
+            text.append(s.event("LOSS", " ".join(text), d))
             d = -d
         else:
-            text.append(s.event(GAIN, " ".join(text), d))
+            text.append(s.event("GAIN", " ".join(text), d))
         changes.append(d)
         at += d
     text.append(s.say(LEFT))
     return " ".join(text), r.pick(chain_ways(start, changes))
+
+
+def long_product(r):
+    return r.range(2, 9), r.range(12, 45)
 
 
 def product(r):
@@ -334,19 +382,19 @@ def exchange(r, s):
     return " ".join(text), ([(k, "*", n, start)] if counted else []) + way
 
 
-def groups(r, s, frames, question):
+def groups(r, s, frames, question, product=product):
     k, n = product(r)
     return s.tell(frames, k=k, n=n, k1=k - 1) + " " + s.say(question), [(k, "*", n, k * n)]
 
 
-def groups_change(r, s):
+def groups_change(r, s, product=product, change=small):
     k, n = product(r)
     steps = [(k, "*", n, k * n)]
-    first, d = s.tell(GROUPS, k=k, n=n, k1=k - 1), small(r)
+    first, d = s.tell(GROUPS, k=k, n=n, k1=k - 1), change(r)
     if r.chance(0.5) and k * n - d >= 0:
-        text, d = s.event(LOSS, first, d), -d
+        text, d = s.event("LOSS", first, d), -d
     else:
-        text = s.event(GAIN, first, d)
+        text = s.event("GAIN", first, d)
     return " ".join([first, text, s.say(LEFT)]), steps + walk(k * n, [d])
 
 
@@ -378,7 +426,7 @@ def chain_share(r, s):
     else:
         start, step = k * n + d, -d
     first = s.tell(START, n=start)
-    text = s.event(GAIN if step > 0 else LOSS, first, d)
+    text = s.event("GAIN" if step > 0 else "LOSS", first, d)
     end = s.say(["{N} shares the {o} among {k} friends.", "The {o} are then put into {k} {cs}, the same number in each.",
                  "{N} divides them evenly among {k} children.", "Then {k} friends share the {o} equally."], k=k)
     return (" ".join([first, text, end, s.say(EACH)]),
@@ -428,16 +476,34 @@ KINDS = [
     (5, lambda r, s: compare(r, s, False)),
     (8, lambda r, s: compare(r, s, True)),
 ]
+HUNDREDS = (60, 600)
+LARGE = [                   # what the later parts of the training add
+    (16, exchange),
+    (5, lambda r, s: chain(r, s, 1, HUNDREDS, large)),
+    (16, lambda r, s: chain(r, s, 2, HUNDREDS, large)),
+    (12, lambda r, s: chain(r, s, 3, HUNDREDS, large)),
+    (5, lambda r, s: chain(r, s, 4, HUNDREDS, large)),
+    (5, lambda r, s: groups(r, s, GROUPS, TOTAL, long_product)),
+    (9, lambda r, s: groups_change(r, s, long_product, large)),
+]
 
 
 def problem(r, phase=1):
     """(question, worked answer)"""
-    text, steps = r.weighted(KINDS if phase == 1 else KINDS + [(16, exchange)])(r, Scene(r))
-    return text, work(r, steps)
+    text, steps = r.weighted(KINDS if phase == 1 else KINDS + LARGE)(r, Scene(r, phase))
+    return text, work(r, steps, phase > 1)
 
 
-def drill(r):
+def drill(r, phase=1):
     """Bare sums: what the steps of a problem are made of."""
+    if phase == 3 and r.chance(0.25):
+        a, b = r.range(0, 12), r.range(2, 60)
+        return (a + b, "-", b, a)
+    if phase > 1 and r.chance(0.5):
+        a, b = r.range(60, 700), large(r)
+        if r.chance(0.5):
+            return (a, "+", b, a + b)
+        return (max(a, b), "-", min(a, b), max(a, b) - min(a, b))
     kind = r.below(8)
     if kind < 3:
         a, b = r.range(2, 130), small(r)

@@ -25,10 +25,10 @@ ASK = ["What is {}?", "{} = ?", "How much is {}?", "{}", "Calculate {}."]
 def drills(r, phase):
     """A page of sums, or one sum as a question."""
     if r.chance(0.5):
-        a, op, b, c = arithmetic.drill(r)
+        a, op, b, c = arithmetic.drill(r, phase)
         return {"messages": [{"role": "user", "content": r.pick(ASK).format("%d %s %d" % (a, op, b))},
                              {"role": "assistant", "content": "%d %s %d = %d\n#### %d" % (a, op, b, c, c)}]}
-    return {"messages": [{"role": "assistant", "content": "\n".join("%d %s %d = %d" % arithmetic.drill(r) for _ in range(r.range(4, 16)))}]}
+    return {"messages": [{"role": "assistant", "content": "\n".join("%d %s %d = %d" % arithmetic.drill(r, phase) for _ in range(r.range(4, 16)))}]}
 
 
 def pair(turn):
@@ -64,9 +64,11 @@ def document(seed, i, phase):
 
 
 CHAT = {1: [(50, "problem"), (26, "sources"), (18, "short"), (6, "talk")],
-        2: [(58, "problem"), (33, "sources"), (6, "short"), (3, "talk")]}
-ALL = {1: [(78, chat), (15, with_tools), (7, drills)], 2: [(79, chat), (18, with_tools), (3, drills)]}
-STUDY = {1: 0.5, 2: 0.25}
+        2: [(58, "problem"), (33, "sources"), (6, "short"), (3, "talk")],
+        3: [(61, "problem"), (31, "sources"), (5, "short"), (3, "talk")]}
+ALL = {1: [(78, chat), (15, with_tools), (7, drills)], 2: [(79, chat), (18, with_tools), (3, drills)],
+       3: [(77, chat), (17, with_tools), (6, drills)]}
+STUDY = {1: 0.5, 2: 0.25, 3: 0.25}
 
 
 def render(d):
@@ -89,8 +91,9 @@ def main():
     p = argparse.ArgumentParser()
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--n", type=int, default=1000)
-    p.add_argument("--phase", type=int, choices=[1, 2], default=1,
-                   help="of the training: 1 has more quotes, lists and short sources, 2 more of what is asked in the end")
+    p.add_argument("--phase", type=int, choices=[1, 2, 3], default=1,
+                   help="of the training: 1 has more quotes, lists and short sources, 2 more of what is asked in the end and "
+                        "larger numbers, 3 more ways to say what happens")
     p.add_argument("--format", choices=["chat", "text", "plain"], default="chat")
     a = p.parse_args()
     for i in range(a.n):

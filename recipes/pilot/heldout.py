@@ -34,18 +34,24 @@ class Cast:
 
 # ---- word problems ----
 
-def change(c, n, lost):
-    """One event."""
+def change(c, n, lost, owned):
+    """One event. Only where {a} alone has the things it is plain what {a} sells or gets."""
     if lost:
-        return c.say("After that {a} sold {n} {t} to {b}.", "Then {b} took {n} of them.", "On the way {a} lost {n} {t}.",
-                     "{n} {t} were broken after that.", "In the evening {a} gave {n} of the {t} away.", n=n)
-    return c.say("After that {a} bought {n} more {t}.", "Then {b} brought {n} {t}.", "On the way {a} found {n} more {t}.",
-                 "{n} more {t} were added after that.", "In the evening {b} gave {a} {n} {t}.", n=n)
+        forms = ["Then {b} took {n} of them.", "{n} {t} were broken after that.", "In the evening {a} gave {n} of the {t} away."]
+        forms += ["After that {a} sold {n} {t} to {b}.", "On the way {a} lost {n} {t}."] if owned else []
+    else:
+        forms = ["Then {b} brought {n} {t}.", "{n} more {t} were added after that.", "In the evening {b} laid {n} {t} there."]
+        forms += ["After that {a} bought {n} more {t}.", "On the way {a} found {n} more {t}.",
+                  "In the evening {b} gave {a} {n} {t}."] if owned else []
+    return c.say(*forms, n=n)
 
 
 def begin(c, n):
-    return c.say("At the start {a} has {n} {t}.", "Last week {a} had {n} {t}.", "In a {h} there are {n} {t}.",
-                 "{a} and {b} have {n} {t} at home.", "There were {n} {t} on the table of {a}.", n=n)
+    """(sentence, whether {a} alone has them)"""
+    if c.r.chance(0.25):
+        return c.say("In a {h} there are {n} {t}.", "{n} {t} are stored in a {h}.", n=n), False
+    return c.say("At the start {a} has {n} {t}.", "Last week {a} had {n} {t}.", "There were {n} {t} on the table of {a}.",
+                 "{a} looks after {n} {t}.", n=n), True
 
 
 def ask_left(c):
@@ -54,25 +60,29 @@ def ask_left(c):
 
 
 def events(c, r, n_events):
-    at = r.range(10, 85)
-    text = [begin(c, at)]
+    large = r.chance(0.5)
+    at = r.range(100, 600) if large else r.range(10, 85)
+    first, owned = begin(c, at)
+    text = [first]
     for _ in range(n_events):
-        d = r.range(3, 40)
+        d = r.range(20, 250) if large else r.range(3, 40)
         lost = r.chance(0.5) and d <= at
-        text.append(change(c, d, lost))
+        text.append(change(c, d, lost, owned))
         at += -d if lost else d
     return " ".join(text + [ask_left(c)]), at
 
 
 def rows(c, r):
-    k, n = r.range(2, 10), r.range(2, 14)
-    first = c.say("In the garden there are {k} rows and each row has {n} {t}.", "{a} has {k} {hs} and each of them holds {n} {t}.",
-                  "{b} brought {k} {hs} of {n} {t} each.", k=k, n=n)
+    large = r.chance(0.5)
+    k, n = r.range(2, 9 if large else 10), r.range(12, 40) if large else r.range(2, 14)
+    owned = r.chance(0.65)
+    first = c.say("{a} has {k} {hs} and each of them holds {n} {t}.", "{a} came with {k} {hs} of {n} {t} each.", k=k, n=n) \
+        if owned else c.say("In the garden there are {k} rows and each row has {n} {t}.", k=k, n=n)
     if r.chance(0.4):
         return first + " " + c.say("How many {t} is that in all?", "What is the number of {t}?"), k * n
-    d = r.range(3, 30)
+    d = r.range(20, 200) if large else r.range(3, 30)
     lost = r.chance(0.5) and d <= k * n
-    return " ".join([first, change(c, d, lost), ask_left(c)]), k * n - d if lost else k * n + d
+    return " ".join([first, change(c, d, lost, owned), ask_left(c)]), k * n - d if lost else k * n + d
 
 
 def shares(c, r):
