@@ -3,8 +3,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "chips/cpu/act_row.h"
 #include "chips/cpu/avx512/matmul.h"
-#include "chips/cpu/layout.h"
 
 struct block { float d; int32_t sum[2]; };
 
@@ -113,10 +113,8 @@ static inline __m512i sums16(const int8_t *q)
     return _mm512_permutexvar_epi32(turn, lanes_add(v));
 }
 
-/* What stands beside a row's q, from some block on. */
-struct beside { float *d, *ds; int32_t *b32, *b16; };
-
-static inline void many_q8(int8_t *q, struct beside at, const float *x)
+/* at: from some block on. */
+static inline void many_q8(int8_t *q, struct act_beside at, const float *x)
 {
     const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28,
                                            30);
@@ -146,17 +144,13 @@ static inline void many_q8(int8_t *q, struct beside at, const float *x)
 
 void act_q8_avx512(void *out, const float *x, uint32_t n_in)
 {
-    const struct act_parts at = act_parts(n_in);
+    const struct act_beside at = act_beside(out, n_in);
     const size_t n_blocks = act_blocks(n_in);
-    uint8_t *row = out;
     int8_t *q = out;
-    float *d = (void *)(row + at.d), *ds = (void *)(row + at.ds);
-    int32_t *b32 = (void *)(row + at.b32), *b16 = (void *)(row + at.b16);
     size_t b = 0;
 
-    memset(row + ACT_BLOCK * n_blocks, 0, at.d - ACT_BLOCK * n_blocks);
     for (; (b + MANY) * ACT_BLOCK <= n_in; b += MANY, q += MANY * ACT_BLOCK, x += MANY * ACT_BLOCK)
-        many_q8(q, (struct beside){ d + b, ds + b, b32 + b, b16 + 2 * b }, x);
+        many_q8(q, (struct act_beside){ at.d + b, at.ds + b, at.b32 + b, at.b16 + 2 * b }, x);
     for (; b < n_blocks; b++, q += ACT_BLOCK, x += ACT_BLOCK) {
         const size_t left = n_in - b * ACT_BLOCK;
         struct block r;
@@ -169,16 +163,9 @@ void act_q8_avx512(void *out, const float *x, uint32_t n_in)
             r = block_q8(q, _mm512_maskz_loadu_ps((__mmask16)have, x),
                          _mm512_maskz_loadu_ps((__mmask16)(have >> 16), x + 16));
         }
-        d[b] = r.d;
-        ds[b] = r.d * (float)(r.sum[0] + r.sum[1]);
-        b32[b] = -128 * (r.sum[0] + r.sum[1]);
-        b16[2 * b] = -128 * r.sum[0];
-        b16[2 * b + 1] = -128 * r.sum[1];
+        act_put(&at, b, r.d, r.sum[0], r.sum[1]);
     }
-    memset(d + n_blocks, 0, at.ds - at.d - 4 * n_blocks);
-    memset(ds + n_blocks, 0, at.b32 - at.ds - 4 * n_blocks);
-    memset(b32 + n_blocks, 0, at.b16 - at.b32 - 4 * n_blocks);
-    memset(b16 + 2 * n_blocks, 0, at.size - at.b16 - 8 * n_blocks);
+    act_zero_gaps(out, n_in);
 }
 
 /* Round to nearest even by integers, as f32_to_bf16() does: NaN stays NaN and quiet, and

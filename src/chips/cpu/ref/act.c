@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "chips/cpu/layout.h"
+#include "chips/cpu/act_row.h"
 #include "chips/cpu/ref/ref.h"
 
 size_t act_row_bytes(enum act_format f, uint32_t n_in)
@@ -67,25 +67,17 @@ static float block_q8(int8_t *q, const float *x, size_t n)
 
 void act_q8_ref(void *out, const float *x, uint32_t n_in)
 {
-    const struct act_parts at = act_parts(n_in);
-    const size_t n_blocks = act_blocks(n_in);
-    uint8_t *row = out;
+    const struct act_beside beside = act_beside(out, n_in);
     int8_t *q = out;
-    float *d = (void *)(row + at.d), *ds = (void *)(row + at.ds);
-    int32_t *b32 = (void *)(row + at.b32), *b16 = (void *)(row + at.b16);
 
-    /* gaps between the parts are zeros too, so that rows compare as bytes */
-    memset(row + ACT_BLOCK * n_blocks, 0, at.size - ACT_BLOCK * n_blocks);
-    for (size_t b = 0; b < n_blocks; b++, q += ACT_BLOCK) {
+    for (size_t b = 0; b < act_blocks(n_in); b++, q += ACT_BLOCK) {
         const size_t left = n_in - b * ACT_BLOCK;
+        const float d = block_q8(q, x + b * ACT_BLOCK, left < ACT_BLOCK ? left : ACT_BLOCK);
         int sum[2] = { 0, 0 };
 
-        d[b] = block_q8(q, x + b * ACT_BLOCK, left < ACT_BLOCK ? left : ACT_BLOCK);
         for (unsigned i = 0; i < ACT_BLOCK; i++)
             sum[i / 16] += q[i];
-        ds[b] = d[b] * (float)(sum[0] + sum[1]);
-        b32[b] = -128 * (sum[0] + sum[1]);
-        b16[2 * b] = -128 * sum[0];
-        b16[2 * b + 1] = -128 * sum[1];
+        act_put(&beside, b, d, sum[0], sum[1]);
     }
+    act_zero_gaps(out, n_in);
 }
