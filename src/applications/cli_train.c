@@ -340,6 +340,8 @@ static int finish(struct train_run *r, struct train_view *v, const struct traine
         return rc;
     (void)printf("%" PRIu64 " steps, %" PRIu64 " tokens", trainer_n_steps(r->trainer),
                  trainer_n_tokens(r->trainer));
+    if (s->step > 0 && v->first_step > 0)       /* resumed */
+        (void)printf(", the last %" PRIu64 " steps", s->step - v->first_step);
     if (s->step > 0)
         (void)printf(" in %s: %.0f tokens/s", format_seconds(took, seconds), tok_s);
     if (share > 0)
