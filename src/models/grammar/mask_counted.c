@@ -23,7 +23,7 @@ struct by_count {
 
 struct mask_profile {
     uint64_t       *sets;       /* [N_SETS][n_words]: tokens that end in the block and need at most 1, 2, …
-                                 * characters; NULL: all are in `stay` */
+                                 * characters; NULL: few, and all in `stay` */
     struct by_count stay;       /* those that need more than N_SETS */
     struct by_count left, exits;
 };
@@ -140,6 +140,43 @@ static bool put_token(struct profiling *w, struct by_count *l, int32_t token, ui
     return true;
 }
 
+static void set_token(struct profiling *w, uint32_t token, uint32_t need)
+{
+    w->p->sets[(need - 1) * w->m->t->n_words + token / 64] |= (uint64_t)1 << token % 64;
+}
+
+/* Sets instead of the list so far of those that need few characters. */
+static bool begin_sets(struct profiling *w)
+{
+    struct by_count *l = &w->p->stay;
+    uint32_t n = 0;
+
+    w->p->sets = mem_calloc(N_SETS * (size_t)w->m->t->n_words, sizeof *w->p->sets);
+    if (!w->p->sets)
+        return false;
+    for (uint32_t i = 0; i < l->n; i++)
+        if (l->counts[i] <= N_SETS) {
+            set_token(w, l->items[i], l->counts[i]);
+        } else {
+            l->items[n] = l->items[i];
+            l->counts[n++] = l->counts[i];
+        }
+    l->n = n;
+    return true;
+}
+
+/* A token that ends in the block and needs so many characters. */
+static bool put_stay(struct profiling *w, int32_t token, uint32_t need)
+{
+    if (!w->p->sets && token >= 0 && w->p->stay.n >= MIN_SET && !begin_sets(w))
+        return false;
+    if (!w->p->sets || need > N_SETS)
+        return put_token(w, &w->p->stay, token, need);
+    for (; token >= 0; token = w->m->t->same[token])
+        set_token(w, (uint32_t)token, need);
+    return true;
+}
+
 /* A byte outside, or one that leaves (to `target`). *dead: nothing goes on there. */
 static bool outside(struct profiling *w, uint32_t i, uint32_t target, bool *dead)
 {
@@ -180,8 +217,9 @@ static bool inside(struct profiling *w, uint32_t i, struct step at, uint32_t v)
     if (whole && w->b->flags[at.kind] & KIND_ACCEPT && node->skip > i + 1 &&
         !put(&w->p->exits, i, at.count))
         return false;
-    return put_token(w, w->b->flags[at.kind] & KIND_FIXED ? &w->p->left : &w->p->stay, node->token,
-                     at.count + w->b->ahead[at.kind]);
+    at.count += w->b->ahead[at.kind];
+    return w->b->flags[at.kind] & KIND_FIXED ? put_token(w, &w->p->left, node->token, at.count)
+                                             : put_stay(w, node->token, at.count);
 }
 
 static bool walk(struct profiling *w, uint32_t from, uint32_t to)
@@ -242,31 +280,17 @@ static bool takes_plain(const struct grammar *g, const struct grammar_block *b, 
            mask_plain_step(next_kind, &t, kind, &to) && to == (BLOCK_ADVANCE | kind);
 }
 
-/* Tokens that need few characters become sets of those that need at most so many; they stay in the list
- * where there are not many of them. */
-static bool make_sets(struct profiling *w, bool plain)
+/* Each set has what the ones before it have, and plain tokens that weren't walked. */
+static void finish_sets(struct profiling *w, bool plain)
 {
     const struct token_trie *t = w->m->t;
     const size_t n_words = t->n_words;
-    struct mask_profile *p = w->p;
-    const uint32_t n = up_to(&p->stay, N_SETS);
+    uint64_t *sets = w->p->sets;
 
-    if (!plain && n < MIN_SET)
-        return true;
-    p->sets = mem_calloc(N_SETS * n_words, sizeof *p->sets);
-    if (!p->sets)
-        return false;
-    for (uint32_t i = 0; i < n; i++)
-        p->sets[(p->stay.counts[i] - 1) * n_words + p->stay.items[i] / 64] |=
-            (uint64_t)1 << p->stay.items[i] % 64;
-    for (size_t i = n_words; i < N_SETS * n_words; i++)
-        p->sets[i] |= p->sets[i - n_words];
+    for (size_t i = n_words; sets && i < N_SETS * n_words; i++)
+        sets[i] |= sets[i - n_words];
     for (size_t i = 0; plain && i < N_SETS * n_words; i++)
-        p->sets[i] |= t->plain[i];
-    p->stay.n -= n;
-    memmove(p->stay.items, p->stay.items + n, p->stay.n * sizeof *p->stay.items);
-    memmove(p->stay.counts, p->stay.counts + n, p->stay.n * sizeof *p->stay.counts);
-    return true;
+        sets[i] |= t->plain[i];
 }
 
 static size_t profile_bytes(const struct mask_profile *p, size_t n_words)
@@ -288,8 +312,10 @@ static bool fill(struct profiling *w, uint32_t kind)
     w->steps[0] = (struct step){ kind, 0 };
     w->s->n_nodes = GSS_FIRST;
     w->s->n_edges = 0;
-    return walk(w, plain ? t->n_nodes : 0, plain ? t->end_rest : t->n_nodes) && sort(&w->p->stay) &&
-           make_sets(w, plain) && sort(&w->p->left) && sort(&w->p->exits);
+    if ((plain && !begin_sets(w)) || !walk(w, plain ? t->n_nodes : 0, plain ? t->end_rest : t->n_nodes))
+        return false;
+    finish_sets(w, plain);
+    return sort(&w->p->stay) && sort(&w->p->left) && sort(&w->p->exits);
 }
 
 static struct mask_profile *profile_of(struct grammar_masks *m, const struct grammar_block *b,
