@@ -189,6 +189,10 @@ static void chats(void **state)
             "\"cache_salt\":\"%u\"}", 1);
     torture("POST", "/v1/chat/completions", "{" HI ",\"logprobs\":true,\"top_logprobs\":3,"
             "\"stream\":true}", 1);
+    torture("POST", "/v1/chat/completions", "{\"messages\":[{\"role\":\"user\",\"content\":\"Hello\"},"
+            "{\"role\":\"assistant\",\"content\":\"Once\"}],\"continue_final_message\":true,"
+            "\"temperature\":0,\"max_tokens\":4,\"stream\":true,\"return_progress\":true,"
+            "\"timings_per_token\":true,\"return_token_ids\":true,\"cache_prompt\":false}", 1);
 }
 
 static void completes(void **state)
@@ -197,6 +201,12 @@ static void completes(void **state)
     torture("POST", "/v1/completions", "{\"prompt\":\"Once upon\",\"max_tokens\":8,"
             "\"temperature\":0,\"echo\":true,"
             "\"logprobs\":2,\"user\":\"%u\"}", 1);
+    torture("POST", "/v1/completions", "{\"prompt\":[\"Once\",\"upon a\",[70,71]],\"n\":2,"
+            "\"max_tokens\":3,\"temperature\":0,\"echo\":true,\"logprobs\":1,"
+            "\"return_token_ids\":true,\"allowed_token_ids\":[70,71,72],\"samplers\":[\"top_k\"],"
+            "\"user\":\"%u\"}", 1);
+    torture("POST", "/v1/completions", "{\"prompt\":[\"Once\",\"upon\"],\"max_tokens\":2,"
+            "\"temperature\":0,\"guided_choice\":[\"aa\",\"bb\"],\"user\":\"%u\"}", 1);
     torture("POST", "/completion", "{\"prompt\":\"Once upon\",\"n_predict\":8,"
             "\"temperature\":0,\"n_probs\":2}", 1);
     torture("POST", "/completion", "{\"prompt\":\"Once upon\",\"n_predict\":8,"

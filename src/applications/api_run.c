@@ -392,6 +392,7 @@ static void on_event(void *ctx, const struct service_event *ev)
     if (ev->finish == SERVICE_ERROR && !r->failed) {
         r->failed = true;
         r->error = *ev->error;
+        cancel(r);                      /* other prompts' answers would be for nobody */
     }
     if (ev->last)
         account(r, p, ev->request);
