@@ -237,7 +237,7 @@ static void row_plain(struct cpu_exec *x, const struct item *it, uint64_t row)
         row_group_sum(it, row, width);
         break;
     default:
-        CHECK(!"row-wise operation without a kernel");
+        CHECK(false && "row-wise operation without a kernel");
     }
 }
 
@@ -410,7 +410,7 @@ void exec_rows_unit(struct cpu_exec *x, const struct phase *ph, uint32_t unit, v
         case ITEM_SORT:
         case ITEM_ATTENTION:
         case ITEM_SCAN:
-            CHECK(!"not a row-wise item");
+            CHECK(false && "not a row-wise item");
         }
     }
 }

@@ -398,7 +398,7 @@ static void run_task(const struct scan *t)
     case OP_WKV:              each_head(t, wkv_head); break;
     case OP_SHIFT:            scan_shift(t); break;
     case OP_CELL:             scan_cell(t); break;
-    default:                  CHECK(!"scan without a kernel");
+    default:                  CHECK(false && "scan without a kernel");
     }
 }
 

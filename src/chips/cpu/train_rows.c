@@ -480,7 +480,7 @@ static void back_plain(const struct row *r)
         break;
     }
     default:
-        CHECK(!"row-wise operation without a backward");
+        CHECK(false && "row-wise operation without a backward");
     }
 }
 
@@ -635,7 +635,7 @@ void train_rows_unit(struct train *t, const struct train_phase *ph, uint32_t uni
         case T_SCAN:
         case T_SORT:
         case T_EXPERT:
-            CHECK(!"not a row-wise step");
+            CHECK(false && "not a row-wise step");
         }
     }
 }
