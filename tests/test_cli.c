@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "spawn.h"
@@ -234,6 +235,26 @@ static void full_or_closed_output_is_reported(void **state)
     (void)close(full);
 }
 
+/* A limit of file sizes (ulimit -f) is an error like a full disk, and leaves nothing behind. */
+static void a_limit_of_file_sizes_is_reported(void **state)
+{
+    char dir[] = "watt-limit-XXXXXX", path[64];
+    struct rlimit old, low;
+
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    (void)snprintf(path, sizeof path, "%s/model.gguf", dir);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+    low = old;
+    low.rlim_cur = 64 << 10;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &low), 0);
+    spawn(&r, NULL, "synth", "qwen3-0.6b", path);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+    assert_int_equal(r.code, 1);
+    assert_one_line(r.err, "model.gguf: cannot write: File too large");
+    assert_int_equal(rmdir(dir), 0);
+}
+
 /* Verbs whose first argument is a model or a file. */
 static void bad_files_are_one_line(void **state)
 {
@@ -293,6 +314,7 @@ int main(void)
         cmocka_unit_test(completion_is_valid_shell),
         cmocka_unit_test(manual_page_is_clean),
         cmocka_unit_test(full_or_closed_output_is_reported),
+        cmocka_unit_test(a_limit_of_file_sizes_is_reported),
         cmocka_unit_test(bad_files_are_one_line),
     };
 
