@@ -139,6 +139,7 @@ static void too_long_for_the_context(void **state)
     (void)snprintf(body + n, sizeof body - n, "7]}");
     assert_int_equal(post("/v1/completions", body), 400);
     assert_non_null(strstr(answer, "context_length_exceeded"));
+    assert_non_null(strstr(answer, "\"param\":\"prompt\""));
 }
 
 /* The deltas of a stream put together. */

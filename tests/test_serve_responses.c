@@ -148,6 +148,7 @@ static void truncates_when_asked(void **state)
     (void)snprintf(body + n, sizeof body - n, "}");
     assert_int_equal(post("/v1/responses", body), 400);
     assert_non_null(strstr(answer, "context_length_exceeded"));
+    assert_non_null(strstr(answer, "\"param\":\"input\""));
     (void)snprintf(body + n, sizeof body - n, ",\"truncation\":\"auto\"}");
     j = created(body);
     json_decref(j);

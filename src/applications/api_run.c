@@ -406,14 +406,28 @@ static void on_event(void *ctx, const struct service_event *ev)
 
 /* ---- submission ---- */
 
+/* What the path calls its prompt; NULL where the body is not at hand any more. */
+static const char *prompt_field(const struct api_call *c)
+{
+    static const char *const names[] = { "prompt", "input_prefix", "messages" };
+    static const char responses[] = "/v1/responses";
+
+    if (c->route && strncmp(c->route->path, responses, sizeof responses - 1) == 0)
+        return "input";                 /* the body is that of a chat by now */
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (json_object_get(c->body, names[i]))
+            return names[i];
+    return NULL;
+}
+
 void api_refuse(struct api_call *c, const struct service_ticket *t, const struct err *e)
 {
-    static const struct refusal { int status; const char *type, *name, *param; } refusals[] = {
-        [SERVICE_REFUSED_CONTEXT] = { 400, "invalid_request_error", "context_length_exceeded", "messages" },
-        [SERVICE_REFUSED_QUEUE]   = { 429, "rate_limit_error", "queue_full", NULL },
-        [SERVICE_REFUSED_CLOSING] = { 503, "server_error", "shutting_down", NULL },
-        [SERVICE_REFUSED_NOMEM]   = { 503, "server_error", "out_of_memory", NULL },
-        [SERVICE_REFUSED_MEMORY]  = { 400, "invalid_request_error", "request_too_large", NULL },
+    static const struct refusal { int status; const char *type, *name; } refusals[] = {
+        [SERVICE_REFUSED_CONTEXT] = { 400, "invalid_request_error", "context_length_exceeded" },
+        [SERVICE_REFUSED_QUEUE]   = { 429, "rate_limit_error", "queue_full" },
+        [SERVICE_REFUSED_CLOSING] = { 503, "server_error", "shutting_down" },
+        [SERVICE_REFUSED_NOMEM]   = { 503, "server_error", "out_of_memory" },
+        [SERVICE_REFUSED_MEMORY]  = { 400, "invalid_request_error", "request_too_large" },
         [SERVICE_REFUSED_INVALID] = { 0 },      /* what e says of it */
     };
     const struct refusal *r = &refusals[t->refusal];
@@ -428,7 +442,8 @@ void api_refuse(struct api_call *c, const struct service_ticket *t, const struct
                        t->refusal == SERVICE_REFUSED_QUEUE ? t->retry_after_ms / 1000 + 1 : 5);
         http_add_header(c->x, "Retry-After", seconds);
     }
-    api_error(c, r->status, r->type, r->name, r->param, "%s", e->msg);
+    api_error(c, r->status, r->type, r->name,
+              t->refusal == SERVICE_REFUSED_CONTEXT ? prompt_field(c) : NULL, "%s", e->msg);
 }
 
 static void choice_open(struct api_run *r, const struct api_call *c, const struct api_options *o,
