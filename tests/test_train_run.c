@@ -310,6 +310,19 @@ static void refuses(struct rig *r, const char *from, int code, const char *says)
         fail_msg("wanted %d \"%s\", got %d \"%s\"", code, says, rc, rc < 0 ? e.msg : "");
 }
 
+/* Two steps, saved to check_path, and four more; a rig that has done none of them. */
+static struct rig *saved_after_two(const struct trainer_opts *o, double whole[6])
+{
+    struct rig *r = rig_open("llama", *o, 1);
+    struct err e;
+
+    steps(r, whole, 2);
+    assert_int_equal(trainer_save(r->t, check_path, NULL, 0, &e), 0);
+    steps(r, whole + 2, 4);
+    rig_close(r);
+    return rig_open("llama", *o, 1);
+}
+
 /* ---- the format before: version 1 ---- */
 
 static void hash_bytes(XXH3_state_t *h, const void *p, size_t n)
@@ -368,6 +381,44 @@ static uint64_t old_hash(const struct gguf *g, const struct rig *r, const double
     return out;
 }
 
+/* The checkpoint `from` to `to`, its keys but some: they are written between the two. */
+static struct gguf_writer *copy_begin(const char *to, const struct gguf *from,
+                                      const char *const *but, size_t n_but)
+{
+    struct gguf_writer *w;
+    struct err e;
+
+    assert_int_equal(gguf_writer_open(&w, to, &e), 0);
+    for (size_t i = 0; i < gguf_n_kv(from); i++) {
+        const struct gguf_kv *kv = gguf_kv_at(from, i);
+        bool copy = true;
+
+        for (size_t k = 0; k < n_but; k++)
+            copy &= !sv_eq_cstr(kv->key, but[k]);
+        if (copy)
+            assert_int_equal(gguf_writer_copy(w, kv, &e), 0);
+    }
+    return w;
+}
+
+static void copy_end(struct gguf_writer *w, const struct gguf *from)
+{
+    struct err e;
+
+    for (size_t i = 0; i < gguf_n_tensors(from); i++) {
+        const struct gguf_tensor *x = gguf_tensor_at(from, i);
+        char name[128];
+
+        (void)snprintf(name, sizeof name, "%.*s", (int)x->name.len, x->name.data);
+        assert_int_equal(gguf_writer_tensor(w, name, x->t.dtype, x->t.n_dims, x->t.shape, &e), 0);
+    }
+    assert_int_equal(gguf_writer_begin(w, &e), 0);
+    for (size_t i = 0; i < gguf_n_tensors(from); i++)
+        assert_int_equal(gguf_writer_data(w, gguf_tensor_at(from, i)->t.data,
+                                          (size_t)gguf_tensor_at(from, i)->t.size_bytes, &e), 0);
+    assert_int_equal(gguf_writer_commit(w, &e), 0);
+}
+
 /* The checkpoint `from` as version 1 to `to`, with that version's curve of six columns. */
 static void write_old(const char *to, const char *from, const struct rig *r, const double *curve,
                       size_t n, uint64_t spoil)
@@ -378,32 +429,40 @@ static void write_old(const char *to, const char *from, const struct rig *r, con
     struct err e;
 
     assert_int_equal(gguf_open(&g, from, &e), 0);
-    assert_int_equal(gguf_writer_open(&w, to, &e), 0);
-    for (size_t i = 0; i < gguf_n_kv(g); i++) {
-        const struct gguf_kv *kv = gguf_kv_at(g, i);
-        bool copy = true;
-
-        for (size_t k = 0; k < 3; k++)
-            copy &= !sv_eq_cstr(kv->key, changed[k]);
-        if (copy)
-            assert_int_equal(gguf_writer_copy(w, kv, &e), 0);
-    }
+    w = copy_begin(to, g, changed, 3);
     assert_int_equal(gguf_writer_u32(w, "train.version", 1, &e), 0);
     assert_int_equal(gguf_writer_array(w, "train.curve", GGUF_F64, curve, n, &e), 0);
     assert_int_equal(gguf_writer_u64(w, "train.hash", old_hash(g, r, curve, n) ^ spoil, &e), 0);
-    for (size_t i = 0; i < gguf_n_tensors(g); i++) {
-        const struct gguf_tensor *x = gguf_tensor_at(g, i);
-        char name[128];
-
-        (void)snprintf(name, sizeof name, "%.*s", (int)x->name.len, x->name.data);
-        assert_int_equal(gguf_writer_tensor(w, name, x->t.dtype, x->t.n_dims, x->t.shape, &e), 0);
-    }
-    assert_int_equal(gguf_writer_begin(w, &e), 0);
-    for (size_t i = 0; i < gguf_n_tensors(g); i++)
-        assert_int_equal(gguf_writer_data(w, gguf_tensor_at(g, i)->t.data,
-                                          (size_t)gguf_tensor_at(g, i)->t.size_bytes, &e), 0);
-    assert_int_equal(gguf_writer_commit(w, &e), 0);
+    copy_end(w, g);
     gguf_close(g);
+}
+
+/* Setups that no trainer writes: empty, of other parts, as long as can be and ending in a comma. */
+static void test_odd_setups(void **state)
+{
+    static const char *const setup = "train.setup";
+    const struct trainer_opts o = options();
+    char full[512];
+    const char *const odd[] = { "", ",", "a,", ", ", ",,,,", "seed 12", full };
+    struct rig *r = rig_open("llama", o, 1);
+    struct gguf_writer *w;
+    struct gguf *g;
+    struct err e;
+
+    (void)state;
+    memset(full, 'x', sizeof full);
+    full[510] = ',';
+    full[511] = '\0';
+    assert_int_equal(trainer_save(r->t, check_path, NULL, 0, &e), 0);
+    assert_int_equal(gguf_open(&g, check_path, &e), 0);
+    for (size_t i = 0; i < sizeof odd / sizeof *odd; i++) {
+        w = copy_begin(other_path, g, &setup, 1);
+        assert_int_equal(gguf_writer_str(w, setup, sv_cstr(odd[i]), &e), 0);
+        copy_end(w, g);
+        refuses(r, other_path, WATT_EINVAL, "this run has optimizer adamw");
+    }
+    gguf_close(g);
+    rig_close(r);
 }
 
 static void test_version_1(void **state)
@@ -411,16 +470,11 @@ static void test_version_1(void **state)
     const double old[12] = { 1, 128, 3.9, NAN, 0.001, 2.5, 2, 256, 3.8, 3.7, 0.002, 2.25 };
     const struct trainer_opts o = rich(OPTIM_MUON);
     double whole[6], rest[6], *curve;
-    struct rig *r = rig_open("llama", o, 1);
+    struct rig *r = saved_after_two(&o, whole);
     size_t n;
     struct err e;
 
     (void)state;
-    steps(r, whole, 2);
-    assert_int_equal(trainer_save(r->t, check_path, NULL, 0, &e), 0);
-    steps(r, whole + 2, 4);
-    rig_close(r);
-    r = rig_open("llama", o, 1);
     write_old(other_path, check_path, r, old, 12, 1);
     refuses(r, other_path, WATT_EFORMAT, "damaged");
     write_old(other_path, check_path, r, old, 11, 0);
@@ -497,17 +551,12 @@ static void test_bad_checkpoints(void **state)
 {
     struct trainer_opts o = rich(OPTIM_ADAMW), other;
     double whole[6], rest[6];
-    struct rig *r = rig_open("llama", o, 1);
+    struct rig *r = saved_after_two(&o, whole);
     char *data;
     size_t size;
     struct err e;
 
     (void)state;
-    steps(r, whole, 2);
-    assert_int_equal(trainer_save(r->t, check_path, NULL, 0, &e), 0);
-    steps(r, whole + 2, 4);
-    rig_close(r);
-    r = rig_open("llama", o, 1);
     steps(r, rest, 2);
     assert_memory_equal(whole, rest, 2 * sizeof *rest);
     assert_int_equal(file_read(check_path, 1 << 30, &data, &size, &e), 0);
@@ -674,6 +723,7 @@ int main(void)
         cmocka_unit_test(test_threads),
         cmocka_unit_test(test_resume),
         cmocka_unit_test(test_version_1),
+        cmocka_unit_test(test_odd_setups),
         cmocka_unit_test(test_served_bits),
         cmocka_unit_test(test_bad_checkpoints),
 #ifdef WATT_FAULTS

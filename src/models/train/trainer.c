@@ -410,18 +410,25 @@ int trainer_save(struct trainer *t, const char *path, const double *curve, size_
     return checkpoint_write(path, model_gguf(t->model), t->train, t->optim, &s, t->o.lora, e);
 }
 
+/* Where the part behind this one begins: parts are set apart by ", ". A file's may end with a comma. */
+static const char *next_part(const char *part)
+{
+    part += strcspn(part, ",");
+    if (*part == ',')
+        part++;
+    return *part == ' ' ? part + 1 : part;
+}
+
 /* The parts of a setup that are others in another one. */
 static void differing(const char *a, const char *b, char out[512])
 {
     size_t at = 0;
 
-    for (out[0] = 0; *a; a += *a == ',' ? 2 : 0, b += *b == ',' ? 2 : 0) {
+    for (out[0] = 0; *a; a = next_part(a), b = next_part(b)) {
         const size_t n = strcspn(a, ","), m = strcspn(b, ",");
 
         if ((n != m || memcmp(a, b, n) != 0) && at + n + 2 < 512)
             at += (size_t)snprintf(out + at, 512 - at, "%s%.*s", at ? ", " : "", (int)n, a);
-        a += n;
-        b += m;
     }
 }
 
