@@ -487,13 +487,31 @@ static void refused(const char *says)
         fail_msg("wanted \"%s\", got \"%s\"", says, e.msg);
 }
 
+/* A well-formed adapter that is not of this model. */
+static void not_of_the_model(const char *says)
+{
+    struct model_opts mo = { .n_adapters = 1 };
+    struct lora *l = opened(other_path);
+    struct model *m;
+    struct err e;
+
+    mo.adapters = (const struct lora *const *)&l;
+    assert_int_equal(model_open(&m, base_path, &mo, &e), WATT_EINVAL);
+    if (!strstr(e.msg, says) || !strstr(e.msg, "o.gguf"))
+        fail_msg("opened: wanted \"%s\", got \"%s\"", says, e.msg);
+    m = open_with(NULL);
+    assert_int_equal(lora_merge(a_path, model_gguf(m), l, &e), WATT_EINVAL);
+    if (!strstr(e.msg, "o.gguf") || !strstr(e.msg, "weight"))
+        fail_msg("merged: got \"%s\"", e.msg);
+    model_close(m);
+    lora_close(l);
+}
+
 #define Q "blk.0.attn_q.weight"
 
 static void test_refused(void **state)
 {
-    struct model_opts mo = { .n_adapters = 1 };
     struct model *m;
-    struct lora *l;
     struct err e;
 
     (void)state;
@@ -519,20 +537,10 @@ static void test_refused(void **state)
     /* well-formed, but not of this model */
     write_adapter("adapter", "lora", true, 4, 4, "blk.7.attn_q.weight.lora_a",
                   "blk.7.attn_q.weight.lora_b", 0);
-    l = opened(other_path);
-    mo.adapters = (const struct lora *const *)&l;
-    assert_int_equal(model_open(&m, base_path, &mo, &e), WATT_EINVAL);
-    assert_non_null(strstr(e.msg, "blk.7.attn_q.weight"));
-    lora_close(l);
+    not_of_the_model("blk.7.attn_q.weight");
     write_adapter("adapter", "lora", true, 4, 4, "blk.0.ffn_up.weight.lora_a",
                   "blk.0.ffn_up.weight.lora_b", 0);
-    l = opened(other_path);
-    assert_int_equal(model_open(&m, base_path, &mo, &e), WATT_EINVAL);
-    assert_non_null(strstr(e.msg, "blk.0.ffn_up.weight"));
-    m = open_with(NULL);
-    assert_int_equal(lora_merge(a_path, model_gguf(m), l, &e), WATT_EINVAL);
-    model_close(m);
-    lora_close(l);
+    not_of_the_model("blk.0.ffn_up.weight");
     {
         const char *const nothing[] = { "no_such" };
         const struct lora_spec spec = { .rank = 2, .targets = nothing, .n_targets = 1 };
@@ -552,13 +560,7 @@ static void test_refused(void **state)
     /* rows of an embedding of other columns */
     write_adapter("adapter", "lora", true, 4, 32, "token_embd.weight.lora_a",
                   "token_embd.weight.lora_b", 0);
-    l = opened(other_path);
-    assert_int_equal(model_open(&m, base_path, &mo, &e), WATT_EINVAL);
-    assert_non_null(strstr(e.msg, "of 4 tokens and 32 columns"));
-    m = open_with(NULL);
-    assert_int_equal(lora_merge(a_path, model_gguf(m), l, &e), WATT_EINVAL);
-    model_close(m);
-    lora_close(l);
+    not_of_the_model("of 4 tokens and 32 columns");
 }
 
 int main(void)
