@@ -14,6 +14,7 @@
 #define SUFFIX_B ".lora_b"
 #define SUFFIX_SCALE ".lora_scale"
 #define SUFFIX_SELECT ".lora_select"
+#define SUFFIX_ONE ".lora_one"
 #define MAX_TARGETS 65536u
 #define MAX_EXPERTS 65536u
 
@@ -530,36 +531,51 @@ static val add_fresh_table(const struct product *q, uint32_t n_tokens)
                                             (struct linear_args){ lora_scale(s->alpha, s->rank) }));
 }
 
-/* Adapter i's part: its columns of the table, the matrix that takes them out of a row, and B. */
-static void stack_table(const struct stack *s, void *select, const struct target *t, uint32_t i,
-                        uint32_t column, uint32_t columns)
+/* Adapter i's part: its columns of the table, and B. */
+static void stack_table(const struct stack *s, const struct target *t, uint32_t i, uint32_t column,
+                        uint32_t columns)
 {
-    const float one = 1.0f;
-
     s->scale[i + 1] = t->scale;
     for (size_t v = 0; v < t->n_in; v++)
         put(s, s->a, v * columns + column, t->a + v * t->rank, t->rank);
-    for (size_t k = 0; k < t->rank; k++)
-        put(s, select, ((i + 1) * (size_t)s->rank + k) * columns + column + k, &one, 1);
     for (size_t o = 0; o < t->n_out; o++)
         put(s, s->b, ((i + 1) * (size_t)t->n_out + o) * s->rank, t->b + o * t->rank, t->rank);
 }
 
-/* One row of all tables side by side is gathered; the row's adapter picks its own columns (a product
- * with ones and zeros, so exactly), then B as for products. */
+/* The rank columns that are the row's own: those of all tables are summed with weights of one and
+ * zero, which is exact. The weights are what the row's adapter makes of a one. */
+static val select_table(const struct product *q, val wide, val ids, float *select,
+                        uint32_t n_tables, const char *const suffix[2])
+{
+    struct program *p = q->p;
+    float *one = block(q->b, p, 1, sizeof *one);
+    val x;
+
+    if (!one)
+        return 0;
+    *one = 1.0f;
+    x = prog_embed(p, weight(p, q->name, suffix[0], DTYPE_F32, one, 0, 1, 1),
+                   (struct embed_args){ .by = EMBED_ZERO });
+    x = prog_expert_linear(p, x, ids, weight(p, q->name, suffix[1], DTYPE_F32, select,
+                                             q->b->n_adapters + 1, n_tables, 1), 0, 0);
+    return prog_expert_sum(p, prog_reshape(p, wide, n_tables), x);
+}
+
+/* One row of all tables side by side is gathered; the row's adapter picks its own columns, then B as
+ * for products. */
 static val apply_tables(const struct product *q, val y, struct stack *s, uint32_t n_tokens,
                         uint32_t n_tables)
 {
-    static const char *const suffixes[2][4] = {
-        { SUFFIX_A, SUFFIX_SELECT, SUFFIX_B, SUFFIX_SCALE },
-        { SUFFIX_A "16", SUFFIX_SELECT "16", SUFFIX_B "16", SUFFIX_SCALE "16" } };
+    static const char *const suffixes[2][5] = {
+        { SUFFIX_A, SUFFIX_B, SUFFIX_SCALE, SUFFIX_ONE, SUFFIX_SELECT },
+        { SUFFIX_A "16", SUFFIX_B "16", SUFFIX_SCALE "16", SUFFIX_ONE "16", SUFFIX_SELECT "16" } };
     const char *const *suffix = suffixes[s->type == DTYPE_BF16];
     const uint32_t n = q->b->n_adapters + 1, n_embd = prog_width(q->p, q->x);
     const uint64_t columns = (uint64_t)n_tables * s->rank;
     const size_t size = s->type == DTYPE_BF16 ? 2 : 4;
     struct program *p = q->p;
-    uint32_t column = 0;
-    void *select;
+    uint32_t table = 0;
+    float *select;
     val ids, low;
 
     if (columns > PROG_MAX_WIDTH) {
@@ -567,29 +583,28 @@ static val apply_tables(const struct product *q, val y, struct stack *s, uint32_
         return 0;
     }
     s->a = block(q->b, p, (size_t)(n_tokens * columns), size);
-    select = block(q->b, p, (size_t)(n * s->rank * columns), size);
+    select = block(q->b, p, (size_t)n * n_tables, sizeof *select);
     s->b = block(q->b, p, (size_t)n * n_embd * s->rank, size);
     s->scale = block(q->b, p, n, sizeof *s->scale);
     if (!s->a || !select || !s->b || !s->scale)
         return 0;
+    for (uint32_t i = 0; i < n; i++)
+        s->scale[i] = 1.0f;
     for (uint32_t i = 0; i < q->b->n_adapters; i++) {
         const struct target *t = find_table(q->b->adapters[i]);
 
-        s->scale[i + 1] = 1.0f;
         if (!t || t->type != s->type)
             continue;
-        stack_table(s, select, t, i, column, (uint32_t)columns);
-        column += s->rank;
+        stack_table(s, t, i, table * s->rank, (uint32_t)columns);
+        select[(i + 1) * (size_t)n_tables + table++] = 1.0f;
     }
-    s->scale[0] = 1.0f;
     ids = stack_ids(q, n);
     low = prog_embed(p, weight(p, q->name, suffix[0], s->type, s->a, 0, n_tokens, (uint32_t)columns),
                      (struct embed_args){ .by = EMBED_TOKEN });
-    low = prog_expert_linear(p, low, ids, weight(p, q->name, suffix[1], s->type, select, n, s->rank,
-                                                 (uint32_t)columns), 0, 0);
+    low = select_table(q, low, ids, select, n_tables, suffix + 3);
     return prog_add(p, y, prog_expert_linear(p, low, ids,
-                    weight(p, q->name, suffix[2], s->type, s->b, n, n_embd, s->rank), 0,
-                    weight(p, q->name, suffix[3], DTYPE_F32, s->scale, 0, 1, n)));
+                    weight(p, q->name, suffix[1], s->type, s->b, n, n_embd, s->rank), 0,
+                    weight(p, q->name, suffix[2], DTYPE_F32, s->scale, 0, 1, n)));
 }
 
 uint32_t lora_apply_embedding(struct lora_build *b, struct program *p, uint32_t x, uint32_t n_tokens,
