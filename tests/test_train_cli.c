@@ -100,6 +100,31 @@ static void test_run_and_resume(void **state)
     same_file("checkpoint-00000020.gguf");
 }
 
+/* What describes the model that a run began with may be said again, but not otherwise. */
+static void test_other_model(void **state)
+{
+    static struct spawned r;
+    char same[128];
+
+    (void)state;
+    (void)snprintf(same, sizeof same, "%s/start.gguf", out);
+    RUN(&r, out, (char[]){ "--resume" }, (char[]){ "--tokenizer" }, (char[]){ "bytes" });
+    assert_int_equal(r.code, 0);
+    RUN(&r, out, (char[]){ "--resume" }, (char[]){ "--tokenizer" }, same, (char[]){ "--name" },
+        (char[]){ "llama" });
+    assert_int_equal(r.code, 0);
+    RUN(&r, out, (char[]){ "--resume" }, (char[]){ "--tokenizer" }, (char[]){ "chars" });
+    assert_int_equal(r.code, 1);
+    assert_one_line(r.err, "a vocabulary of 257 tokens (hash ");
+    assert_one_line(r.err, "--tokenizer chars has 18 (");
+    RUN(&r, out, (char[]){ "--resume" }, (char[]){ "--name" }, (char[]){ "other" });
+    assert_int_equal(r.code, 1);
+    assert_one_line(r.err, "--name is other");
+    RUN(&r, out, (char[]){ "--resume" }, (char[]){ "--template" }, text);
+    assert_int_equal(r.code, 1);
+    assert_one_line(r.err, "another template");
+}
+
 /* Joules in the curve and at the end, and an estimate is called one. */
 static void test_joules(void **state)
 {
@@ -162,6 +187,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_run_and_resume),
+        cmocka_unit_test(test_other_model),
         cmocka_unit_test(test_joules),
         cmocka_unit_test(test_refused),
     };

@@ -140,35 +140,51 @@ static int collect_chars(const struct train_run *r, struct char_vocab *v, struct
     return rc;
 }
 
+/* The vocabulary that --tokenizer names: of a file, or made of characters or bytes; the other stays
+ * NULL. */
+struct vocabulary { struct gguf *file; struct char_vocab *chars; uint32_t n_chars; };
+
+static void vocabulary_close(struct vocabulary *v)
+{
+    char_vocab_close(v->chars);
+    gguf_close(v->file);
+}
+
+static int vocabulary_open(struct vocabulary *v, const struct train_run *r, struct err *e)
+{
+    const char *tokenizer = r->o.tokenizer ? r->o.tokenizer : "bytes";
+    const bool chars = strcmp(tokenizer, "chars") == 0;
+    int rc;
+
+    *v = (struct vocabulary){ 0 };
+    if (!chars && strcmp(tokenizer, "bytes") != 0)
+        return model_file_open(&v->file, tokenizer, NULL, true, e);
+    /* one running text needs no token that ends documents */
+    rc = char_vocab_open(&v->chars, !chars || r->o.pack == 1 || r->o.split > 0 || r->o.data.n > 1, e);
+    if (rc == 0 && chars)
+        rc = collect_chars(r, v->chars, e);
+    else if (rc == 0)
+        char_vocab_add_bytes(v->chars);
+    if (rc == 0)
+        rc = char_vocab_finish(v->chars, &v->n_chars, e);
+    if (rc < 0)
+        vocabulary_close(v);
+    return rc;
+}
+
 static int create_with(const struct train_run *r, const char *path, struct create_opts *c,
                        struct err *e)
 {
-    const char *tokenizer = r->o.tokenizer ? r->o.tokenizer : "bytes";
-    struct char_vocab *v = NULL;
-    struct gguf *g = NULL;
-    int rc;
+    struct vocabulary v;
+    int rc = vocabulary_open(&v, r, e);
 
-    if (strcmp(tokenizer, "chars") != 0 && strcmp(tokenizer, "bytes") != 0) {
-        rc = model_file_open(&g, tokenizer, NULL, true, e);
-        c->tokenizer = g;
-    } else {
-        const bool chars = tokenizer[0] == 'c';
-        /* one running text needs no token that ends documents */
-        const bool end = !chars || r->o.pack == 1 || r->o.split > 0 || r->o.data.n > 1;
-
-        rc = char_vocab_open(&v, end, e);
-        if (rc == 0 && chars)
-            rc = collect_chars(r, v, e);
-        else if (rc == 0)
-            char_vocab_add_bytes(v);
-        if (rc == 0)
-            rc = char_vocab_finish(v, &c->n_chars, e);
-        c->chars = v;
-    }
-    if (rc == 0)
-        rc = create_model(path, c, e);
-    char_vocab_close(v);
-    gguf_close(g);
+    if (rc < 0)
+        return rc;
+    c->tokenizer = v.file;
+    c->chars = v.chars;
+    c->n_chars = v.n_chars;
+    rc = create_model(path, c, e);
+    vocabulary_close(&v);
     return rc;
 }
 
@@ -246,6 +262,59 @@ static int check_same_shape(const struct train_run *r, const char *start, struct
     return rc;
 }
 
+/* Likewise the vocabulary. */
+static int check_same_vocabulary(const struct train_run *r, const char *start, struct err *e)
+{
+    const uint64_t then = shard_vocab_hash(r->text->tok);
+    struct tokenizer *t = NULL;
+    struct vocabulary v;
+    uint64_t now;
+    int rc;
+
+    if (!r->o.tokenizer)
+        return 0;
+    rc = vocabulary_open(&v, r, e);
+    if (rc < 0)
+        return rc;
+    rc = v.file ? tokenizer_open(&t, v.file, e) : char_vocab_tokenizer(v.chars, &t, e);
+    vocabulary_close(&v);
+    if (rc < 0)
+        return rc;
+    now = shard_vocab_hash(t);
+    if (now != then)
+        rc = err_set(e, WATT_EINVAL, "%s: the run began with a vocabulary of %" PRIu32 " tokens "
+                     "(hash %016" PRIx64 "); --tokenizer %s has %" PRIu32 " (%016" PRIx64 ")", start,
+                     tokenizer_n_vocab(r->text->tok), then, r->o.tokenizer, tokenizer_n_vocab(t), now);
+    tokenizer_close(t);
+    return rc;
+}
+
+/* And name and template, which the file has, too. */
+static int check_same_texts(const struct train_run *r, const char *start, struct err *e)
+{
+    const char *name = model_facts(r->text->model)->name;
+    const size_t kept = sizeof ((struct shape *)0)->name - 1;     /* of a longer one */
+    struct sv then = { 0 };
+    char *now;
+    size_t size;
+    int rc;
+
+    if (r->o.name && strncmp(r->o.name, name, kept) != 0)
+        return err_set(e, WATT_EINVAL, "%s: the run began with the name %s; --name is %s", start, name,
+                       r->o.name);
+    if (!r->o.template_file)
+        return 0;
+    rc = file_read(r->o.template_file, TEMPLATE_SOURCE_MAX, &now, &size, e);
+    if (rc < 0)
+        return rc;
+    if (gguf_get_str(model_gguf(r->text->model), "tokenizer.chat_template", &then, NULL) < 0 ||
+        then.len != strlen(now) || memcmp(then.data, now, then.len) != 0)
+        rc = err_set(e, WATT_EINVAL, "%s: the run began with another template than %s", start,
+                     r->o.template_file);
+    mem_free(now);
+    return rc;
+}
+
 int train_open_model(struct train_run *r, struct err *e)
 {
     struct text_model_opts o = { .no_session = true };
@@ -276,6 +345,10 @@ int train_open_model(struct train_run *r, struct err *e)
         rc = err_set(e, WATT_ENOTSUP, "%s", r->text->tok_why);
     if (rc == 0 && !r->o.model && r->o.resume)
         rc = check_same_shape(r, path, e);
+    if (rc == 0 && !r->o.model && r->o.resume)
+        rc = check_same_vocabulary(r, path, e);
+    if (rc == 0 && !r->o.model && r->o.resume)
+        rc = check_same_texts(r, path, e);
     return rc;
 }
 

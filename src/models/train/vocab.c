@@ -216,48 +216,89 @@ static int spell_all(const struct map *m, bool merges, struct str *text, struct 
     return 0;
 }
 
-static int write_lists(const struct char_vocab *v, struct gguf_writer *w, struct sv *list,
-                       struct str *text, int32_t *kinds, struct err *e)
-{
-    const size_t n = map_count(&v->tokens), n_merges = map_count(&v->merges);
-    int rc = spell_all(&v->tokens, false, text, list);
+/* Everything that a vocabulary is written as. */
+struct lists {
+    struct sv *tokens, *merges;
+    int32_t   *kinds;
+    size_t     n, n_merges;
+    struct str token_text, merge_text;
+};
 
-    if (rc < 0)
-        return err_set(e, rc, "out of memory for a vocabulary");
+static void lists_deinit(struct lists *l)
+{
+    str_deinit(&l->token_text);
+    str_deinit(&l->merge_text);
+    mem_free(l->tokens);
+    mem_free(l->merges);
+    mem_free(l->kinds);
+}
+
+static int lists_make(struct lists *l, const struct char_vocab *v, struct err *e)
+{
+    const size_t n = map_count(&v->tokens);
+
+    *l = (struct lists){ .n = n + (v->end ? 1 : 0), .n_merges = map_count(&v->merges) };
+    str_init(&l->token_text, 0);
+    str_init(&l->merge_text, 0);
+    l->tokens = mem_array(n + 1, sizeof *l->tokens);
+    l->merges = mem_array(l->n_merges + 1, sizeof *l->merges);
+    l->kinds = mem_array(n + 1, sizeof *l->kinds);
+    if (!l->tokens || !l->merges || !l->kinds ||
+        spell_all(&v->tokens, false, &l->token_text, l->tokens) < 0 ||
+        spell_all(&v->merges, true, &l->merge_text, l->merges) < 0) {
+        lists_deinit(l);
+        return err_set(e, WATT_ENOMEM, "out of memory for a vocabulary");
+    }
     for (size_t i = 0; i <= n; i++)
-        kinds[i] = i < n ? 1 : 3;       /* normal, control */
-    list[n] = SV(END_TEXT);
-    rc = gguf_writer_strs(w, "tokenizer.ggml.tokens", list, n + (v->end ? 1 : 0), e);
-    if (rc == 0)
-        rc = gguf_writer_array(w, "tokenizer.ggml.token_type", GGUF_I32, kinds,
-                               n + (v->end ? 1 : 0), e);
-    str_reset(text);
-    if (rc == 0 && spell_all(&v->merges, true, text, list) < 0)
-        rc = err_set(e, WATT_ENOMEM, "out of memory for a vocabulary");
-    return rc == 0 ? gguf_writer_strs(w, "tokenizer.ggml.merges", list, n_merges, e) : rc;
+        l->kinds[i] = i < n ? 1 : 3;        /* normal, control */
+    l->tokens[n] = SV(END_TEXT);
+    return 0;
 }
 
 int char_vocab_write(const struct char_vocab *v, struct gguf_writer *w, struct err *e)
 {
-    const size_t n = map_count(&v->tokens);
-    struct sv *list = mem_array(n + 1 + map_count(&v->merges), sizeof *list);
-    int32_t *kinds = mem_array(n + 1, sizeof *kinds);
-    struct str text;
-    int rc = list && kinds ? 0 : err_set(e, WATT_ENOMEM, "out of memory for a vocabulary");
+    struct lists l;
+    int rc = lists_make(&l, v, e);
 
-    str_init(&text, 0);
-    if (rc == 0)
-        rc = gguf_writer_str(w, "tokenizer.ggml.model", SV("gpt2"), e);
+    if (rc < 0)
+        return rc;
+    rc = gguf_writer_str(w, "tokenizer.ggml.model", SV("gpt2"), e);
     if (rc == 0)
         rc = gguf_writer_str(w, "tokenizer.ggml.pre", SV("gpt-2"), e);
     if (rc == 0)
-        rc = write_lists(v, w, list, &text, kinds, e);
+        rc = gguf_writer_strs(w, "tokenizer.ggml.tokens", l.tokens, l.n, e);
+    if (rc == 0)
+        rc = gguf_writer_array(w, "tokenizer.ggml.token_type", GGUF_I32, l.kinds, l.n, e);
+    if (rc == 0)
+        rc = gguf_writer_strs(w, "tokenizer.ggml.merges", l.merges, l.n_merges, e);
     if (rc == 0)
         rc = gguf_writer_bool(w, "tokenizer.ggml.add_bos_token", false, e);
     if (rc == 0 && v->end)
-        rc = gguf_writer_u32(w, "tokenizer.ggml.eos_token_id", (uint32_t)n, e);
-    str_deinit(&text);
-    mem_free(kinds);
-    mem_free(list);
+        rc = gguf_writer_u32(w, "tokenizer.ggml.eos_token_id", (uint32_t)l.n - 1, e);
+    lists_deinit(&l);
+    return rc;
+}
+
+int char_vocab_tokenizer(const struct char_vocab *v, struct tokenizer **out, struct err *e)
+{
+    struct vocab_spec s;
+    struct lists l;
+    int rc = lists_make(&l, v, e);
+
+    if (rc < 0)
+        return rc;
+    vocab_spec_init(&s);
+    s.model = "gpt2";
+    s.pre = "gpt-2";
+    s.n_tokens = (uint32_t)l.n;
+    s.tokens = l.tokens;
+    s.kinds = l.kinds;
+    s.n_merges = (uint32_t)l.n_merges;
+    s.merges = l.merges;
+    s.add_bos = 0;
+    if (v->end)
+        s.roles[TOKEN_EOS] = (int32_t)l.n - 1;
+    rc = tokenizer_open_spec(out, &s, e);
+    lists_deinit(&l);
     return rc;
 }

@@ -11,6 +11,7 @@
 
 #include "base/err.h"
 #include "models/gguf.h"
+#include "models/tokenizer.h"
 
 #define VOCAB_MAX_CHARS 65536u
 
@@ -29,5 +30,8 @@ void char_vocab_add_bytes(struct char_vocab *v);
 int  char_vocab_finish(struct char_vocab *v, uint32_t *n_vocab, struct err *e) MUST_CHECK;
 /* Adds the tokenizer's keys. */
 int  char_vocab_write(const struct char_vocab *v, struct gguf_writer *w, struct err *e) MUST_CHECK;
+/* The tokenizer that those keys describe. */
+int  char_vocab_tokenizer(const struct char_vocab *v, struct tokenizer **out,
+                          struct err *e) MUST_CHECK;
 
 #endif
