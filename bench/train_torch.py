@@ -10,6 +10,9 @@ import sys
 import sysconfig
 import time
 
+if not 7 <= len(sys.argv) <= 11 or not all(x.isdigit() for x in sys.argv[1:7]):
+    sys.exit(__doc__)
+
 import torch
 import torch.nn.functional as F
 from torch import nn
