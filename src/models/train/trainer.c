@@ -425,10 +425,10 @@ static void differing(const char *a, const char *b, char out[512])
     size_t at = 0;
 
     for (out[0] = 0; *a; a = next_part(a), b = next_part(b)) {
-        const size_t n = strcspn(a, ","), m = strcspn(b, ",");
+        const size_t n = strcspn(a, ","), m = strcspn(b, ","), shown = n < 100 ? n : 100;
 
-        if ((n != m || memcmp(a, b, n) != 0) && at + n + 2 < 512)
-            at += (size_t)snprintf(out + at, 512 - at, "%s%.*s", at ? ", " : "", (int)n, a);
+        if ((n != m || memcmp(a, b, n) != 0) && at + shown + 2 < 512)
+            at += (size_t)snprintf(out + at, 512 - at, "%s%.*s", at ? ", " : "", (int)shown, a);
     }
 }
 
