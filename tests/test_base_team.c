@@ -19,14 +19,16 @@
 #define N_MAX 16
 #define N_TASKS 1000
 #define N_MANY 70000u
+#define N_RUNS 4u       /* of 1, 7, 49 and 343 tasks at most */
 
 struct job {
     struct team *team;
     unsigned     ran[N_MAX];          /* by each worker, of its own */
     unsigned     done[N_TASKS];       /* by whoever took the task */
     unsigned     sum;
-    atomic_uint  guarded, many;
+    atomic_uint  guarded, many, odd;
     atomic_uint  taken[N_TASKS];      /* by shares */
+    atomic_uint  in_runs[N_TASKS];    /* by shares, several at once */
 };
 
 static void every_task(void *arg, unsigned worker)
@@ -54,6 +56,17 @@ static void every_task(void *arg, unsigned worker)
         while ((task = team_take(j->team, worker, n_tasks)) != TEAM_NONE)
             atomic_fetch_add(n == 0 ? &j->taken[task] : &j->many, 1);
     }
+    for (size_t most = 1; most <= N_TASKS; most *= 7) {     /* runs of neighbours */
+        size_t run = most;
+
+        team_barrier(j->team, worker);
+        for (; (task = team_take_run(j->team, worker, N_TASKS, &run)) != TEAM_NONE; run = most) {
+            if (run < 1 || run > most || task + run > N_TASKS)
+                atomic_fetch_add(&j->odd, 1);
+            for (size_t i = 0; i < run && task + i < N_TASKS; i++)
+                atomic_fetch_add(&j->in_runs[task + i], 1);
+        }
+    }
 }
 
 static void check_team(unsigned n, unsigned rounds)
@@ -76,6 +89,9 @@ static void check_team(unsigned n, unsigned rounds)
     for (size_t i = 0; i < N_TASKS; i++)
         assert_int_equal(atomic_load(&j.taken[i]), rounds);
     assert_int_equal(atomic_load(&j.many), rounds * N_MANY);
+    for (size_t i = 0; i < N_TASKS; i++)
+        assert_int_equal(atomic_load(&j.in_runs[i]), N_RUNS * rounds);
+    assert_int_equal(atomic_load(&j.odd), 0);
     assert_int_equal(atomic_load(&j.guarded), 0);
     mem_guard_enter();
     team_run(j.team, every_task, &j);

@@ -381,14 +381,14 @@ static uint32_t phase_number(struct team *t)
            atomic_load_explicit(&t->phase.value, memory_order_relaxed);
 }
 
-/* Takes a task of worker w's share, from its front or its end. Whoever comes first in a phase
- * cuts the share. */
-static size_t share_take(struct team *t, unsigned w, size_t n_tasks, bool front)
+/* Takes neighbouring tasks of worker w's share, from its front or its end: *n at most, half of
+ * those left, one at least. Whoever comes first in a phase cuts the share. */
+static size_t share_take(struct team *t, unsigned w, size_t n_tasks, bool front, size_t *n)
 {
     const uint32_t now = phase_number(t);
     _Atomic uint64_t *word = &t->shares[w].word;
     uint64_t old = atomic_load_explicit(word, memory_order_relaxed), new;
-    size_t first, end, task;
+    size_t first, end, task, some;
 
     do {
         first = (old >> 16) & SHARE_MAX_TASKS;
@@ -399,25 +399,38 @@ static size_t share_take(struct team *t, unsigned w, size_t n_tasks, bool front)
         }
         if (first == end)
             return TEAM_NONE;
-        task = front ? first++ : --end;
+        some = (end - first + 1) / 2;
+        some = some < *n ? some : *n;
+        task = front ? first : end - some;
+        first += front ? some : 0;
+        end -= front ? 0 : some;
         new = (uint64_t)now << 32 | (uint64_t)first << 16 | end;
     } while (!atomic_compare_exchange_weak_explicit(word, &old, new, memory_order_relaxed,
                                                     memory_order_relaxed));
+    *n = some;
     return task;
 }
 
-size_t team_take(struct team *t, unsigned worker, size_t n_tasks)
+size_t team_take_run(struct team *t, unsigned worker, size_t n_tasks, size_t *n)
 {
     size_t task;
 
     if (n_tasks > SHARE_MAX_TASKS) {
         task = team_next(t);
+        *n = 1;
         return task < n_tasks ? task : TEAM_NONE;
     }
-    task = share_take(t, worker, n_tasks, true);
+    task = share_take(t, worker, n_tasks, true, n);
     for (unsigned i = 1; i < t->n && task == TEAM_NONE; i++)
-        task = share_take(t, (worker + i) % t->n, n_tasks, false);
+        task = share_take(t, (worker + i) % t->n, n_tasks, false, n);
     return task;
+}
+
+size_t team_take(struct team *t, unsigned worker, size_t n_tasks)
+{
+    size_t one = 1;
+
+    return team_take_run(t, worker, n_tasks, &one);
 }
 
 struct topo_cpu team_place(const struct team *t, unsigned worker)

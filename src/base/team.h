@@ -66,6 +66,10 @@ size_t team_next(struct team *t);
  * all workers of a phase; a phase uses either this or team_next(). TEAM_NONE when none is left. */
 #define TEAM_NONE SIZE_MAX
 size_t team_take(struct team *t, unsigned worker, size_t n_tasks);
+/* The same, several neighbouring tasks at once for work that costs less in one piece: *n (>= 1)
+ * is the most wanted and comes back as how many were given, never more than half of the share
+ * they come from, so that others can still help out. The first one is returned. */
+size_t team_take_run(struct team *t, unsigned worker, size_t n_tasks, size_t *n);
 
 /* Where worker i was placed: the processor chosen for it, bound to it or not. */
 struct topo_cpu team_place(const struct team *t, unsigned worker);

@@ -36,23 +36,42 @@ static size_t n_tasks(const struct packed *w, uint32_t rows)
     return (size_t)ceil_div(w->n_panels, cut.panels) * ceil_div(rows, cut.rows);
 }
 
-static void run_task(struct cpu_exec *x, const struct item *it, uint32_t task, uint32_t rows,
-                     void *scratch)
+/* Most tasks that a worker takes at once: a call copies its rows into tiles before it begins, so
+ * neighbouring tasks of the same rows cost less as one call. One row has no tiles. */
+static size_t run_of(uint32_t rows)
+{
+    return rows > 1 ? 8 : 1;
+}
+
+/* Which rows and panels of a product the tasks from `task` on mean, as many as are of the same
+ * rows: one call. */
+struct piece { uint32_t row, n_rows, first, last, n_tasks; };
+
+static struct piece piece_of(const struct packed *w, uint32_t rows, uint32_t task, size_t n)
+{
+    const struct matmul_cut cut = matmul_cut(w, rows);
+    const uint32_t cuts = ceil_div(w->n_panels, cut.panels), at = task % cuts;
+    const uint32_t row = task / cuts * cut.rows;
+    const uint32_t some = n < cuts - at ? (uint32_t)n : cuts - at;
+
+    return (struct piece){ row, rows - row < cut.rows ? rows - row : cut.rows, at * cut.panels,
+                           at + some < cuts ? (at + some) * cut.panels : w->n_panels, some };
+}
+
+/* Returns how many of the n tasks from `task` on it has done, one at least. */
+static uint32_t run_tasks(struct cpu_exec *x, const struct item *it, uint32_t task, size_t n,
+                          uint32_t rows, void *scratch)
 {
     const struct packed *w = &x->s.packed[it->in->w[0]];
-    const struct matmul_cut cut = matmul_cut(w, rows);
-    const uint32_t cuts = ceil_div(w->n_panels, cut.panels);
-    const uint32_t row = task / cuts * cut.rows, panel = task % cuts * cut.panels;
-    struct matmul_args m = { .out_stride = it->dst_stride, .w = w, .first = panel,
-                             .last = panel + cut.panels < w->n_panels ? panel + cut.panels
-                                                                      : w->n_panels,
-                             .n_rows = rows - row < cut.rows ? rows - row : cut.rows,
-                             .scratch = scratch };
+    const struct piece p = piece_of(w, rows, task, n);
+    struct matmul_args m = { .out_stride = it->dst_stride, .w = w, .first = p.first,
+                             .last = p.last, .n_rows = p.n_rows, .scratch = scratch };
 
     set_act(x, it, &m);
-    m.act = (const uint8_t *)m.act + (size_t)row * m.act_stride;
-    m.out = it->dst + (size_t)row * it->dst_stride;
+    m.act = (const uint8_t *)m.act + (size_t)p.row * m.act_stride;
+    m.out = it->dst + (size_t)p.row * it->dst_stride;
     x->k.matmul[w->dtype](&m);
+    return p.n_tasks;
 }
 
 static size_t item_tasks(const struct cpu_exec *x, const struct item *it)
@@ -62,20 +81,25 @@ static size_t item_tasks(const struct cpu_exec *x, const struct item *it)
 
 void exec_products(struct cpu_exec *x, const struct phase *ph, unsigned worker, void *scratch)
 {
+    const size_t most = run_of(rows_of(x, x->s.items[ph->first].in->dst[0]));
     uint32_t i = ph->first;
     size_t base = 0, all = 0;       /* base: first task of item i */
 
     for (uint32_t k = ph->first; k != NO_PHASE; k = x->s.items[k].next)
         all += item_tasks(x, &x->s.items[k]);
-    for (size_t task; (task = team_take(x->team, worker, all)) != TEAM_NONE;) {
+    for (size_t run = most, task; (task = team_take_run(x->team, worker, all, &run)) != TEAM_NONE;
+         run = most) {
         if (task < base) {          /* from the end of another's share */
             i = ph->first;
             base = 0;
         }
-        for (size_t n; task - base >= (n = item_tasks(x, &x->s.items[i])); base += n)
-            i = x->s.items[i].next;
-        run_task(x, &x->s.items[i], (uint32_t)(task - base),
-                 rows_of(x, x->s.items[i].in->dst[0]), scratch);
+        for (size_t done, n; run > 0; task += done, run -= done) {
+            for (; task - base >= (n = item_tasks(x, &x->s.items[i])); base += n)
+                i = x->s.items[i].next;
+            n -= task - base;
+            done = run_tasks(x, &x->s.items[i], (uint32_t)(task - base), run < n ? run : n,
+                             rows_of(x, x->s.items[i].in->dst[0]), scratch);
+        }
     }
 }
 
@@ -119,27 +143,22 @@ void exec_sort(struct cpu_exec *x, const struct phase *ph)
     s->start[0] = 0;
 }
 
-static void run_expert_task(struct cpu_exec *x, const struct item *it, uint32_t expert,
-                            uint32_t task, uint32_t rows, void *scratch)
+static uint32_t run_expert_tasks(struct cpu_exec *x, const struct item *it, uint32_t expert,
+                                 uint32_t task, size_t n, void *scratch)
 {
     const struct packed *w = &x->s.packed[it->in->w[0]];
     const struct sorted *s = &x->sorted[it->sort];
-    const struct matmul_cut cut = matmul_cut(w, rows);
-    const uint32_t cuts = ceil_div(w->n_panels, cut.panels);
-    const uint32_t row = s->start[expert] + task / cuts * cut.rows;
-    const uint32_t panel = task % cuts * cut.panels, left = s->start[expert + 1] - row;
+    const uint32_t from = s->start[expert];
+    const struct piece p = piece_of(w, s->start[expert + 1] - from, task, n);
     const bool by_token = prog_value(x->p, it->in->src[0])->per == 1;
     struct matmul_args m = { .out = it->dst, .out_stride = it->dst_stride, .w = w, .mat = expert,
-                             .first = panel,
-                             .last = panel + cut.panels < w->n_panels ? panel + cut.panels
-                                                                      : w->n_panels,
-                             .act_index = (by_token ? s->token : s->order) + row,
-                             .out_index = s->order + row,
-                             .n_rows = left < cut.rows ? left : cut.rows,
-                             .scratch = scratch };
+                             .first = p.first, .last = p.last, .n_rows = p.n_rows,
+                             .act_index = (by_token ? s->token : s->order) + from + p.row,
+                             .out_index = s->order + from + p.row, .scratch = scratch };
 
     set_act(x, it, &m);
     x->k.matmul[w->dtype](&m);
+    return p.n_tasks;
 }
 
 static size_t expert_tasks(const struct cpu_exec *x, const struct item *it, uint32_t expert)
@@ -163,21 +182,25 @@ static void next_expert(const struct cpu_exec *x, uint32_t *i, uint32_t *expert)
 void exec_expert_products(struct cpu_exec *x, const struct phase *ph, unsigned worker,
                           void *scratch)
 {
+    const size_t most = run_of(rows_of(x, x->s.items[ph->first].in->src[1]));
     uint32_t i = ph->first, expert = 0;
     size_t base = 0, all = 0;       /* base: first task of (item i, expert) */
 
     for (uint32_t k = ph->first, e = 0; k != NO_PHASE; next_expert(x, &k, &e))
         all += expert_tasks(x, &x->s.items[k], e);
-    for (size_t task; (task = team_take(x->team, worker, all)) != TEAM_NONE;) {
+    for (size_t run = most, task; (task = team_take_run(x->team, worker, all, &run)) != TEAM_NONE;
+         run = most) {
         if (task < base) {          /* from the end of another's share */
             i = ph->first;
             expert = 0;
             base = 0;
         }
-        for (size_t n; task - base >= (n = expert_tasks(x, &x->s.items[i], expert)); base += n)
-            next_expert(x, &i, &expert);
-        run_expert_task(x, &x->s.items[i], expert, (uint32_t)(task - base),
-                        x->sorted[x->s.items[i].sort].start[expert + 1] -
-                        x->sorted[x->s.items[i].sort].start[expert], scratch);
+        for (size_t done, n; run > 0; task += done, run -= done) {
+            for (; task - base >= (n = expert_tasks(x, &x->s.items[i], expert)); base += n)
+                next_expert(x, &i, &expert);
+            n -= task - base;
+            done = run_expert_tasks(x, &x->s.items[i], expert, (uint32_t)(task - base),
+                                    run < n ? run : n, scratch);
+        }
     }
 }
