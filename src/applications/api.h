@@ -207,6 +207,8 @@ struct api_options {
  * has answered. `defaults` are the surface's. */
 bool api_read_options(struct api_call *c, struct api_options *o);
 void api_options_init(struct api_options *o);
+/* Of those the ones that name tokens (api_tokens.c). */
+int  api_read_tokens(struct api_call *c, struct api_options *o, struct err *e) MUST_CHECK;
 /* JSON schemas of the fields, under all their names, into an object of properties. */
 void api_options_describe(json_t *properties);
 

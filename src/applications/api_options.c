@@ -174,56 +174,6 @@ static int read_stops(const struct json_place *at, struct api_options *o, struct
     return rc;
 }
 
-static int read_stop_ids(const struct json_place *at, struct api_options *o, struct err *e)
-{
-    struct json_place p;
-    size_t n;
-    int rc = json_find(at, "stop_token_ids", &p, e);
-
-    if (rc < 0 || !p.value)
-        return rc;
-    rc = json_read_array(&p, API_MAX_STOPS, &n, e);
-    for (size_t i = 0; rc == 0 && i < n; i++) {
-        struct json_place item = json_item(&p, i);
-        uint64_t id;
-
-        rc = json_read_u64(&item, 0, INT32_MAX, &id, e);
-        if (rc == 0)
-            o->stop_ids[o->n_stop_ids++] = (int32_t)id;
-    }
-    return rc;
-}
-
-/* An object of id: bias, or llama-server's list of pairs. */
-static int read_bias(const struct json_place *at, const struct tokenizer *t, struct api_options *o,
-                     struct err *e)
-{
-    struct json_place p;
-    const char *key;
-    json_t *v;
-    int rc = json_find(at, "logit_bias", &p, e);
-
-    if (rc < 0 || !p.value)
-        return rc;
-    if (!json_is_object(p.value))
-        return json_refuse(&p, e, WATT_EFORMAT, "expected an object of token ids");
-    json_object_foreach((json_t *)(uintptr_t)p.value, key, v) {
-        char *end;
-        const unsigned long id = strtoul(key, &end, 10);
-
-        if (*key < '0' || *key > '9' || *end || id >= tokenizer_n_vocab(t))
-            return json_refuse(&p, e, WATT_EINVAL, "'%.40s' is no token id", key);
-        if (!json_is_number(v) || !(fabs(json_number_value(v)) <= 1e6))
-            return json_refuse(&p, e, WATT_EINVAL, "the bias of token %s must be a number", key);
-        if (o->sampling.n_bias == API_MAX_BIAS)
-            return json_refuse(&p, e, WATT_ELIMIT, "over %u entries", API_MAX_BIAS);
-        o->bias[o->sampling.n_bias++] = (struct logit_bias){
-            (uint32_t)id, json_number_value(v) <= -100 ? -INFINITY : (float)json_number_value(v) };
-    }
-    o->sampling.bias = o->bias;
-    return 0;
-}
-
 static int read_more(const struct json_place *at, struct api_options *o, struct err *e)
 {
     struct json_place p;
@@ -392,38 +342,6 @@ static int read_breakers(const struct json_place *at, struct api_options *o, str
     return rc;
 }
 
-/* The only tokens that may come, as bits. */
-static int read_allowed(const struct json_place *at, const struct api_model *m,
-                        struct api_options *o, struct err *e)
-{
-    const uint32_t n_vocab = tokenizer_n_vocab(m->tm->tok);
-    const uint32_t n_out = model_facts(service_model(m->svc))->n_out;
-    struct json_place p;
-    size_t n;
-    int rc = json_find(at, "allowed_token_ids", &p, e);
-
-    if (rc < 0 || !p.value)
-        return rc;
-    rc = json_read_array(&p, n_vocab, &n, e);
-    if (rc == 0 && n == 0)
-        rc = json_refuse(&p, e, WATT_EINVAL, "no token may come");
-    if (rc < 0)
-        return rc;
-    o->allowed = mem_calloc(((size_t)(n_vocab > n_out ? n_vocab : n_out) + 63) / 64,
-                            sizeof *o->allowed);
-    if (!o->allowed)
-        return err_set(e, WATT_ENOMEM, "allowed_token_ids");
-    for (size_t i = 0; rc == 0 && i < n; i++) {
-        const struct json_place item = json_item(&p, i);
-        uint64_t id = 0;
-
-        rc = json_read_u64(&item, 0, n_vocab - 1, &id, e);
-        if (rc == 0)
-            o->allowed[id / 64] |= UINT64_C(1) << id % 64;
-    }
-    return rc;
-}
-
 /* llama-server's list of adapters with their scales, by the place that /lora-adapters gives: one in
  * full at most, in place of the one that the model's name chose. */
 static int read_lora(struct api_call *c, struct err *e)
@@ -516,9 +434,7 @@ bool api_read_options(struct api_call *c, struct api_options *o)
         rc = read_stops(&c->at, o, &e);
     }
     if (rc == 0)
-        rc = read_stop_ids(&c->at, o, &e);
-    if (rc == 0)
-        rc = read_bias(&c->at, c->m->tm->tok, o, &e);
+        rc = api_read_tokens(c, o, &e);
     if (rc == 0)
         rc = read_logprobs(&c->at, o, &e);
     if (rc == 0)
@@ -532,8 +448,6 @@ bool api_read_options(struct api_call *c, struct api_options *o)
         rc = read_samplers(&c->at, o, &e);
     if (rc == 0)
         rc = read_breakers(&c->at, o, &e);
-    if (rc == 0)
-        rc = read_allowed(&c->at, c->m, o, &e);
     if (rc == 0)
         rc = read_lora(c, &e);
     if (rc == 0)
