@@ -108,8 +108,7 @@ static void errors_name_the_field(void **state)
           "\"image_url\"}]}]}", 400, "image_url" },
         { "/v1/chat/completions", "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],"
           "\"tool_choice\":\"required\"}", 400, "\"param\":\"tool_choice\"" },
-        { "/v1/completions", "{\"prompt\":\"x\",\"bad_words\":[\"y\"]}", 400,
-          "\"param\":\"bad_words\"" },
+        { "/v1/completions", "{\"prompt\":\"x\",\"best_of\":3}", 400, "\"param\":\"best_of\"" },
         { "/v1/completions", "{\"prompt\":\"x\",\"stream_options\":{\"include_usage\":1}}", 400,
           "\"param\":\"stream_options\"" },
         { "/v1/completions", "{\"prompt\":\"x\",\"logit_bias\":{\"x\":1}}", 400,

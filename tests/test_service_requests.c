@@ -300,6 +300,63 @@ static void masks_are_obeyed(void **state)
     assert_int_equal(n_open, 0);
 }
 
+/* The tokens that came without them come no more, whatever else runs and is proposed. */
+static void bad_words_never_come(void **state)
+{
+    struct service *s = plain();
+    struct service_request r = ask();
+    uint32_t ends[4] = { 1, 3, 6, 6 };
+    struct got free_, g, again, others[3];
+    int32_t ids[8];
+
+    (void)state;
+    r.max_tokens = 90;
+    r.speculate = SERVICE_SPEC_OFF;
+    run(s, &r, &free_);
+    ids[0] = free_.ids[0][4];                           /* alone; behind one; behind two */
+    memcpy(ids + 1, free_.ids[0], 2 * sizeof *ids);
+    memcpy(ids + 3, free_.ids[0] + 1, 3 * sizeof *ids);
+    r.bad_ids = ids;
+    r.bad_ends = ends;
+    r.n_bad = 3;
+    run(s, &r, &g);
+    assert_int_equal(g.n[0], 90);
+    assert_int_equal(g.ids[0][0], free_.ids[0][0]);
+    assert_int_not_equal(g.ids[0][1], free_.ids[0][1]);
+    for (uint32_t i = 0; i < 90; i++) {
+        assert_int_not_equal(g.ids[0][i], ids[0]);
+        assert_false(i >= 1 && memcmp(g.ids[0] + i - 1, ids + 1, 2 * sizeof *ids) == 0);
+        assert_false(i >= 2 && memcmp(g.ids[0] + i - 2, ids + 3, 3 * sizeof *ids) == 0);
+    }
+    r.speculate = SERVICE_SPEC_LOOKUP;
+    r.n_choices = 3;
+    for (int i = 0; i < 3; i++)
+        (void)submit(s, &r, &others[i]);
+    for (int i = 0; i < 3; i++) {
+        got_wait(&others[i]);
+        for (int k = 0; k < 3; k++)
+            assert_memory_equal(others[i].ids[k], g.ids[0], 90 * sizeof *ids);
+    }
+    /* what is forbidden isn't brought back by what else is asked */
+    r.n_choices = 1;
+    r.max_tokens = 5;
+    r.allowed = (const uint64_t[5]){ [4] = UINT64_C(3) << 50 };     /* 306 and 307 */
+    r.n_bad = 2;
+    ids[0] = 306;
+    ids[1] = ids[2] = 307;
+    run(s, &r, &again);
+    assert_int_equal(again.finish[0], SERVICE_ERROR);
+    assert_int_equal(again.error.code, WATT_ENOTSUP);
+    assert_int_equal(again.n[0], 1);
+    assert_int_equal(again.ids[0][0], 307);
+    r.bad_ends = ends + 2;                              /* an empty one */
+    assert_int_equal(refused(s, &r), SERVICE_REFUSED_INVALID);
+    r.bad_ends = ends;
+    ids[0] = 320;
+    assert_int_equal(refused(s, &r), SERVICE_REFUSED_INVALID);
+    service_close(s);
+}
+
 /* ---- limits ---- */
 
 /* A step that waits until it may go on: whoever is asked meanwhile finds the service at work. */
@@ -577,6 +634,7 @@ int main(void)
         cmocka_unit_test(log_probabilities),
         cmocka_unit_test(cached_tokens_are_reported),
         cmocka_unit_test(masks_are_obeyed),
+        cmocka_unit_test(bad_words_never_come),
         cmocka_unit_test(refusals_say_why),
         cmocka_unit_test(deadlines_and_cancels),
         cmocka_unit_test(allocation_failures),

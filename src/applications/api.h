@@ -27,6 +27,8 @@
 
 #define API_MAX_STOPS   STOPS_MAX
 #define API_MAX_BIAS    1024u
+#define API_MAX_BAD     256u           /* bad words */
+#define API_MAX_BAD_BYTES 256u          /* of one */
 #define API_MAX_CHOICES SERVICE_MAX_CHOICES     /* of a prompt */
 #define API_MAX_PROMPTS 256u           /* of a request */
 #define API_MAX_ANSWERS 1024u          /* of a request: choices of all prompts */
@@ -195,6 +197,9 @@ struct api_options {
     bool     prompt_only;               /* no answer was asked for: "max_tokens": 0 */
     const char *breakers[SAMPLER_MAX_BREAKERS];     /* of sampling */
     uint64_t *allowed;                  /* a bit per token that may come; NULL: all may */
+    struct tokens bad_ids;              /* bad words, end to end, and where each ends: */
+    uint32_t bad_ends[2 * API_MAX_BAD];
+    size_t   n_bad;
     uint32_t n_top;
     int32_t  priority;
     struct sv salt;

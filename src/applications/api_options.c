@@ -80,9 +80,13 @@ void api_options_describe(json_t *properties)
 {
     static const struct { const char *name, *type; } more[] = { { "seed", "integer" },
         { "priority", "integer" }, { "cache_salt", "string" }, { "cache_prompt", "boolean" },
-        { "logit_bias", "object" }, { "stop_token_ids", "array" }, { "diffusion_steps", "integer" },
+        { "logit_bias", "object" }, { "stop_token_ids", "array" }, { "allowed_token_ids", "array" },
+        { "diffusion_steps", "integer" },
         { "diffusion_threshold", "number" }, { "diffusion_algorithm", "string" } };
     static const char *const stops[] = { "stop", "stop_sequences" };
+    json_t *words = json_pack("{s:s,s:{s:s,s:i,s:i},s:i}", "type", "array", "items", "type", "string",
+                              "minLength", 1, "maxLength", (int)API_MAX_BAD_BYTES, "maxItems",
+                              (int)API_MAX_BAD);
 
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
         for (const char *p = fields[i].names; *p;) {
@@ -100,6 +104,7 @@ void api_options_describe(json_t *properties)
         (void)json_object_set_new(properties, stops[i], json_pack("{s:[{s:s},{s:s,s:{s:s},s:i}]}",
             "anyOf", "type", "string", "type", "array", "items", "type", "string", "maxItems",
             (int)API_MAX_STOPS));
+    (void)json_object_set_new(properties, "bad_words", words);
 }
 
 /* Finds the first alias that is given; *p.value NULL when none is. */
@@ -387,7 +392,7 @@ static int read_lora(struct api_call *c, struct err *e)
 static int refuse_unsupported(const struct json_place *at, struct err *e)
 {
     static const struct { const char *name; double neutral; } refused[] = {
-        { "audio", 0 }, { "bad_words", 0 }, { "best_of", 1 }, { "function_call", 0 },
+        { "audio", 0 }, { "best_of", 1 }, { "function_call", 0 },
         { "functions", 0 }, { "image_data", 0 }, { "length_penalty", 1 }, { "modalities", 0 },
         { "post_sampling_probs", 0 }, { "prediction", 0 }, { "prompt_logprobs", -1 },
         { "t_max_predict_ms", 0 }, { "top_n_sigma", 0 }, { "truncate_prompt_tokens", -1 },

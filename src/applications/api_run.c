@@ -264,13 +264,14 @@ static void finish_stream(struct api_run *r)
     if (!r->failed)
         r->frame->stream_done(r);
     if (r->failed) {
-        const bool memory = r->error.code == WATT_ENOMEM;
+        const bool memory = r->error.code == WATT_ENOMEM, theirs = r->error.code == WATT_ENOTSUP;
 
         r->failed = false;
         if (r->frame->stream_failed)
             r->frame->stream_failed(r);
         else
-            api_event(r, api_error_body(r->x, memory ? 503 : 500, "server_error",
+            api_event(r, api_error_body(r->x, memory ? 503 : theirs ? 400 : 500,
+                                        theirs ? "invalid_request_error" : "server_error",
                                         memory ? "out_of_memory" : NULL, NULL, r->error.msg));
         if (r->failed)
             http_break(r->x);
@@ -291,7 +292,7 @@ static void finish(struct api_run *r)
         finish_stream(r);
     else if (atomic_load(&r->refused))
         api_refuse(&c, &r->refusal, &r->refusal_error);
-    else if (r->failed && r->error.code == WATT_ENOMEM)
+    else if (r->failed && (r->error.code == WATT_ENOMEM || r->error.code == WATT_ENOTSUP))
         api_fail(&c, NULL, &r->error);
     else if (r->failed)
         api_error(&c, 500, "server_error", NULL, NULL, "%s", r->error.msg);
@@ -639,6 +640,7 @@ void api_ask_close(struct api_ask *a)
     }
     mem_free(a->more);
     mem_free(a->o.allowed);
+    tokens_deinit(&a->o.bad_ids);
     str_deinit(&a->text);
     tokens_deinit(&a->ids);
     mem_free(a);
@@ -664,6 +666,9 @@ static void fill_request(struct api_call *c, const struct api_options *o, const 
     q->n_stop_ids = o->n_stop_ids;
     q->ignore_end = o->ignore_eos;
     q->allowed = o->allowed;
+    q->bad_ids = o->bad_ids.ids;
+    q->bad_ends = o->bad_ends;
+    q->n_bad = o->n_bad;
     q->continues = o->continues || c->continues;
     q->special = o->special;
     if (r->frame->split && c->m->tm->tools) {

@@ -1,9 +1,11 @@
 /* api_tokens.c: which tokens an answer may have and which end it, as a request says. */
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "applications/api.h"
 #include "base/mem.h"
+#include "models/bad_words.h"
 
 static int read_stop_ids(const struct json_place *at, struct api_options *o, struct err *e)
 {
@@ -87,6 +89,67 @@ static int read_allowed(const struct json_place *at, const struct api_model *m,
     return rc;
 }
 
+/* One way to spell a bad word. */
+static int add_bad(const struct json_place *item, const struct tokenizer *t, struct sv text,
+                   struct api_options *o, struct err *e)
+{
+    const size_t n = o->bad_ids.n;
+    const int rc = tokenizer_encode(t, NULL, text.data, text.len, TOKENIZE_NO_PREFIX, &o->bad_ids, e);
+
+    if (rc < 0)
+        return rc;
+    if (o->bad_ids.n == n)
+        return json_refuse(item, e, WATT_EINVAL, "this vocabulary has no tokens for it");
+    o->bad_ends[o->n_bad++] = (uint32_t)o->bad_ids.n;
+    return 0;
+}
+
+/* A word, and the word with a space in front: they begin with different tokens. */
+static int read_bad_word(const struct json_place *item, const struct tokenizer *t,
+                         struct api_options *o, struct err *e)
+{
+    char spaced[API_MAX_BAD_BYTES + 1] = " ";
+    struct sv word = { NULL, 0 };
+    size_t n_spaces = 0;
+    int rc = json_read_str(item, &word, e);
+
+    if (rc < 0)
+        return rc;
+    if (word.len == 0 || word.len > API_MAX_BAD_BYTES)
+        return json_refuse(item, e, WATT_EINVAL, "has %zu bytes, wanted 1 to %u", word.len,
+                           API_MAX_BAD_BYTES);
+    while (n_spaces < word.len && word.data[n_spaces] == ' ')
+        n_spaces++;
+    if (n_spaces == word.len)           /* nothing but spaces: only itself */
+        return add_bad(item, t, word, o, e);
+    word = (struct sv){ word.data + n_spaces, word.len - n_spaces };
+    memcpy(spaced + 1, word.data, word.len);
+    rc = add_bad(item, t, word, o, e);
+    return rc < 0 ? rc : add_bad(item, t, (struct sv){ spaced, word.len + 1 }, o, e);
+}
+
+/* vLLM's. */
+static int read_bad_words(const struct json_place *at, const struct tokenizer *t,
+                          struct api_options *o, struct err *e)
+{
+    struct json_place p;
+    size_t n = 0;
+    int rc = json_find(at, "bad_words", &p, e);
+
+    if (rc < 0 || !p.value)
+        return rc;
+    rc = json_read_array(&p, API_MAX_BAD, &n, e);
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        const struct json_place item = json_item(&p, i);
+
+        rc = read_bad_word(&item, t, o, e);
+    }
+    if (rc == 0 && o->bad_ids.n > BAD_WORDS_MAX_TOKENS)
+        rc = json_refuse(&p, e, WATT_ELIMIT, "%zu tokens together, at most %u", o->bad_ids.n,
+                         BAD_WORDS_MAX_TOKENS);
+    return rc;
+}
+
 int api_read_tokens(struct api_call *c, struct api_options *o, struct err *e)
 {
     int rc = read_stop_ids(&c->at, o, e);
@@ -95,5 +158,7 @@ int api_read_tokens(struct api_call *c, struct api_options *o, struct err *e)
         rc = read_bias(&c->at, c->m->tm->tok, o, e);
     if (rc == 0)
         rc = read_allowed(&c->at, c->m, o, e);
+    if (rc == 0)
+        rc = read_bad_words(&c->at, c->m->tm->tok, o, e);
     return rc;
 }

@@ -11,8 +11,8 @@
  * a bounded queue, and one that the queue can't hold is refused with a time to come back.
  *
  * Models that write by diffusion are served in blocks (diffusion.h): the tokens of a block come
- * together, as they do alone. They take no grammar, no log probabilities, no mirostat and no speculation:
- * refused, for those are of one token after the other. Their prompts are shared by the choices of a
+ * together, as they do alone. They take no grammar, no bad words, no log probabilities, no mirostat and no
+ * speculation: refused, for those are of one token after the other. Their prompts are shared by the choices of a
  * request only, since what they read both ways depends on all of it.
  *
  * Threads. Every function but open and close may be called from any thread at any time; close
@@ -207,6 +207,9 @@ struct service_request {        /* copied; service_request_init first */
     size_t   n_shown;           /* last event */
     bool     continues;         /* the answer goes on a text: its leading space stays */
     const uint64_t *allowed;    /* one bit per token that may ever come; NULL: all */
+    const int32_t  *bad_ids;    /* sequences of tokens that the answer must not have (bad_words.h), */
+    const uint32_t *bad_ends;   /* end to end, and where each ends */
+    size_t   n_bad;
     struct token_mask *mask;    /* grammar of choice 0; the service clones it for the others and
                                  * closes it, also when the request is refused; NULL: none */
     bool     logprobs;          /* of every token of the answer, with */

@@ -11,7 +11,7 @@
 
 static bool restricted(const struct service_request *r)
 {
-    return r->mask || r->allowed || r->min_tokens > 0;
+    return r->mask || r->allowed || r->min_tokens > 0 || r->n_bad > 0;
 }
 
 static uint32_t max_draft(const struct job *j)
@@ -127,7 +127,9 @@ int answer_init(struct answer *a, struct job *j, uint32_t choice, struct err *e)
         if (!a->bits)
             return err_set(e, WATT_ENOMEM, "request: token mask");
     }
-    rc = alloc_notes(a, e);
+    rc = bad_words_text_init(&a->written, &j->bad, e);
+    if (rc == 0)
+        rc = alloc_notes(a, e);
     return rc < 0 ? rc : open_sampler(a, e);
 }
 
@@ -141,6 +143,7 @@ void answer_deinit(struct answer *a)
     denoiser_close(a->denoiser);
     sampler_close(a->sampler);
     token_mask_close(a->mask);
+    bad_words_text_deinit(&a->written);
     stops_deinit(&a->stops);
     str_deinit(&a->piece);
     str_deinit(&a->text);
@@ -161,14 +164,14 @@ static int fill_mask(struct answer *a, const uint64_t **mask, struct err *e)
 {
     const struct service *s = a->job->svc;
     const struct service_request *r = &a->job->r;
-    const bool early = a->n_drawn < r->min_tokens;
+    const bool early = a->n_drawn < r->min_tokens, bad = bad_words_any(&a->written);
     int rc = a->mask ? a->mask->ops->fill(a->mask, a->bits, e) : TOKEN_MASK_ANY;
 
     *mask = NULL;
     if (rc < 0)
         return rc;
     if (rc == TOKEN_MASK_ANY) {
-        if (!r->allowed && !early)
+        if (!r->allowed && !early && !bad)
             return 0;
         memset(a->bits, 0xff, s->mask_words * sizeof *a->bits);
     }
@@ -180,8 +183,22 @@ static int fill_mask(struct answer *a, const uint64_t **mask, struct err *e)
         if (rc == TOKEN_MASK_SOME && !any_bit(a->bits, s->mask_words))
             return a->mask->ops->fill(a->mask, a->bits, e) < 0 ? e->code : (*mask = a->bits, 0);
     }
+    if (bad)
+        bad_words_forbid(&a->written, a->bits);
     *mask = a->bits;
     return 0;
+}
+
+/* No token is left. The model's own doing, or that of what the request forbids? */
+static int blame(struct answer *a, const float *row)
+{
+    struct token_logprob best;
+
+    if (a->error.code == WATT_EINVAL && sampler_top_logprobs(a->sampler, row, 1, &best) == 1)
+        return err_set(&a->error, WATT_ENOTSUP, "after %u tokens of the answer everything that may come "
+                       "is forbidden: by bad words, biases, allowed tokens and a grammar together",
+                       a->n_drawn);
+    return a->error.code;
 }
 
 static void note_logprobs(struct answer *a, struct draw_note *note, const float *row, uint32_t id)
@@ -202,11 +219,12 @@ static int32_t draw(void *ctx, const float *row)
     int rc = a->bits ? fill_mask(a, &mask, &a->error) : 0;
 
     if (rc == 0)
-        rc = sampler_sample(a->sampler, row, mask, &id, &a->error);
+        rc = sampler_sample(a->sampler, row, mask, &id, &a->error) < 0 ? blame(a, row) : 0;
     if (rc < 0)
         return SCHED_DRAW_FAILED;
     note_logprobs(a, &a->notes[a->n_notes++], row, id);
     sampler_accept(a->sampler, id);
+    bad_words_push(&a->written, (int32_t)id);
     if (a->mask && a->mask->ops->accept(a->mask, (int32_t)id, &a->error) < 0) {
         a->n_notes--;
         return SCHED_DRAW_FAILED;

@@ -12,6 +12,7 @@
 #include "infrastructure/prefix.h"
 #include "infrastructure/sched.h"
 #include "infrastructure/spill.h"
+#include "models/bad_words.h"
 #include "models/denoiser.h"
 #include "models/service.h"
 
@@ -37,6 +38,7 @@ struct answer {
     struct denoiser *denoiser;      /* of models that write by diffusion; else NULL */
     uint64_t        *early;         /* [mask_words] what may come before min_tokens, of those */
     uint64_t        *bits;          /* [mask_words]; NULL when nothing is ever forbidden */
+    struct bad_words_text written;
     struct stops     stops;
     struct detok     detok;
     struct str       piece, text;
@@ -63,6 +65,7 @@ struct job {
     int32_t        *tokens;
     int32_t        *stop_ids;
     uint64_t       *allowed;
+    struct bad_words bad;
     struct prefix_space space;
     struct answer  *answers;        /* [n_choices] */
     uint32_t        n_left;

@@ -37,6 +37,7 @@ static int check_ids(const char *what, const int32_t *ids, size_t n, uint32_t n_
 static int check_diffusion(const struct service *s, const struct service_request *r, struct err *e)
 {
     const char *what = r->mask ? "a grammar or a bound of reasoning"
+                     : r->n_bad ? "bad words"
                      : r->logprobs || r->prompt_logprobs ? "log probabilities"
                      : r->sampling.mirostat != 0 ? "mirostat" : NULL;
     const bool of_blocks = r->diffusion_steps || r->diffusion_threshold != 0 ||
@@ -85,6 +86,8 @@ static int check(const struct service *s, const struct service_request *r, struc
     if (r->prompt_only && (r->mask || r->n_choices > 1))
         return err_set(e, WATT_EINVAL, "choices or a grammar for a request without answer");
     rc = check_ids("token", r->tokens, r->n_tokens, f->n_vocab, e);
+    if (rc == 0 && r->n_bad > 0)
+        rc = check_ids("token of a bad word", r->bad_ids, r->bad_ends[r->n_bad - 1], f->n_vocab, e);
     return rc < 0 ? rc : check_ids("stop id", r->stop_ids, r->n_stop_ids, f->n_vocab, e);
 }
 
@@ -123,12 +126,16 @@ static uint64_t job_bytes(const struct service *s, const struct service_request 
         own += sampler_bytes(&spec, &r->sampling);
     if (s->diffuses)
         own += denoiser_bytes(s->opts.diffusion.block) + (uint64_t)s->mask_words * 16;
-    if (r->mask || r->allowed || r->min_tokens)
+    if (r->n_bad)               /* a sequence may be all of them, and every answer remembers as much */
+        own += (uint64_t)r->bad_ends[r->n_bad - 1] * sizeof *r->bad_ids;
+    if (r->mask || r->allowed || r->min_tokens || r->n_bad)
         own += (uint64_t)s->mask_words * 8;
     if (r->logprobs)
         own += (uint64_t)(s->opts.max_draft + 1) * r->n_top * sizeof(struct token_logprob);
-    return sizeof(struct job) + (uint64_t)r->n_tokens * 4 + (uint64_t)s->mask_words * 8 +
-           own * r->n_choices;
+    own *= r->n_choices;
+    if (r->n_bad)
+        own += (uint64_t)r->bad_ends[r->n_bad - 1] * sizeof *r->bad_ids + r->n_bad * sizeof *r->bad_ends;
+    return sizeof(struct job) + (uint64_t)r->n_tokens * 4 + (uint64_t)s->mask_words * 8 + own;
 }
 
 static void *copy_of(const void *from, size_t n, size_t size)
@@ -175,8 +182,10 @@ static int copy_request(struct job *j, const struct service_request *r, struct e
     j->r.tokens = j->tokens;
     j->r.stop_ids = j->stop_ids;
     j->r.allowed = j->allowed;
+    j->r.bad_ids = NULL;
+    j->r.bad_ends = NULL;
     j->space = space_of(s, r);
-    return 0;
+    return bad_words_init(&j->bad, r->bad_ids, r->bad_ends, r->n_bad, e);
 }
 
 static int open_answers(struct job *j, struct token_mask **mask, struct err *e)
@@ -218,6 +227,7 @@ void job_close(struct job *j)
     mem_free(j->tokens);
     mem_free(j->stop_ids);
     mem_free(j->allowed);
+    bad_words_deinit(&j->bad);
     mem_free(j->prompt_top);
     mem_free(j);
 }
