@@ -357,6 +357,9 @@ json_t *api_timings(const struct api_run *r, uint32_t choice);
 json_t *api_prompt_progress(const struct api_run *r, const struct service_event *ev);
 /* {"token", "id", "logprob", "bytes", "top_logprobs"}. */
 json_t *api_openai_logprob(struct api_run *r, const struct service_event *ev);
+/* Such entries in the shape of completions: parallel lists. *offset: characters in front of the first
+ * token, then of the next. */
+json_t *api_text_logprobs(const json_t *entries, uint32_t *offset);
 json_t *api_text(struct sv s);          /* bytes that are no UTF-8 become U+FFFD */
 json_t *api_str(const struct str *s);   /* the same; NULL, and json_short, of one that isn't whole */
 

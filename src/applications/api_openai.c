@@ -13,39 +13,6 @@ static const char *finish_reason(const struct api_choice *x)
     return x->finish == SERVICE_LENGTH ? "length" : x->finish == SERVICE_STOP ? "stop" : "abort";
 }
 
-/* JSON has no infinities. */
-static double bounded(float logprob)
-{
-    return logprob < -9999 ? -9999 : logprob;
-}
-
-static json_t *token_entry(const struct api_run *r, int32_t id, float logprob)
-{
-    const struct sv piece = tokenizer_piece(r->m->tm->tok, id);
-    json_t *bytes = json_array(), *text = json_stringn(piece.len ? piece.data : "", piece.len);
-
-    for (size_t i = 0; i < piece.len; i++)
-        json_array_append_new(bytes, json_integer((unsigned char)piece.data[i]));
-    if (!text)                          /* half of a character */
-        text = json_string("\xEF\xBF\xBD");
-    return json_pack("{s:o,s:i,s:f,s:o}", "token", text, "id", (int)id, "logprob",
-                     bounded(logprob), "bytes", bytes);
-}
-
-json_t *api_openai_logprob(struct api_run *r, const struct service_event *ev)
-{
-    json_t *entry = token_entry(r, ev->id, ev->logprob), *top = json_array();
-
-    for (size_t i = 0; i < ev->n_top; i++)
-        json_array_append_new(top, token_entry(r, (int32_t)ev->top[i].id, ev->top[i].logprob));
-    json_object_set_new(entry, "top_logprobs", top);
-    if (!ev->has_logprob) {             /* the first token of a prompt */
-        (void)json_object_set_new(entry, "logprob", json_null());
-        (void)json_object_set_new(entry, "top_logprobs", json_null());
-    }
-    return entry;
-}
-
 /* Ids of tokens, which vLLM's clients ask for: those of the answer that were not told yet. */
 static void put_ids(const struct api_run *r, struct api_choice *x, json_t *choice)
 {
@@ -347,50 +314,11 @@ static void chat_input_tokens(struct api_call *c)
 
 /* ---- completions ---- */
 
-/* Characters, not bytes. */
-static uint32_t n_characters(const char *s)
-{
-    uint32_t n = 0;
-
-    for (; s && *s; s++)
-        n += ((unsigned char)*s & 0xC0) != 0x80;
-    return n;
-}
-
-/* The old shape: parallel lists. *offset: characters in front of the first token, then of the next. */
-static json_t *text_logprobs(const json_t *entries, uint32_t *offset)
-{
-    json_t *tokens = json_array(), *values = json_array(), *tops = json_array(), *entry;
-    json_t *offsets = json_array();
-    size_t i;
-
-    json_array_foreach(entries, i, entry) {
-        const json_t *list = json_object_get(entry, "top_logprobs");
-        json_t *top = json_object(), *t;
-        size_t k;
-
-        json_array_append(tokens, json_object_get(entry, "token"));
-        json_array_append_new(offsets, json_integer(*offset));
-        *offset += n_characters(json_string_value(json_object_get(entry, "token")));
-        json_array_append(values, json_object_get(entry, "logprob"));
-        json_array_foreach(list, k, t)
-            json_object_set(top, json_string_value(json_object_get(t, "token")),
-                            json_object_get(t, "logprob"));
-        if (json_is_null(list)) {
-            json_decref(top);
-            top = json_null();
-        }
-        json_array_append_new(tops, top);
-    }
-    return json_pack("{s:o,s:o,s:o,s:o}", "tokens", tokens, "token_logprobs", values, "top_logprobs",
-                     tops, "text_offset", offsets);
-}
-
 /* Takes entries over. */
 static json_t *text_chunk(struct api_run *r, uint32_t i, struct sv text, const char *reason,
                           json_t *entries)
 {
-    json_t *logprobs = entries ? text_logprobs(entries, &r->choices[i].n_shown) : json_null();
+    json_t *logprobs = entries ? api_text_logprobs(entries, &r->choices[i].n_shown) : json_null();
     json_t *choice = json_pack("{s:i,s:o,s:o,s:o}", "index", (int)i, "text", api_text(text),
                                "logprobs", logprobs, "finish_reason",
                                reason ? json_string(reason) : json_null());
@@ -460,8 +388,8 @@ static json_t *text_whole(struct api_run *r)
             str_append(&text, prompt->data, prompt->len);
         str_append(&text, x->answer.data, x->answer.len);
         j = json_pack("{s:i,s:o,s:o,s:s}", "index", (int)i, "text",
-            api_str(&text), "logprobs", x->logprobs ? text_logprobs(x->logprobs,
-                                                                         &offset) : json_null(),
+            api_str(&text), "logprobs", x->logprobs ? api_text_logprobs(x->logprobs,
+                                                                             &offset) : json_null(),
             "finish_reason", finish_reason(x));
         put_ids(r, x, j);
         put_prompt_ids(r, i, j);
