@@ -660,6 +660,12 @@ static void logprobs_of_raw_distribution(void **state)
     NEAR(sampler_logprob(odd, 4, 3), log(0.5));
     assert_true(sampler_logprob(odd, 4, 0) == -INFINITY);
     assert_true(sampler_logprob(logits, 4, 4) == -INFINITY);
+    for (uint32_t i = 0; i < 3; i++)
+        assert_int_equal(sampler_rank(logits, 4, top[i].id), i + 1);
+    assert_int_equal(sampler_rank(logits, 4, 2), 4);
+    assert_int_equal(sampler_rank(odd, 4, 1), 1);       /* equal ones by id */
+    assert_int_equal(sampler_rank(odd, 4, 3), 2);
+    assert_int_equal(sampler_rank(odd, 4, 0), 3);
     sampler_close(s);
 }
 

@@ -205,6 +205,8 @@ static void names_what_it_cannot(void **state)
     static const struct { const char *path, *more, *field; } cases[] = {
         { "/v1/chat/completions", "\"logprobs\":true", "logprobs" },
         { "/v1/completions", "\"logprobs\":2", "logprobs" },
+        { "/v1/completions", "\"prompt_logprobs\":2", "prompt_logprobs" },
+        { "/v1/completions", "\"bad_words\":[\"x\"]", "bad_words" },
         { "/completion", "\"n_probs\":2", "n_probs" },
         { "/v1/chat/completions", "\"response_format\":{\"type\":\"json_object\"}", "response_format" },
         { "/v1/chat/completions", "\"structured_outputs\":{\"regex\":\"a\"}", "structured_outputs" },

@@ -207,6 +207,8 @@ static void completes(void **state)
             "\"user\":\"%u\"}", 1);
     torture("POST", "/v1/completions", "{\"prompt\":[\"Once\",\"upon\"],\"max_tokens\":2,"
             "\"temperature\":0,\"guided_choice\":[\"aa\",\"bb\"],\"user\":\"%u\"}", 1);
+    torture("POST", "/v1/completions", "{\"prompt\":[\"Once\",\"upon\"],\"max_tokens\":3,\"n\":2,"
+            "\"temperature\":0,\"bad_words\":[\"be\",\" a\"],\"prompt_logprobs\":2,\"user\":\"%u\"}", 1);
     torture("POST", "/completion", "{\"prompt\":\"Once upon\",\"n_predict\":8,"
             "\"temperature\":0,\"n_probs\":2}", 1);
     torture("POST", "/completion", "{\"prompt\":\"Once upon\",\"n_predict\":8,"

@@ -286,7 +286,7 @@ static void stages_and_tokens(void **state)
             "\"xtc\",\"temperature\"]",
         "\"samplers\":\"top_k;temperature\"", "\"samplers\":[]",
         "\"dry_sequence_breakers\":[\"\\n\",\":\"],\"dry_multiplier\":0.5", "\"min_keep\":0",
-        "\"top_n_sigma\":0,\"best_of\":1,\"length_penalty\":1.0,\"prompt_logprobs\":null",
+        "\"top_n_sigma\":0,\"best_of\":1,\"length_penalty\":1.0",
         "\"functions\":[],\"function_call\":\"none\",\"lora\":[{\"id\":0,\"scale\":0}]",
     };
     static const struct wrong wrong[] = {
@@ -300,7 +300,6 @@ static void stages_and_tokens(void **state)
         { "/v1/completions", "{\"prompt\":\"x\",\"allowed_token_ids\":[]}", 400, "allowed_token_ids" },
         { "/v1/completions", "{\"prompt\":\"x\",\"allowed_token_ids\":[99999999]}", 400,
           "allowed_token_ids[0]" },
-        { "/v1/completions", "{\"prompt\":\"x\",\"prompt_logprobs\":1}", 400, "prompt_logprobs" },
     };
     char body[512];
     json_t *j;

@@ -29,6 +29,7 @@
 #define API_MAX_BIAS    1024u
 #define API_MAX_BAD     256u           /* bad words */
 #define API_MAX_BAD_BYTES 256u          /* of one */
+#define API_MAX_PROMPT_LOGPROBS 262144u /* of all prompts of a request */
 #define API_MAX_CHOICES SERVICE_MAX_CHOICES     /* of a prompt */
 #define API_MAX_PROMPTS 256u           /* of a request */
 #define API_MAX_ANSWERS 1024u          /* of a request: choices of all prompts */
@@ -194,6 +195,8 @@ struct api_options {
     bool     continues;                 /* the answer goes on the prompt's text */
     bool     progress, timings_each;    /* llama-server's return_progress, timings_per_token */
     bool     token_ids, usage_each;     /* vLLM's return_token_ids, continuous_usage_stats */
+    bool     prompt_logprobs;           /* vLLM's, with */
+    uint32_t n_prompt_top;              /* so many alternatives */
     bool     prompt_only;               /* no answer was asked for: "max_tokens": 0 */
     const char *breakers[SAMPLER_MAX_BREAKERS];     /* of sampling */
     uint64_t *allowed;                  /* a bit per token that may come; NULL: all may */
@@ -235,6 +238,7 @@ struct api_part {               /* one prompt of a run, with its choices */
     struct api_run *run;
     uint32_t     first, n_prompt;       /* its first choice; tokens */
     json_t      *ids;                   /* its tokens, for who wants them back; NULL */
+    json_t      *logprobs;              /* of its tokens, as vLLM tells them; NULL: nobody asks */
     uint64_t     began_ns;              /* its turn, where progress is told; else 0 */
     struct str   prompt;                /* as text: echo, and whether it opens reasoning */
     atomic_ulong ticket;                /* of the service; 0 until accepted */
@@ -277,6 +281,7 @@ struct api_frame {
     void (*stream_failed)(struct api_run *r);   /* in their place; NULL: an error of the path's API */
     json_t *(*whole)(struct api_run *r);                        /* the answer, not streamed */
     json_t *(*logprob)(struct api_run *r, const struct service_event *ev);
+    bool prompt_logprobs;               /* it tells those of the prompt */
     /* Streamed, when the prompt's turn comes and after each of its steps; NULL: nobody asks. */
     void (*progress)(struct api_run *r, const struct service_event *ev);
     bool progress_if_asked;             /* only with return_progress */
@@ -297,7 +302,7 @@ struct api_run {
     bool        progress, timings_each, usage_each, token_ids;
     bool        begun;                  /* the stream */
     uint32_t    n, n_each, n_parts;     /* choices of all prompts, and of each; prompts */
-    uint32_t    n_top, n_prompt;        /* tokens of all prompts */
+    uint32_t    n_top, n_prompt_top, n_prompt;  /* n_prompt: tokens of all prompts */
     json_t     *stops;                  /* list of strings */
     bool        echo;
     atomic_uint refs;
@@ -359,6 +364,9 @@ json_t *api_prompt_progress(const struct api_run *r, const struct service_event 
 json_t *api_openai_logprob(struct api_run *r, const struct service_event *ev);
 /* Such entries in the shape of completions: parallel lists. *offset: characters in front of the first
  * token, then of the next. */
+/* {"ID": {"logprob", "rank", "decoded_token"}, ...} of a token of a prompt and the most probable ones in
+ * its place; null for the first. */
+json_t *api_prompt_logprob(struct api_run *r, const struct service_event *ev);
 json_t *api_text_logprobs(const json_t *entries, uint32_t *offset);
 json_t *api_text(struct sv s);          /* bytes that are no UTF-8 become U+FFFD */
 json_t *api_str(const struct str *s);   /* the same; NULL, and json_short, of one that isn't whole */

@@ -107,6 +107,8 @@ static const char *not_in_blocks(const struct api_call *c, const struct api_opti
         return "parallel_tool_calls";
     if (asks(c->body, "speculative.n_max"))
         return "speculative.n_max";
+    if (o->prompt_logprobs)
+        return "prompt_logprobs";
     if (o->n_bad > 0)
         return "bad_words";
     return o->sampling.mirostat ? "mirostat" : NULL;

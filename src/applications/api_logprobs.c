@@ -1,5 +1,7 @@
 /* api_logprobs.c: log probabilities of tokens, in the shapes that clients of the OpenAI API and of vLLM
  * expect. */
+#include <stdio.h>
+
 #include "applications/api.h"
 
 /* JSON has no infinities. */
@@ -8,15 +10,21 @@ static double bounded(float logprob)
     return logprob < -9999 ? -9999 : logprob;
 }
 
+/* Half of a character is U+FFFD. */
+static json_t *text_of(struct sv piece)
+{
+    json_t *text = json_stringn(piece.len ? piece.data : "", piece.len);
+
+    return text ? text : json_string("\xEF\xBF\xBD");
+}
+
 static json_t *token_entry(const struct api_run *r, int32_t id, float logprob)
 {
     const struct sv piece = tokenizer_piece(r->m->tm->tok, id);
-    json_t *bytes = json_array(), *text = json_stringn(piece.len ? piece.data : "", piece.len);
+    json_t *bytes = json_array(), *text = text_of(piece);
 
     for (size_t i = 0; i < piece.len; i++)
         json_array_append_new(bytes, json_integer((unsigned char)piece.data[i]));
-    if (!text)                          /* half of a character */
-        text = json_string("\xEF\xBF\xBD");
     return json_pack("{s:o,s:i,s:f,s:o}", "token", text, "id", (int)id, "logprob",
                      bounded(logprob), "bytes", bytes);
 }
@@ -71,4 +79,29 @@ json_t *api_text_logprobs(const json_t *entries, uint32_t *offset)
     }
     return json_pack("{s:o,s:o,s:o,s:o}", "tokens", tokens, "token_logprobs", values, "top_logprobs",
                      tops, "text_offset", offsets);
+}
+
+/* ---- of the prompt, as vLLM has them ---- */
+
+static void put_ranked(const struct api_run *r, json_t *to, uint32_t id, float logprob, uint32_t rank)
+{
+    char key[16];
+
+    (void)snprintf(key, sizeof key, "%u", id);
+    if (!json_object_get(to, key))
+        (void)json_object_set_new(to, key, json_pack("{s:f,s:i,s:o}", "logprob", bounded(logprob), "rank",
+            (int)rank, "decoded_token", text_of(tokenizer_piece(r->m->tm->tok, (int32_t)id))));
+}
+
+json_t *api_prompt_logprob(struct api_run *r, const struct service_event *ev)
+{
+    json_t *entry;
+
+    if (!ev->has_logprob)
+        return json_null();
+    entry = json_object();
+    put_ranked(r, entry, (uint32_t)ev->id, ev->logprob, ev->rank);
+    for (size_t i = 0; i < ev->n_top; i++)
+        put_ranked(r, entry, ev->top[i].id, ev->top[i].logprob, (uint32_t)i + 1);
+    return entry;
 }

@@ -28,6 +28,15 @@ static void put_prompt_ids(const struct api_run *r, uint32_t i, json_t *j)
         (void)json_object_set(j, "prompt_token_ids", api_part_of(r, i)->ids);
 }
 
+/* Of the prompt of choice i, when they were asked for. */
+static void put_prompt_logprobs(const struct api_run *r, uint32_t i, json_t *j)
+{
+    json_t *list = api_part_of(r, i)->logprobs;
+
+    if (list)
+        (void)json_object_set(j, "prompt_logprobs", list);
+}
+
 /* Of a stream whose client will get a chunk of usage, every other chunk says that it isn't that, or
  * how much it has been so far. */
 static json_t *chunk(const struct api_run *r, const char *object, json_t *choice)
@@ -195,6 +204,7 @@ static json_t *chat_whole(struct api_run *r)
                   (json_int_t)r->created, "model", r->model, "choices", choices, "usage",
                   api_openai_usage(r));
     put_prompt_ids(r, 0, j);
+    put_prompt_logprobs(r, 0, j);
     if (r->n == 1)
         (void)json_object_set_new(j, "timings", api_timings(r, 0));
     return j;
@@ -205,7 +215,7 @@ static const struct api_frame chat_frame = {
     .choice_done = chat_choice_done,
     .call_begin = chat_call_begin, .call_piece = chat_call_piece, .call_id = "call_",
     .stream_done = chat_stream_done, .whole = chat_whole, .logprob = api_openai_logprob,
-    .stream_type = "text/event-stream",
+    .prompt_logprobs = true, .stream_type = "text/event-stream",
 };
 
 /* "none": the model is not told of tools. */
@@ -393,6 +403,7 @@ static json_t *text_whole(struct api_run *r)
             "finish_reason", finish_reason(x));
         put_ids(r, x, j);
         put_prompt_ids(r, i, j);
+        put_prompt_logprobs(r, i, j);
         json_array_append_new(choices, j);
         str_deinit(&text);
     }
@@ -403,7 +414,8 @@ static json_t *text_whole(struct api_run *r)
 
 static const struct api_frame text_frame = {
     .delta = text_delta, .choice_done = text_choice_done, .stream_done = text_stream_done,
-    .whole = text_whole, .logprob = api_openai_logprob, .stream_type = "text/event-stream",
+    .whole = text_whole, .logprob = api_openai_logprob, .prompt_logprobs = true,
+    .stream_type = "text/event-stream",
 };
 
 static void completions(struct api_call *c)

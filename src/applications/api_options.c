@@ -80,7 +80,8 @@ void api_options_describe(json_t *properties)
 {
     static const struct { const char *name, *type; } more[] = { { "seed", "integer" },
         { "priority", "integer" }, { "cache_salt", "string" }, { "cache_prompt", "boolean" },
-        { "logit_bias", "object" }, { "stop_token_ids", "array" }, { "allowed_token_ids", "array" },
+        { "logit_bias", "object" }, { "prompt_logprobs", "integer" },
+        { "stop_token_ids", "array" }, { "allowed_token_ids", "array" },
         { "diffusion_steps", "integer" },
         { "diffusion_threshold", "number" }, { "diffusion_algorithm", "string" } };
     static const char *const stops[] = { "stop", "stop_sequences" };
@@ -287,6 +288,23 @@ static int read_logprobs(const struct json_place *at, struct api_options *o, str
     return rc;
 }
 
+/* vLLM's: those of the prompt, with so many alternatives. Streams have none of them there either. */
+static int read_prompt_logprobs(const struct json_place *at, struct api_options *o, struct err *e)
+{
+    struct json_place p;
+    uint64_t n = 0;
+    int rc = json_find(at, "prompt_logprobs", &p, e);
+
+    if (rc < 0 || !p.value)
+        return rc;
+    rc = json_read_u64(&p, 0, SERVICE_MAX_LOGPROBS, &n, e);
+    if (rc == 0 && n > 0 && o->stream)
+        return json_refuse(&p, e, WATT_ENOTSUP, "can't be had of a stream");
+    o->prompt_logprobs = rc == 0 && !o->stream;
+    o->n_prompt_top = (uint32_t)n;
+    return rc;
+}
+
 /* The order of the sampler's stages: names in a list, or in one text. Those that are known elsewhere
  * and switched off there by default may stand in it. */
 static int read_samplers(const struct json_place *at, struct api_options *o, struct err *e)
@@ -394,8 +412,7 @@ static int refuse_unsupported(const struct json_place *at, struct err *e)
     static const struct { const char *name; double neutral; } refused[] = {
         { "audio", 0 }, { "best_of", 1 }, { "function_call", 0 },
         { "functions", 0 }, { "image_data", 0 }, { "length_penalty", 1 }, { "modalities", 0 },
-        { "post_sampling_probs", 0 }, { "prediction", 0 }, { "prompt_logprobs", -1 },
-        { "t_max_predict_ms", 0 }, { "top_n_sigma", 0 }, { "truncate_prompt_tokens", -1 },
+        { "post_sampling_probs", 0 }, { "prediction", 0 }, { "t_max_predict_ms", 0 }, { "top_n_sigma", 0 }, { "truncate_prompt_tokens", -1 },
         { "use_beam_search", 0 }, { "web_search_options", 0 } };
     int rc = 0;
 
@@ -442,6 +459,8 @@ bool api_read_options(struct api_call *c, struct api_options *o)
         rc = api_read_tokens(c, o, &e);
     if (rc == 0)
         rc = read_logprobs(&c->at, o, &e);
+    if (rc == 0)
+        rc = read_prompt_logprobs(&c->at, o, &e);
     if (rc == 0)
         rc = read_format(&c->at, c->m, o, &e);
     o->think_budget = c->m->think_budget;

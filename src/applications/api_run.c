@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 
+#define LOGPROB_BYTES 1024u     /* of one token's in a document, about */
 #define JSON_FLAGS (JSON_COMPACT | JSON_ENCODE_ANY)
 
 static void run_unref(struct api_run *r)
@@ -25,6 +26,7 @@ static void run_unref(struct api_run *r)
     for (uint32_t i = 0; i < r->n_parts; i++) {
         str_deinit(&r->parts[i].prompt);
         json_decref(r->parts[i].ids);
+        json_decref(r->parts[i].logprobs);
     }
     mem_free(r->choices);
     mem_free(r->parts);
@@ -314,15 +316,30 @@ static void part_over(struct api_run *r, uint32_t n)
     finish(r);
 }
 
-/* Every choice echoes the prompt. */
-static void add_prompt_logprob(struct api_run *r, uint32_t first, const struct service_event *ev)
+static bool echoes_logprobs(const struct api_run *r)
 {
-    json_t *entry = r->frame->logprob(r, ev);
+    return r->echo && r->logprobs && !r->frame->split && r->frame->logprob;
+}
 
-    for (uint32_t i = first; i < first + r->n_each; i++)
-        if (r->choices[i].logprobs)
+/* Into the choices, all of which echo the prompt, and into the prompt's own list: of the service's
+ * alternatives each has as many as were asked for there. */
+static void add_prompt_logprob(struct api_run *r, struct api_part *p, const struct service_event *all)
+{
+    struct service_event ev = *all;
+
+    if (p->logprobs) {
+        ev.n_top = all->n_top < r->n_prompt_top ? all->n_top : r->n_prompt_top;
+        (void)json_array_append_new(p->logprobs, api_prompt_logprob(r, &ev));
+    }
+    if (echoes_logprobs(r)) {
+        json_t *entry;
+
+        ev.n_top = all->n_top < r->n_top ? all->n_top : r->n_top;
+        entry = r->frame->logprob(r, &ev);
+        for (uint32_t i = p->first; i < p->first + r->n_each; i++)
             (void)json_array_append(r->choices[i].logprobs, entry);
-    json_decref(entry);
+        json_decref(entry);
+    }
 }
 
 /* How fast it goes, for who wants to know before the end. */
@@ -362,8 +379,8 @@ static void on_event(void *ctx, const struct service_event *ev)
     }
     if (ev->kind == SERVICE_TOKEN && c->ids)
         (void)json_array_append_new(c->ids, json_integer(ev->id));
-    if (ev->kind == SERVICE_PROMPT_TOKEN && r->frame->logprob)
-        add_prompt_logprob(r, p->first, ev);
+    if (ev->kind == SERVICE_PROMPT_TOKEN)
+        add_prompt_logprob(r, p, ev);
     if (ev->kind == SERVICE_PROGRESS || ev->kind == SERVICE_TOKEN)
         watch(r, p, c, ev);
     if (ev->kind == SERVICE_PROGRESS && r->frame->progress && r->progress && !r->failed)
@@ -512,6 +529,8 @@ static bool open_parts(struct api_run *r, const struct api_call *c, const struct
         str_append(&p->prompt, text->data, text->len);
         if (a->o.token_ids)
             p->ids = id_list(ids_of(a, i));
+        if (a->o.prompt_logprobs)
+            p->logprobs = json_array();
         for (uint32_t k = 0; k < r->n_each; k++)
             choice_open(r, c, &a->o, &r->choices[r->n++], sv_of(text));
         if (!str_ok(text) || !str_ok(&p->prompt))
@@ -539,6 +558,7 @@ static struct api_run *run_open(struct api_call *c, const struct api_ask *a,
     r->reasoning_in_text = o->reasoning_in_text;
     r->logprobs = o->logprobs;
     r->n_top = o->n_top;
+    r->n_prompt_top = o->n_prompt_top;
     r->echo = o->echo;
     r->progress = o->progress || !frame->progress_if_asked;
     r->timings_each = o->timings_each && o->stream;
@@ -656,8 +676,8 @@ static void fill_request(struct api_call *c, const struct api_options *o, const 
     q->min_tokens = o->min_tokens;
     q->n_choices = o->n;
     q->prompt_only = o->prompt_only;
-    q->prompt_logprobs = o->echo && o->logprobs && !r->frame->split;
-    q->n_prompt_top = q->prompt_logprobs ? o->n_top : 0;
+    q->prompt_logprobs = o->prompt_logprobs || echoes_logprobs(r);
+    q->n_prompt_top = echoes_logprobs(r) && o->n_top > o->n_prompt_top ? o->n_top : o->n_prompt_top;
     q->sampling = o->sampling;
     q->stops = o->stops;
     q->n_stops = o->n_stops;
@@ -704,6 +724,9 @@ static int submit(struct api_call *c, const struct api_ask *a, struct api_run *r
     }
     q->tokens = ids_of(a, i)->ids;
     q->n_tokens = p->n_prompt;
+    /* the whole answer's go with the first: either all fits or nothing is begun */
+    q->caller_bytes = q->prompt_logprobs && i == 0
+                      ? (uint64_t)r->n_prompt * (q->n_prompt_top + 1) * LOGPROB_BYTES : 0;
     q->ctx = p;
     api_energy_begin(r->m->energy, &p->energy);
     rc = service_submit(r->m->svc, q, t, e);
@@ -731,6 +754,26 @@ static void submit_more(struct api_call *c, const struct api_ask *a, struct api_
     }
 }
 
+/* False: has answered, for prompt_logprobs can't be had here, or not of so many tokens. */
+static bool may_tell_prompts(struct api_call *c, const struct api_ask *a,
+                             const struct api_frame *frame)
+{
+    uint64_t n = 0;
+
+    if (!a->o.prompt_logprobs)
+        return true;
+    for (size_t i = 0; i <= a->n_more; i++)
+        n += (uint64_t)ids_of(a, i)->n * (a->o.n_prompt_top + 1);
+    if (!frame->prompt_logprobs)
+        api_error(c, 400, "invalid_request_error", NULL, "prompt_logprobs",
+                  "prompt_logprobs: can't be had on this path");
+    else if (n > API_MAX_PROMPT_LOGPROBS)
+        api_error(c, 400, "invalid_request_error", "limit_exceeded", "prompt_logprobs",
+                  "prompt_logprobs: %" PRIu64 " log probabilities, at most %u", n,
+                  API_MAX_PROMPT_LOGPROBS);
+    return frame->prompt_logprobs && n <= API_MAX_PROMPT_LOGPROBS;
+}
+
 void api_generate(struct api_call *c, const struct api_ask *a, const struct api_frame *frame,
                   const char *id_prefix)
 {
@@ -748,6 +791,8 @@ void api_generate(struct api_call *c, const struct api_ask *a, const struct api_
                   "each are more than %u answers", a->n_more + 1, o->n, API_MAX_ANSWERS);
         return;
     }
+    if (!may_tell_prompts(c, a, frame))
+        return;
     r = run_open(c, a, frame, id_prefix);
     if (!r) {
         api_error(c, 503, "server_error", "out_of_memory", NULL, "out of memory");

@@ -490,6 +490,19 @@ float sampler_logprob(const float *logits, uint32_t n_vocab, uint32_t id)
     return (float)((double)(logit_clean(logits[id]) - max) - log_sum);
 }
 
+uint32_t sampler_rank(const float *logits, uint32_t n_vocab, uint32_t id)
+{
+    const float own = logit_clean(logits[id]);
+    uint32_t rank = 1;
+
+    for (uint32_t i = 0; i < n_vocab; i++) {
+        const float v = logit_clean(logits[i]);
+
+        rank += v > own || (v == own && i < id);
+    }
+    return rank;
+}
+
 size_t sampler_top_logprobs(struct sampler *s, const float *logits, size_t n,
                             struct token_logprob *out)
 {

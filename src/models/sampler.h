@@ -133,5 +133,7 @@ size_t sampler_top_logprobs(struct sampler *s, const float *logits, size_t n,
                             struct token_logprob *out);
 /* The raw log probability of one token; -INFINITY where the logit is NaN or -inf. */
 float  sampler_logprob(const float *logits, uint32_t n_vocab, uint32_t id);
+/* Its place among all tokens by logit, equal ones by id; 1 is the most probable. */
+uint32_t sampler_rank(const float *logits, uint32_t n_vocab, uint32_t id);
 
 #endif

@@ -167,6 +167,7 @@ struct service_event {          /* valid during the call */
     float    logprob;           /* natural logarithm, of the model's own distribution */
     const struct token_logprob *top;    /* [n_top], best first */
     size_t   n_top;
+    uint32_t rank;              /* PROMPT_TOKEN: among all tokens, 1 is the most probable; 0: it has none */
     /* EMBEDDING */
     const float *row;
     uint32_t width;
@@ -230,6 +231,7 @@ struct service_request {        /* copied; service_request_init first */
     uint32_t adapter;           /* of model_opts.adapters, from 1; 0: the model itself. Requests of
                                  * different adapters share no cache */
     bool     no_cache;          /* neither reads nor fills the cache of prefixes */
+    uint64_t caller_bytes;      /* what its answer takes of the caller's memory, counted in queue_bytes */
     service_event_fn *on_event;
     void    *ctx;
 };

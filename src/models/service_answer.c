@@ -352,6 +352,7 @@ static void prompt_token(struct answer *a, uint32_t index, const float *row)
     if (row) {
         ev.has_logprob = true;
         ev.logprob = sampler_logprob(row, j->svc->width, (uint32_t)ev.id);
+        ev.rank = sampler_rank(row, j->svc->width, (uint32_t)ev.id);
         if (j->r.n_prompt_top > 0)
             ev.n_top = sampler_top_logprobs(a->sampler, row, j->r.n_prompt_top, j->prompt_top);
     }

@@ -135,6 +135,7 @@ static uint64_t job_bytes(const struct service *s, const struct service_request 
     own *= r->n_choices;
     if (r->n_bad)
         own += (uint64_t)r->bad_ends[r->n_bad - 1] * sizeof *r->bad_ids + r->n_bad * sizeof *r->bad_ends;
+    own += r->caller_bytes < UINT64_MAX / 4 ? r->caller_bytes : UINT64_MAX / 4;
     return sizeof(struct job) + (uint64_t)r->n_tokens * 4 + (uint64_t)s->mask_words * 8 + own;
 }
 
