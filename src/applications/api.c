@@ -324,6 +324,16 @@ static void call_end(struct api_call *c)
     http_release(x);
 }
 
+/* Before the first model is there nobody is made to wait for it: who balances load sends it elsewhere. */
+static bool may_work(struct api_call *c)
+{
+    if (!atomic_load(&c->s->loading) || strcmp(c->route->method, "GET") == 0)
+        return true;
+    http_add_header(c->x, "Retry-After", "5");
+    api_error(c, 503, "unavailable_error", "loading_model", NULL, "Loading model");
+    return false;
+}
+
 void api_resume(struct api_call *c, int rc, const struct err *e)
 {
     (void)json_was_short();
@@ -354,7 +364,7 @@ void api_request(void *server, struct http_exchange *x)
     else if (!r)
         api_error(&c, 404, "invalid_request_error", "not_found", NULL, "Unknown path %.200s.",
                   http_path(x));
-    else if (api_may_enter(&c, r->scope) &&
+    else if (api_may_enter(&c, r->scope) && may_work(&c) &&
              (!counts(r) || api_take_seat(&c)) && (!r->wants_body || read_body(&c)) &&
              (!needs_model(r) || api_find_model(&c)))
         r->fn(&c);

@@ -72,6 +72,7 @@ struct api_server {             /* immutable while it serves, but for what says 
     struct store       *store;          /* whose models are served, and fetched into; NULL: none */
     const char         *hub;            /* that they come from; NULL: the usual one */
     atomic_uint         n_pulls;        /* that run */
+    atomic_bool         loading;        /* the first model: only who looks around is answered */
     atomic_bool         draining;
     atomic_ulong        next_id;
 };

@@ -5,11 +5,17 @@
 #include "applications/api.h"
 #include "watt.h"
 
+/* As llama-server says it, whose clients look for it. */
 static void health(struct api_call *c)
 {
-    if (atomic_load(&c->s->draining))
-        api_json(c, 503, json_pack("{s:{s:i,s:s,s:s}}", "error", "code", 503, "message",
-                                   "shutting down", "type", "unavailable_error"));
+    const char *why = atomic_load(&c->s->draining) ? "shutting down"
+                    : atomic_load(&c->s->loading) ? "Loading model" : NULL;
+
+    if (why) {
+        http_add_header(c->x, "Retry-After", "5");
+        api_json(c, 503, json_pack("{s:{s:i,s:s,s:s}}", "error", "code", 503, "message", why, "type",
+                                   "unavailable_error"));
+    }
     else
         api_json(c, 200, json_pack("{s:s,s:o*}", "status", "ok", "ledger",
                                    api_energy_ledger(c->s->energy)));

@@ -550,7 +550,7 @@ static int open_models(struct serving *v, struct err *e)
     return rc < 0 ? rc : open_values(v, e);
 }
 
-/* The first model is there before anybody is let in. */
+/* Who comes meanwhile is told that it is being loaded. */
 static int load_first(struct serving *v, struct err *e)
 {
     const char *name = v->n_models ? api_models_name(v->s.models, NULL) : NULL;
@@ -562,6 +562,7 @@ static int load_first(struct serving *v, struct err *e)
         if (api_models_load(v->s.models, name, API_USE_EMBED, &why) == 0)
             rc = 0;
     }
+    atomic_store(&v->s.loading, false);
     return rc;
 }
 
@@ -639,11 +640,10 @@ static int open_all(struct serving *v, struct err *e)
         rc = open_cap(v, e);
     if (rc == 0)
         rc = open_models(v, e);
-    if (rc == 0)
-        rc = load_first(v, e);
+    atomic_store(&v->s.loading, true);
     if (rc == 0)
         rc = open_http(v, e);
-    return rc;
+    return rc == 0 ? load_first(v, e) : rc;
 }
 
 static void close_all(struct serving *v)
@@ -846,7 +846,8 @@ const struct cli_verb verb_serve = {
              "The first MODEL is loaded at the start, others when they are asked for, all within\n"
              "--memory; idle ones leave. Without MODEL the fetched ones are served, see watt pull.\n"
              "\n"
-             "The address is printed once requests are taken. SIGTERM and Ctrl-C let running\n"
+             "The address is printed once requests are taken; before that, while the first model\n"
+             "is loaded, /health and requests are answered 503. SIGTERM and Ctrl-C let running\n"
              "answers finish.",
     .examples = "watt serve model.gguf\n"
                 "watt serve --model small=a.gguf --model big=b.gguf --keep-alive 10m\n"
