@@ -174,7 +174,8 @@ static void check_activations(struct rowcase *r)
     char what[32];
 
     for (int a = ACT_NONE; a < ACT_COUNT; a++) {
-        const struct act_args args = { .act = (enum act)a, .param = 7.5f };
+        const struct act_args args = { .act = (enum act)a, .param = 7.5f,
+                                       .xielu = { 0.8f, 0.7f, 0.5f, -1e-6f } };
         const struct act_args oai = { .act = ACT_SILU, .limit = 7, .alpha = 1.702f, .up_offset = 1 };
 
         (void)snprintf(what, sizeof what, "unary %d", a);

@@ -63,6 +63,7 @@ static const struct { const char *key; float value; } reals[] = {
     { "attention.group_norm_epsilon", 1e-5f }, { "logit_scale", 0.5f },
     { "rope.freq_base", 1000 }, { "rope.freq_base_swa", 500 }, { "residual_scale", 0.7f },
     { "embedding_scale", 2 }, { "kda.gate_lower_bound", -5 },
+    { "xielu.alpha_p", 0.2f }, { "xielu.alpha_n", -0.9f },
 };
 
 /* Optional somewhere. %u: every layer; a shape that is wrong is put right like any other. */

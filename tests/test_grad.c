@@ -293,11 +293,11 @@ static void test_units(void **state)
     (void)state;
     for (int act = ACT_SILU; act < ACT_COUNT; act++) {
         const struct act_args a = { .act = (enum act)act,
-                                    .param = act == ACT_SOFTCAP ? 2.0f : act == ACT_CLAMP ? 1.5f : 0 };
-        const bool kinked = act == ACT_RELU || act == ACT_RELU2 || act == ACT_CLAMP;
+                                    .param = act == ACT_SOFTCAP ? 2.0f : act == ACT_CLAMP ? 1.5f : 0,
+                                    .xielu = { 0.8f, 0.7f, 0.5f, -1e-6f } };
+        const bool kinked = act == ACT_RELU || act == ACT_RELU2 || act == ACT_CLAMP || act == ACT_XIELU;
         struct grad_case c = { 0 };
         val x;
-
         rig_open(&c.g, 24, 10);
         x = rig_input(&c.g);
         check_with(&c, prog_unary(c.g.p, x, a), kinked ? 1e-3f : 1e-2f, kinked ? 5e-2 : 5e-3, NULL);

@@ -435,6 +435,58 @@ static void refused(int code, const char *says)
     assert_null(g);
 }
 
+/* Apertus' activations: single numbers of the weights become keys. wide: one of them is no such. */
+static void put_apertus(unsigned n, bool wide)
+{
+    static const char *const names[] = { "0.mlp.act_fn.alpha_p", "0.mlp.act_fn.alpha_n", "0.mlp.act_fn.beta",
+                                         "0.mlp.act_fn.eps", "1.mlp.act_fn.alpha_p", "1.mlp.act_fn.alpha_n",
+                                         "1.mlp.act_fn.beta", "1.mlp.act_fn.eps" };
+    const uint8_t half[2] = { 0, 0x3f };        /* 0.5 in BF16 */
+    struct hf_shard s;
+    char name[64];
+
+    hf_puts("config.json", "{\"architectures\":[\"ApertusForCausalLM\"],\"hidden_size\":32,"
+            "\"num_hidden_layers\":2,\"num_attention_heads\":2,\"intermediate_size\":48,"
+            "\"vocab_size\":8,\"hidden_act\":\"xielu\",\"tie_word_embeddings\":true}");
+    shard_begin(&s, 1);
+    for (unsigned i = 0; i < n; i++) {
+        const float value = (float)i - 2;
+
+        (void)snprintf(name, sizeof name, "model.layers.%s", names[i]);
+        if (wide && i == 5)
+            shard_random(&s, name, "F32", "[2]", 2);
+        else if (i % 4 == 2)
+            shard_add(&s, name, "BF16", "[]", half, 2);
+        else
+            shard_add(&s, name, "F32", "[1]", &value, 4);
+    }
+    shard_random(&s, "model.embed_tokens.weight", "F32", "[8,32]", 256);
+    shard_end(&s, "model.safetensors");
+}
+
+static void test_numbers_of_weights(void **state)
+{
+    const struct gguf_kv *kv;
+    struct gguf *g;
+    double v;
+
+    (void)state;
+    put_apertus(7, false);
+    refused(WATT_EFORMAT, "model.layers.1.mlp.act_fn.eps is missing");
+    put_apertus(8, true);
+    refused(WATT_EFORMAT, "model.layers.1.mlp.act_fn.alpha_n is no single number");
+    put_apertus(8, false);
+    g = open_folder();
+    kv = gguf_find(g, "apertus.xielu.alpha_n");
+    assert_non_null(kv);
+    assert_int_equal(kv->n, 2);
+    assert_true(gguf_elem_f64(kv, 1, &v) && v == 3);
+    kv = gguf_find(g, "apertus.xielu.beta");
+    assert_true(kv && gguf_elem_f64(kv, 0, &v) && v == 0.5);
+    assert_int_equal(gguf_n_tensors(g), 1);
+    gguf_close(g);
+}
+
 static void test_bad_configs(void **state)
 {
     static const struct { const char *config; int code; const char *says; } bad[] = {
@@ -711,6 +763,7 @@ int main(void)
         cmocka_unit_test_teardown(test_fp8, hf_clean),
         cmocka_unit_test_teardown(test_mxfp4, hf_clean),
         cmocka_unit_test_teardown(test_packed4, hf_clean),
+        cmocka_unit_test_teardown(test_numbers_of_weights, hf_clean),
         cmocka_unit_test_teardown(test_bad_configs, hf_clean),
         cmocka_unit_test_teardown(test_bad_weights, hf_clean),
         cmocka_unit_test_teardown(test_tokenizer_json, hf_clean),

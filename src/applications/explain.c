@@ -154,6 +154,7 @@ static const char *act_name(enum act act)
     static const char *const names[ACT_COUNT] = {
         [ACT_SILU] = "SiLU", [ACT_GELU] = "GELU", [ACT_GELU_ERF] = "GELU",
         [ACT_GELU_QUICK] = "GELU", [ACT_RELU] = "ReLU", [ACT_RELU2] = "squared ReLU",
+        [ACT_XIELU] = "xIELU",
     };
 
     return names[act];

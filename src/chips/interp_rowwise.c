@@ -67,6 +67,11 @@ static double gelu_tanh(double x)
     return 0.5 * x * (1 + tanh(0.79788456080286535588 * (x + 0.044715 * x * x * x)));
 }
 
+static double xielu(double x, const struct xielu *k)
+{
+    return k->beta * x + (x > 0 ? k->p * x * x : k->n * (expm1(fmin(x, k->eps)) - x));
+}
+
 static double activate(double x, const struct act_args *a)
 {
     switch (a->act) {
@@ -83,13 +88,15 @@ static double activate(double x, const struct act_args *a)
     case ACT_NEG_EXP:    return -exp(x);
     case ACT_SOFTCAP:    return a->param * tanh(x / a->param);
     case ACT_CLAMP:      return fmin(fmax(x, -a->param), a->param);
+    case ACT_XIELU:      return xielu(x, &a->xielu);
     default:             return x;
     }
 }
 
 void ref_unary(struct interp *x, const struct instr *in)
 {
-    const struct act_args a = { .act = in->a.act.act, .param = in->a.act.param };
+    const struct act_args a = { .act = in->a.act.act, .param = in->a.act.param,
+                                .xielu = in->a.act.xielu };
 
     for (uint32_t r = 0; r < rows_in(x, in->dst[0]); r++)
         for (uint32_t c = 0; c < width_of(x, in->dst[0]); c++)

@@ -178,8 +178,12 @@ struct attn_args {
 enum act {
     ACT_NONE, ACT_SILU, ACT_GELU /* tanh form */, ACT_GELU_ERF, ACT_GELU_QUICK, ACT_RELU,
     ACT_RELU2, ACT_SIGMOID, ACT_TANH, ACT_SOFTPLUS, ACT_EXP, ACT_NEG_EXP /* -exp(x) */,
-    ACT_SOFTCAP /* c tanh(x/c), c = param */, ACT_CLAMP /* to -param..param */, ACT_COUNT
+    ACT_SOFTCAP /* c tanh(x/c), c = param */, ACT_CLAMP /* to -param..param */, ACT_XIELU, ACT_COUNT
 };
+
+/* Huang and Schlag 2024, arXiv 2411.13010: p x^2 + beta x where x > 0, elsewhere
+ * n (exp(min(x, eps)) - 1 - x) + beta x. eps is just below 0. */
+struct xielu { float p, n, beta, eps; };
 
 struct act_args {
     enum act act;
@@ -188,6 +192,7 @@ struct act_args {
      * sigmoid sharpened by alpha when > 0, up shifted by up_offset (gpt-oss: alpha
      * 1.702, limit 7, up_offset 1) */
     float    limit, alpha, up_offset;
+    struct xielu xielu;
 };
 
 /* Experts are taken by descending score plus bias, ties by lower id, NaN last; slots of a

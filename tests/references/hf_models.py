@@ -142,6 +142,8 @@ FAMILIES = {
     "granite-moe": causal("GraniteMoe", num_local_experts=4, num_experts_per_tok=2, **GRANITE),
     "smollm-3": causal("SmolLM3"),
     "arcee": causal("Arcee"),
+    "apertus": causal("Apertus", tie_word_embeddings=False, rope_parameters=rope(
+        "llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=64)),
     "glm-4": causal("Glm4", head_dim=32),
     "glm-4-moe": causal("Glm4Moe", head_dim=32, n_routed_experts=4, num_experts_per_tok=2,
                         moe_intermediate_size=48, n_group=1, topk_group=1, first_k_dense_replace=1,

@@ -116,9 +116,20 @@ static void softmax(float *y, const float *x, size_t n)
     scale_gain(y, y, NULL, n, 1.0f / v_sum(sum));
 }
 
-static inline vf act_one(vf x, enum act act, vf param)
+static inline vf act_xielu(vf x, const struct xielu *k)
 {
-    switch (act) {
+    const vf line = v_mul(v_set1(k->beta), x);
+    const vf left = v_sub(v_expm1_below(v_min(x, v_set1(k->eps))), x);
+
+    return v_if_gt(x, v_zero(), v_fma(v_mul(v_set1(k->p), x), x, line),
+                   v_fma(v_set1(k->n), left, line));
+}
+
+static inline vf act_one(vf x, const struct act_args *a)
+{
+    const vf param = v_set1(a->param);
+
+    switch (a->act) {
     case ACT_SILU:
         return v_mul(x, v_sigmoid(x));
     case ACT_GELU: {
@@ -152,6 +163,8 @@ static inline vf act_one(vf x, enum act act, vf param)
         return v_mul(param, v_tanh(v_div(x, param)));
     case ACT_CLAMP:
         return v_max(v_sub(v_zero(), param), v_min(param, x));  /* this order keeps NaN */
+    case ACT_XIELU:
+        return act_xielu(x, &a->xielu);
     case ACT_NONE:
     case ACT_SOFTPLUS:          /* by itself, below: needs a logarithm */
     case ACT_COUNT:
@@ -167,20 +180,17 @@ static float softplus(float x)
 
 static void unary(float *y, const float *x, size_t n, const struct act_args *a)
 {
-    const vf param = v_set1(a->param);
-
     if (a->act == ACT_SOFTPLUS) {
         for (size_t i = 0; i < n; i++)
             y[i] = softplus(x[i]);
         return;
     }
     EACH_VECTOR(i, n)
-        st(y + i, act_one(ld(x + i, LEFT(i, n)), a->act, param), LEFT(i, n));
+        st(y + i, act_one(ld(x + i, LEFT(i, n)), a), LEFT(i, n));
 }
 
 static inline vf gate_one(vf g, vf u, const struct act_args *a)
 {
-    const vf param = v_set1(a->param);
     float lanes[VN];
 
     if (a->limit > 0.0f) {
@@ -200,7 +210,7 @@ static inline vf gate_one(vf g, vf u, const struct act_args *a)
         g = v_load(lanes);
         return v_mul(g, u);
     }
-    return v_mul(act_one(g, a->act, param), u);
+    return v_mul(act_one(g, a), u);
 }
 
 static void gated(float *y, const float *gate, const float *up, size_t n,

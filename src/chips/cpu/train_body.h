@@ -288,13 +288,24 @@ static void norm_back(const struct norm_back_args *a, size_t n)
     }
 }
 
-/* f'(x); *y: f(x). */
-TRAIN_INLINE vf slope_one(vf x, enum act act, vf param, vf *y)
+/* Between eps and 0, where f has a step, the slope goes on as below eps. */
+TRAIN_INLINE vf slope_xielu(vf x, const struct xielu *k, vf *y)
 {
-    const vf one = v_set1(1.0f), zero = v_zero();
+    const vf zero = v_zero(), p = v_set1(k->p), n = v_set1(k->n);
+    const vf beta = v_set1(k->beta), line = v_mul(beta, x);
+    const vf e = v_expm1_below(v_min(x, v_set1(k->eps)));
+
+    *y = v_if_gt(x, zero, v_fma(v_mul(p, x), x, line), v_fma(n, v_sub(e, x), line));
+    return v_if_gt(x, zero, v_fma(v_add(p, p), x, beta), v_fma(n, e, beta));
+}
+
+/* f'(x); *y: f(x). */
+TRAIN_INLINE vf slope_one(vf x, const struct act_args *a, vf *y)
+{
+    const vf one = v_set1(1.0f), zero = v_zero(), param = v_set1(a->param);
     vf s, u, d;
 
-    switch (act) {
+    switch (a->act) {
     case ACT_SILU:
         s = v_sigmoid(x);
         *y = v_mul(x, s);
@@ -349,6 +360,8 @@ TRAIN_INLINE vf slope_one(vf x, enum act act, vf param, vf *y)
         *y = v_load(lanes);
         return v_sigmoid(x);
     }
+    case ACT_XIELU:
+        return slope_xielu(x, &a->xielu, y);
     case ACT_NONE:
     case ACT_COUNT:
         break;
@@ -360,18 +373,17 @@ TRAIN_INLINE vf slope_one(vf x, enum act act, vf param, vf *y)
 static void unary_back(float *dx, const float *x, const float *dy, size_t n,
                        const struct act_args *a, bool add)
 {
-    const vf param = v_set1(a->param);
     vf y;
 
     for (size_t i = 0; i < n; i += VN)
-        put(dx + i, v_mul(ld(dy + i, n - i), slope_one(ld(x + i, n - i), a->act, param, &y)),
+        put(dx + i, v_mul(ld(dy + i, n - i), slope_one(ld(x + i, n - i), a, &y)),
             n - i, add);
 }
 
 static void gated_back(const struct gated_back_args *a, size_t n)
 {
     const struct act_args *act = a->act;
-    const vf param = v_set1(act->param), one = v_set1(1.0f), zero = v_zero();
+    const vf one = v_set1(1.0f), zero = v_zero();
     const vf top = v_set1(act->limit), low = v_set1(-act->limit), alpha = v_set1(act->alpha);
 
     for (size_t i = 0; i < n; i += VN) {
@@ -393,7 +405,7 @@ static void gated_back(const struct gated_back_args *a, size_t n)
             f = v_mul(g, s);
             d = v_fma(v_mul(v_mul(f, alpha), v_sub(one, s)), one, s);
         } else {
-            d = slope_one(g, act->act, param, &f);
+            d = slope_one(g, act, &f);
         }
         if (a->dgate)
             put(a->dgate + i, v_mul(v_mul(dy, u), v_mul(d, through)), left, a->add_gate);

@@ -4,21 +4,27 @@
 #ifndef CHIPS_CPU_VMATH_BODY_H
 #define CHIPS_CPU_VMATH_BODY_H
 
-/* 2^n times a polynomial on |r| <= ln2/2, x = n ln2 + r (degree 6, Cephes' coefficients). */
-static inline vf v_exp_within(vf x)
+/* exp(r) - 1 on |r| <= ln2/2, x = n ln2 + r (degree 6, Cephes' coefficients). */
+static inline vf v_exp_part(vf x, vf *n)
 {
-    vf n = v_round(v_mul(x, v_set1(1.44269504088896341f)));
-    vf r = v_fma(n, v_set1(-0.693359375f), x);
-    vf p = v_set1(1.9875691500e-4f);
+    vf r, p = v_set1(1.9875691500e-4f);
 
-    r = v_fma(n, v_set1(2.12194440e-4f), r);
+    *n = v_round(v_mul(x, v_set1(1.44269504088896341f)));
+    r = v_fma(*n, v_set1(-0.693359375f), x);
+    r = v_fma(*n, v_set1(2.12194440e-4f), r);
     p = v_fma(p, r, v_set1(1.3981999507e-3f));
     p = v_fma(p, r, v_set1(8.3334519073e-3f));
     p = v_fma(p, r, v_set1(4.1665795894e-2f));
     p = v_fma(p, r, v_set1(1.6666665459e-1f));
     p = v_fma(p, r, v_set1(5.0000001201e-1f));
-    p = v_add(v_fma(p, v_mul(r, r), r), v_set1(1.0f));
-    return v_scale2(p, n);
+    return v_fma(p, v_mul(r, r), r);
+}
+
+static inline vf v_exp_within(vf x)
+{
+    vf n, p = v_exp_part(x, &n);
+
+    return v_scale2(v_add(p, v_set1(1.0f)), n);
 }
 
 /* exp(x), under 2 ulp. exp(0) is exactly 1; below -104 gives 0, above 88.8 infinity, NaN stays. */
@@ -35,6 +41,14 @@ static inline vf v_exp(vf x)
 static inline vf v_exp_below(vf x)
 {
     return v_exp_within(v_max(v_set1(-104.0f), x));
+}
+
+/* exp(x) - 1 for x that is at most 0 or NaN: exact where that is small, too. */
+static inline vf v_expm1_below(vf x)
+{
+    vf n, p = v_exp_part(v_max(v_set1(-104.0f), x), &n);
+
+    return v_add(v_scale2(p, n), v_sub(v_scale2(v_set1(1.0f), n), v_set1(1.0f)));
 }
 
 /* 1 / (1 + exp(-x)) */

@@ -1,4 +1,6 @@
 /* family_llama.c: Llama and the decoders that differ from it by a norm, a bias or a scale. */
+#include <stdio.h>
+
 #include "models/hf/internal.h"
 
 /* ---- Llama, Mistral, Mixtral ---- */
@@ -33,6 +35,55 @@ const struct hf_family hf_family_llama = {
 
 const struct hf_family hf_family_arcee = {
     .arch = "arcee", .acts = "relu2", .flags = HF_PERMUTE | HF_NO_WINDOW,
+};
+
+/* ---- Apertus ---- */
+
+static const struct hf_name apertus_names[] = {
+    { "layers.#.attention_layernorm", "blk.#.attn_norm", 0 },
+    { "layers.#.feedforward_layernorm", "blk.#.ffn_norm", 0 },
+    { "layers.#.mlp.act_fn.alpha_p", "", HF_DROP }, { "layers.#.mlp.act_fn.alpha_n", "", HF_DROP },
+    { "layers.#.mlp.act_fn.beta", "", HF_DROP }, { "layers.#.mlp.act_fn.eps", "", HF_DROP },
+    { 0 }
+};
+
+/* The one number that a tensor holds. */
+static int read_number(const struct hf *h, const char *name, float *out, struct err *e)
+{
+    const struct safetensors_tensor *t = safetensors_find(h->st, name);
+    enum dtype type;
+    const struct dtype_info *info = t && safetensors_dtype(t->type, &type) ? dtype_info((uint32_t)type)
+                                                                          : NULL;
+
+    if (!info || info->block_elems != 1 || !info->dequant || t->size_bytes != info->block_bytes)
+        return err_set(e, WATT_EFORMAT, "%s: tensor %s %s", h->dir, name,
+                       t ? "is no single number" : "is missing");
+    info->dequant(out, t->data, 1);
+    return 0;
+}
+
+/* The activations' numbers are tensors here and keys in GGUF. */
+static int apertus_numbers(struct hf *h, struct err *e)
+{
+    static const char *const numbers[] = { "alpha_p", "alpha_n", "beta", "eps" };
+    float *v = mem_array(h->n_layers, sizeof *v);
+    char name[64];
+    int rc = v ? 0 : err_set(e, WATT_ENOMEM, "%s: out of memory", h->dir);
+
+    for (size_t k = 0; rc == 0 && k < 4; k++) {
+        for (uint32_t i = 0; rc == 0 && i < h->n_layers; i++) {
+            (void)snprintf(name, sizeof name, "model.layers.%u.mlp.act_fn.%s", i, numbers[k]);
+            rc = read_number(h, name, &v[i], e);
+        }
+        (void)snprintf(name, sizeof name, "xielu.%s", numbers[k]);
+        if (rc == 0)
+            hf_put_f32s(h, name, v, h->n_layers);
+    }
+    mem_free(v);
+    return rc;
+}
+const struct hf_family hf_family_apertus = {
+    .arch = "apertus", .names = apertus_names, .acts = "xielu|", .from_weights = apertus_numbers,
 };
 
 /* ---- Qwen ---- */

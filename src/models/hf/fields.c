@@ -150,6 +150,13 @@ void hf_put_u32s(struct hf *h, const char *key, const uint32_t *v, uint32_t n)
     gguf_make_array(h->out, full_key(h, key, full), GGUF_U32, v, n);
 }
 
+void hf_put_f32s(struct hf *h, const char *key, const float *v, uint32_t n)
+{
+    char full[KEY_MAX];
+
+    gguf_make_array(h->out, full_key(h, key, full), GGUF_F32, v, n);
+}
+
 bool hf_has(const struct hf *h, const char *key)
 {
     char full[KEY_MAX];

@@ -66,6 +66,7 @@ struct hf_family {
     const char             *acts;       /* known activations, as hf_expect.values; NULL: any */
     unsigned                flags;
     int                   (*more)(struct hf *h, struct err *e);    /* NULL */
+    int                   (*from_weights)(struct hf *h, struct err *e);    /* keys of h->st; NULL */
 };
 
 #define HF_LAYER_NORM  1u   /* layer norms: their epsilon's key is another */
@@ -150,6 +151,7 @@ void hf_put_f32(struct hf *h, const char *key, float v);
 void hf_put_bool(struct hf *h, const char *key, bool v);
 void hf_put_str(struct hf *h, const char *key, const char *v);
 void hf_put_u32s(struct hf *h, const char *key, const uint32_t *v, uint32_t n);
+void hf_put_f32s(struct hf *h, const char *key, const float *v, uint32_t n);
 bool hf_has(const struct hf *h, const char *key);
 
 /* All keys of the model: the family's, the common ones, rotary positions. */

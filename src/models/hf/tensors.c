@@ -611,6 +611,8 @@ int hf_weights_open(struct hf *h, struct err *e)
 
     if (rc == 0)
         rc = hf_quant_read(h, e);
+    if (rc == 0 && h->family->from_weights)
+        rc = h->family->from_weights(h, e);
     if (rc < 0)
         return rc;
     p.w = h->weights = mem_calloc(1, sizeof *p.w);

@@ -78,6 +78,9 @@ static double act_one(double x, const struct act_args *a)
     case ACT_NEG_EXP:    return -exp(x);
     case ACT_SOFTCAP:    return a->param * tanh(x / a->param);
     case ACT_CLAMP:      return x > a->param ? a->param : x < -a->param ? -a->param : x;
+    case ACT_XIELU:
+        return a->xielu.beta * x + (x > 0 ? a->xielu.p * x * x
+                                          : a->xielu.n * (expm1(fmin(x, a->xielu.eps)) - x));
     case ACT_NONE:
     case ACT_COUNT:      break;
     }
