@@ -345,12 +345,56 @@ static void test_random(void **state)
     }
 }
 
+/* Names, keys and headers of any length around their bounds come out the same whole and in pieces. */
+static void test_bounds(void **state)
+{
+    static const struct { const char *source, *head, *tail; } cases[] = {
+        { tagged, "<call>\n<f=look>\n<p=", ">\nx\n</p>\n</f>\n</call>" },
+        { tagged, "<call>\n<f=", ">\n</f>\n</call>" },
+        { named, "<f=", ">{}</f>" },
+        { named, "<f= ", "  look>{}</f>" },
+        { channels, "<|channel|>comment ", " to=fn.look<|message|>{}<|call|>" } };
+    static const unsigned around[] = { 0, 200, 235, 256, 300, 490, 512, 800, 960, 1024 };
+
+    (void)state;
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; k++)
+        for (size_t i = 0; i < 20 * sizeof around / sizeof *around; i++) {
+            const unsigned n = around[i / 20] + (unsigned)(i % 20);
+            struct str text, got[3];
+            struct fixture x;
+
+            open_format(&x, cases[k].source);
+            str_init(&text, 0);
+            str_puts(&text, cases[k].head);
+            for (unsigned c = 0; c < n; c++)
+                str_putc(&text, k == 3 ? ' ' : 'a');
+            str_puts(&text, cases[k].tail);
+            for (size_t r = 0; r < 3; r++) {
+                static const size_t by[] = { 1, 16, 100000 };
+                struct rig rig;
+
+                str_init(&got[r], 0);
+                rig_parse(&rig, x.f, x.tools, sv_of(&text), by[r]);
+                write_down(&rig, &got[r]);
+                rig_deinit(&rig);
+                if (strcmp(str_cstr(&got[0]), str_cstr(&got[r])) != 0)
+                    fail_msg("case %zu, %u bytes: by 1 \"%s\", by %zu \"%s\"", k, n, str_cstr(&got[0]),
+                             by[r], str_cstr(&got[r]));
+            }
+            for (size_t r = 0; r < 3; r++)
+                str_deinit(&got[r]);
+            str_deinit(&text);
+            close_format(&x);
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_envelopes),
         cmocka_unit_test(test_no_calls),
         cmocka_unit_test(test_cut),
+        cmocka_unit_test(test_bounds),
         cmocka_unit_test(test_broken),
         cmocka_unit_test(test_tagged),
         cmocka_unit_test(test_tagged_streams),

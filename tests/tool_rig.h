@@ -7,10 +7,11 @@
 
 #include "models/tool_parser.h"
 
+#define RIG_NAME  (TOOL_NAME_MAX_BYTES + 1)
 #define RIG_CALLS 8u
 
 struct rig_call {
-    char       name[64], id[64];
+    char       name[RIG_NAME], id[RIG_NAME];
     struct str args;
     bool       begun, ended, complete;
 };
@@ -49,9 +50,9 @@ static void rig_reasoning(void *ctx, struct sv text)
     str_append(&((struct rig *)ctx)->reasoning, text.data, text.len);
 }
 
-static void rig_copy(char out[64], struct sv s)
+static void rig_copy(char out[RIG_NAME], struct sv s)
 {
-    assert_true(s.len < 64);
+    assert_true(s.len < RIG_NAME);
     memcpy(out, s.data, s.len);
     out[s.len] = '\0';
 }

@@ -351,12 +351,12 @@ static bool in_hole(struct tool_parser *p, enum tool_hole kind)
     struct sv s;
 
     if (at == text.len || n == 0) {
-        if (text.len > TOOL_NAME_MAX_BYTES || p->final)
+        if (text.len > HOLE_MAX || p->final)
             return parser_no_call(p);
         return false;
     }
     s = parser_trimmed((struct sv){ text.data, at });
-    if (!parser_good_name(s))
+    if (at + n > HOLE_MAX || !parser_good_name(s))
         return parser_no_call(p);
     if (kind == TOOL_NAME && p->name.len == 0)
         str_append(&p->name, s.data, s.len);
@@ -492,7 +492,7 @@ static bool in_header(struct tool_parser *p)
         parser_go(p, BODY);
         return true;
     }
-    if (at == text.len || n == 0) {
+    if (at == text.len || n == 0 || at + n > HEADER_MAX) {
         if (text.len <= HEADER_MAX && !p->final)
             return false;
         p->reasoning = false;

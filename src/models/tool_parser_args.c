@@ -346,10 +346,12 @@ bool parser_in_key(struct tool_parser *p)
     size_t n, at = find_key_end(p->f, text, &n, &string);
 
     if (at == text.len || n == 0) {
-        if (at <= TOOL_NAME_MAX_BYTES && text.len <= 2u * TOOL_NAME_MAX_BYTES && !p->final)
+        if (at <= TOOL_NAME_MAX_BYTES && text.len <= HOLE_MAX && !p->final)
             return false;
         return end_params(p, false);
     }
+    if (at > TOOL_NAME_MAX_BYTES || at + n > HOLE_MAX)   /* however much of it came at once */
+        return end_params(p, false);
     str_reset(&p->key);
     str_append(&p->key, text.data, at);
     p->type = tool_type_of(p->parameters, parser_trimmed(sv_of(&p->key)));

@@ -9,7 +9,10 @@
 #include "models/tool_parser.h"
 
 #define HOLD_BLANKS   256u      /* white space that may stand before a call */
+/* Bounds of what is read before its end is seen, its end included: they hold however much comes at once, so
+ * that calls do not depend on how an answer is cut. */
 #define HEADER_MAX    1024u     /* bytes of a channel's header */
+#define HOLE_MAX      (2u * TOOL_NAME_MAX_BYTES)    /* of a name, an id or a key */
 
 enum state {
     AT_START,           /* bare calls: only here */
