@@ -4,7 +4,7 @@
  *     bench_grammar VOCABULARY.gguf --pieces OUT
  *     bench_grammar VOCABULARY.gguf CASES.json [--masks OUT] [--runs N]
  *
- * CASES.json is a list of {"name", "schema" or "regex" or "gbnf", "texts": [...]}. Each case is a line
+ * CASES.json is a list of {"name", "schema" or "regex" or "gbnf" or "structure", "texts": [...]}. Each case is a line
  * of JSON: {"name", "compile_ms", "error" or "texts": [{"ids", "n_accepted", "mask_us", "again_us"}]},
  * times of this thread's processor. mask_us has a time for each token and for the end of the first text under a new
  * grammar; again_us for the same text again, under the same grammar. The texts are cut into tokens by
@@ -23,6 +23,7 @@
 #include "models/gguf.h"
 #include "models/grammar/grammar.h"
 #include "models/grammar/matcher.h"
+#include "models/grammar/structural.h"
 #include "models/tokenizer.h"
 
 struct bench {
@@ -43,6 +44,7 @@ static uint64_t cpu_ns(void)
 static int compile(struct grammar **out, const json_t *c, struct err *e)
 {
     const json_t *schema = json_object_get(c, "schema");
+    const json_t *structure = json_object_get(c, "structure");
     const char *regex = json_string_value(json_object_get(c, "regex"));
     const char *gbnf = json_string_value(json_object_get(c, "gbnf"));
 
@@ -52,7 +54,9 @@ static int compile(struct grammar **out, const json_t *c, struct err *e)
         return grammar_from_regex(out, sv_cstr(regex), e);
     if (gbnf)
         return grammar_from_gbnf(out, sv_cstr(gbnf), e);
-    return err_set(e, WATT_EFORMAT, "a case without schema, regex or gbnf");
+    if (structure)
+        return grammar_from_structure(out, structure, e);
+    return err_set(e, WATT_EFORMAT, "a case without schema, regex, gbnf or structure");
 }
 
 /* One text under a matcher: times into us[0..n], n the tokens that were accepted. */

@@ -16,6 +16,7 @@
 #include "base/rng.h"
 #include "models/grammar/grammar.h"
 #include "models/grammar/matcher.h"
+#include "models/grammar/structural.h"
 #include "shared.h"
 
 struct text_case {
@@ -515,6 +516,139 @@ static void masks_are_exact(void **state)
     token_trie_close(t);
 }
 
+#define N_PIECES 2600u
+
+/* A vocabulary as merges leave it: every byte, words with and without a blank before them, beginnings of words,
+ * runs, characters of several bytes and parts of them, and mixtures; the last one ends. */
+static struct token_trie *wide_vocabulary(struct str *text)
+{
+    static const char *const part[] = { "a", "be", "cab", "foo", "of", "the", "ing", "Ada", "KING", "x", "0", "42",
+        " ", "  ", "\t", "\n", ".", ",", "@", "-", "_", "/", "://", "\"", "\"}", "\": ", "{", "<tool", "<", ">", ">>",
+        "\\", "\\n", "\\u00e9", "(", ")", "+", "=", "'", "\xC3\xA9", "\xE6\x9D\xB1", "\xF0\x9F\x98\x80", "\xC3", "\xA9",
+        "\xE6\x9D", "\x9D\xB1", "\xF0\x9F", "\xFF", "\xD0\xB0", "\xE2\x82\xAC" };
+    const uint32_t n_part = sizeof part / sizeof *part;
+    size_t end[N_PIECES + 1] = { 0 };
+    struct sv texts[N_PIECES];
+    struct token_trie *t;
+    struct rng rng;
+    struct err e;
+
+    rng_init(&rng, 3);
+    for (uint32_t i = 0; i < N_PIECES - 1; i++) {
+        const uint32_t first = rng_below(&rng, n_part), kind = i % 5;
+        uint32_t n = i < 256 ? 0 : kind == 0 ? rng_below(&rng, 40) : 1 + rng_below(&rng, 4);
+
+        if (i < 256)
+            str_putc(text, (char)i);
+        if (kind == 1 && n)
+            str_putc(text, ' ');
+        for (; n > 0; n--)      /* a run; words; anything */
+            str_puts(text, part[kind == 0 ? first : kind == 4 ? rng_below(&rng, n_part) : rng_below(&rng, 10)]);
+        end[i + 1] = text->len;
+    }
+    assert_true(str_ok(text));
+    for (uint32_t i = 0; i < N_PIECES - 1; i++)
+        texts[i] = (struct sv){ text->data + end[i], end[i + 1] - end[i] };
+    texts[N_PIECES - 1] = (struct sv){ "", 0 };
+    assert_int_equal(token_trie_from(&t, texts, N_PIECES, N_PIECES - 1, &e), 0);
+    return t;
+}
+
+static struct grammar *wide_grammar(size_t which)
+{
+    static const char *const strings[] = { "\"pattern\":\"^[a-z]+$\"", "\"pattern\":\"^[A-Z][a-z]+( [A-Z][a-z]+)*$\"",
+        "\"pattern\":\"foo\"", "\"pattern\":\"^[^@]+@[^@]+\\\\.[a-z]+$\"", "\"pattern\":\"^\\\\S+$\"",
+        "\"pattern\":\"^\\\\w{3,40}$\"", "\"pattern\":\"^[\\\\p{L} ]+$\"", "\"pattern\":\"^.{4}[a-z]*x?$\"",
+        "\"pattern\":\"^[a-z-]+$\",\"minLength\":4,\"maxLength\":30", "\"format\":\"hostname\"", "\"format\":\"uri\"",
+        "\"format\":\"email\",\"maxLength\":80", "\"not\":{\"const\":\"foo\"}", "\"minLength\":3,\"maxLength\":9",
+        "\"pattern\":\"^([^,]*,){2}[^,]*$\"", "\"pattern\":\"^(a|be|cab)+$\",\"maxLength\":50" };
+    static const char *const regexes[] = { "(.|\\n)*", "[\\w ]+", "[^\"]+", "[a-z]{10,40}", "[^\\n]{1,200}\\n",
+        "(yes|no)[.!]? .{0,30}", "([^,\\n]*,){3}[^,\\n]*", "```[a-z]*\\n[\\s\\S]*\\n```", "[a-z ]{3,}x", "(a{2,9}|[a-z]{1,30})*" };
+    static const char *const gbnfs[] = { "root ::= word (\" \" word)* \".\"\nword ::= [a-z]+ | \"(\" word \")\"",
+        "root ::= line{2,30}\nline ::= [a-z ]{3,50} \"\\n\" | \"<\" line \">\"",
+        "root ::= x x x x x x\nx ::= [ a]+ | \"(\" x \")\"",
+        "root ::= (w \",\")* w\nw ::= [a-zA-Z]+ | [^,]+ \"!\" | w \"-\" w",
+        "root ::= \"\\xC3\" [^x]* | [\\x80-\\xFF]* \"x\" | any\nany ::= [^\\n]{2,20} any | \"\\n\"" };
+    static const char tags_text[] = "{\"type\":\"structural_tag\",\"format\":{\"type\":\"triggered_tags\","
+        "\"triggers\":[\"<tool\"],\"tags\":[{\"type\":\"tag\",\"begin\":\"<tool>\",\"content\":{\"type\":"
+        "\"json_schema\",\"json_schema\":{\"type\":\"object\"}},\"end\":\">>\"},{\"type\":\"tag\",\"begin\":"
+        "\"<tool@\",\"content\":{\"type\":\"any_text\"},\"end\":\"the\"}]}}";
+    const size_t n_strings = sizeof strings / sizeof *strings, n_regexes = sizeof regexes / sizeof *regexes;
+    const size_t n_gbnfs = sizeof gbnfs / sizeof *gbnfs;
+    struct grammar *g = NULL;
+    struct err e = { 0 };
+    char text[256];
+    json_t *j;
+
+    if (which < n_strings) {
+        (void)snprintf(text, sizeof text, "{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"string\",%s}},"
+                       "\"required\":[\"a\"]}", strings[which]);
+        return schema_grammar(text, NULL);
+    }
+    which -= n_strings;
+    if (which < n_regexes) {
+        if (grammar_from_regex(&g, sv_cstr(regexes[which]), &e) < 0)
+            fail_msg("%s: %s", regexes[which], e.msg);
+    } else if (which - n_regexes < n_gbnfs) {
+        if (grammar_from_gbnf(&g, sv_cstr(gbnfs[which - n_regexes]), &e) < 0)
+            fail_msg("%s: %s", gbnfs[which - n_regexes], e.msg);
+    } else if (which == n_regexes + n_gbnfs) {
+        assert_int_equal(json_parse(&j, "tags", tags_text, strlen(tags_text), NULL, &e), 0);
+        if (grammar_from_structure(&g, j, &e) < 0)
+            fail_msg("%s", e.msg);
+        json_close(j);
+    }
+    return g;
+}
+
+/* What a mask takes from the tree as a whole (mask_pure.c) is what the matcher says of each token. */
+static void wide_masks_are_exact(void **state)
+{
+    struct grammar *g;
+    struct token_trie *t;
+    struct str text;
+    struct rng rng;
+
+    (void)state;
+    rng_init(&rng, 5);
+    str_init(&text, 0);
+    t = wide_vocabulary(&text);
+    for (size_t which = 0; (g = wide_grammar(which)); which++) {
+        struct grammar_masks *masks;
+        struct matcher *m;
+        uint64_t bits[N_PIECES / 64 + 1];
+        struct err e;
+
+        assert_int_equal(grammar_masks_open(&masks, g, t, &e), 0);
+        assert_int_equal(matcher_open(&m, masks, &e), 0);
+        for (int step = 0; step < 24; step++) {
+            int32_t longest = -1;
+            size_t n = 0;
+
+            assert_int_equal(matcher_mask(m, bits, &e), 0);
+            for (int32_t i = 0; i < (int32_t)N_PIECES; i++) {
+                const bool in = bits[i / 64] >> i % 64 & 1;
+
+                if (in != matcher_allows(m, i))
+                    fail_msg("grammar %zu step %d token '%.*s': mask %d", which, step, (int)t->pieces[i].len,
+                             t->pieces[i].data, in);
+                if (in && (rng_below(&rng, (uint32_t)++n) == 0 || (t->pieces[i].len > 2 &&
+                                                                  rng_below(&rng, 20) == 0)))
+                    longest = i;
+            }
+            if (longest < 0 || longest == (int32_t)N_PIECES - 1)
+                matcher_reset(m);
+            else
+                assert_int_equal(matcher_accept(m, longest, &e), 0);
+        }
+        matcher_close(m);
+        grammar_masks_close(masks);
+        grammar_close(g);
+    }
+    token_trie_close(t);
+    str_deinit(&text);
+}
+
 static void long_texts_stay_small(void **state)
 {
     uint32_t eog;
@@ -724,6 +858,7 @@ int main(void)
         cmocka_unit_test(tags),
         cmocka_unit_test(choices),
         cmocka_unit_test(masks_are_exact),
+        cmocka_unit_test(wide_masks_are_exact),
         cmocka_unit_test(long_texts_stay_small),
         cmocka_unit_test(forced_bytes),
         cmocka_unit_test(schema_test_suite),

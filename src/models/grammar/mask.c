@@ -18,6 +18,17 @@ struct entry {
     uint32_t  data[];       /* key, exits, then bits or list */
 };
 
+/* The words of m->exit_seen for one kind of exits. */
+static size_t seen_words(const struct token_trie *t)
+{
+    return (size_t)t->end_rest / 64 + 1;
+}
+
+static uint64_t *seen_word(const struct grammar_masks *m, uint32_t exit)
+{
+    return m->exit_seen + (exit >> 30) * seen_words(m->t) + (exit & MASK_NODE) / 64;
+}
+
 int grammar_masks_open(struct grammar_masks **out, struct grammar *g, const struct token_trie *t,
                        struct err *e)
 {
@@ -35,8 +46,14 @@ int grammar_masks_open(struct grammar_masks **out, struct grammar *g, const stru
     m->frames = mem_array((size_t)t->max_depth + 1, sizeof *m->frames);
     m->confs = mem_array(m->cap_confs, sizeof *m->confs);
     m->profiles = mem_calloc((size_t)g->n_profiles + 1, sizeof *m->profiles);
+    m->kinds = mem_calloc((size_t)g->n_states + 1, sizeof *m->kinds);
+    m->profile_kinds = mem_calloc((size_t)g->n_profiles + 1, sizeof *m->profile_kinds);
+    m->exit_seen = mem_calloc(4 * seen_words(t), sizeof *m->exit_seen);
     m->bits = mem_array(t->n_words ? t->n_words : 1, sizeof *m->bits);
-    if (!m->slots || !m->frames || !m->confs || !m->bits || !m->profiles || gss_init(&m->stack, e) < 0) {
+    for (unsigned c = 0; c < 256; c++)
+        m->class_kinds[g->classes[c]] |= trie_kinds_of((unsigned char)c);
+    if (!m->slots || !m->frames || !m->confs || !m->bits || !m->profiles || !m->kinds ||
+        !m->profile_kinds || !m->exit_seen || gss_init(&m->stack, e) < 0) {
         grammar_masks_close(m);
         return err_set(e, WATT_ENOMEM, "grammar: masks");
     }
@@ -75,6 +92,9 @@ void grammar_masks_close(struct grammar_masks *m)
     mem_free(m->confs);
     mem_free(m->bits);
     mem_free(m->exits);
+    mem_free(m->exit_seen);
+    mem_free(m->kinds);
+    mem_free(m->profile_kinds);
     gss_deinit(&m->stack);
     grammar_close(m->g);
     pthread_mutex_destroy(&m->mu);
@@ -117,8 +137,12 @@ static bool put_confs(struct grammar_masks *m, uint32_t at, const struct gss_con
     return true;
 }
 
-bool mask_leaves_at(struct grammar_masks *m, uint32_t node)
+bool mask_leaves_at(struct grammar_masks *m, uint32_t exit)
 {
+    uint64_t *seen = seen_word(m, exit);
+
+    if (*seen >> exit % 64 & 1)     /* another way to it */
+        return true;
     if (m->n_exits == m->cap_exits) {
         const uint32_t cap = m->cap_exits ? m->cap_exits * 2 : 256;
         uint32_t *p = mem_grow(m->exits, cap, sizeof *p);
@@ -128,14 +152,28 @@ bool mask_leaves_at(struct grammar_masks *m, uint32_t node)
         m->exits = p;
         m->cap_exits = cap;
     }
-    m->exits[m->n_exits++] = node;
+    *seen |= (uint64_t)1 << exit % 64;
+    m->exits[m->n_exits++] = exit;
     return true;
 }
 
-static void allow(struct grammar_masks *m, int32_t token)
+static void begin_walk(struct grammar_masks *m)
 {
-    for (; token >= 0; token = m->t->same[token])
-        m->bits[token / 64] |= (uint64_t)1 << token % 64;
+    memset(m->bits, 0, m->t->n_words * sizeof *m->bits);
+    while (m->n_exits > 0) {
+        const uint32_t exit = m->exits[--m->n_exits];
+
+        *seen_word(m, exit) &= ~((uint64_t)1 << exit % 64);
+    }
+}
+
+/* Tokens order[from..to). */
+static void allow(struct grammar_masks *m, uint32_t from, uint32_t to)
+{
+    const int32_t *order = m->t->order;
+
+    for (; from < to; from++)
+        m->bits[order[from] / 64] |= (uint64_t)1 << order[from] % 64;
 }
 
 bool mask_frame(struct grammar_masks *m, const struct gss *s, uint32_t top, struct frame *to)
@@ -149,10 +187,13 @@ bool mask_frame(struct grammar_masks *m, const struct gss *s, uint32_t top, stru
     if (s->n_work == 1) {
         to->state = s->work[0].state;
         to->node = s->work[0].node;
-        return true;
+    } else {
+        to->top += s->n_work;
+        if (!put_confs(m, top, s->work, s->n_work))
+            return false;
     }
-    to->top += s->n_work;
-    return put_confs(m, top, s->work, s->n_work);
+    to->loop = mask_frame_loop(m, to);
+    return true;
 }
 
 bool mask_step(struct grammar_masks *m, struct gss *s, const struct frame *f, struct frame *to,
@@ -169,6 +210,64 @@ bool mask_step(struct grammar_masks *m, struct gss *s, const struct frame *f, st
     return !s->failed && mask_frame(m, s, f->top, to);
 }
 
+/* The tokens at and below node i that a block has room for after f, all characters being of one kind. */
+static void allow_counted(struct grammar_masks *m, const struct frame *f, uint32_t i)
+{
+    const struct token_trie *t = m->t;
+    const struct grammar_block *b = grammar_block(m->g, f->state);
+    const uint32_t layer = (f->state - b->first) / b->n_kinds;
+    const uint32_t ahead = b->ahead[(f->state - b->first) % b->n_kinds];
+    const uint32_t room = b->length - layer > ahead ? b->length - layer - ahead : 0;
+    const uint32_t most = room + trie_chars_above(t, i), end = t->nodes[t->nodes[i].skip].first;
+
+    for (uint32_t k = t->nodes[i].first; k < end; k++)
+        if (t->chars[t->order[k]] <= most)
+            allow(m, k, k + 1);
+}
+
+/* Node i and all below it at once, where f->loop has their kinds. 0: they must be walked; < 0: failed. */
+static int allow_pure(struct grammar_masks *m, struct gss *s, const struct frame *f, uint32_t i)
+{
+    const struct trie_node *nodes = m->t->nodes;
+    uint32_t exits;
+    int rc;
+
+    if (f->state != STATE_NONE && f->state >= m->g->n_states) {
+        allow_counted(m, f, i);
+        return 1;
+    }
+    rc = mask_pure(m, s, f, i, &exits);
+    if (rc <= 0)
+        return rc;
+    allow(m, nodes[i].first, nodes[nodes[i].skip].first);
+    return !exits || nodes[i].skip == i + 1 || mask_leaves_at(m, i | exits) ? 1 : -1;
+}
+
+/* Goes to a state that has transitions on bytes and no calls, and may end its rule at most: no need to step
+ * the stack. */
+static bool simple_step(struct grammar_masks *m, const struct frame *f, uint32_t next,
+                        struct frame *after, bool *open)
+{
+    if (next < m->g->n_states) {
+        const struct mask_kinds *k = mask_kinds_of(m, next);
+
+        if (!k->plain && !(k->ends && f->node < GSS_FIRST))
+            return false;
+        *after = *f;
+        after->loop = k->loop;
+        *open = k->ends && f->node == GSS_OPEN;
+    } else {
+        if (grammar_flags(m->g, next) != STATE_BYTES)
+            return false;
+        *after = *f;
+        *open = false;
+    }
+    after->state = next;
+    if (next >= m->g->n_states)
+        after->loop = mask_frame_loop(m, after);
+    return true;
+}
+
 /* Walks the tree's nodes from..to, whose path so far led to frames[depth of `from` - 1]. Adds to
  * m->bits the tokens that fit, and to m->exits the nodes at which GSS_OPEN was returned through
  * while tokens go on. */
@@ -176,12 +275,24 @@ static bool walk(struct grammar_masks *m, struct gss *s, uint32_t from, uint32_t
 {
     const struct grammar *g = m->g;
     const struct trie_node *nodes = m->t->nodes;
+    const uint64_t *kinds = m->t->kinds;
 
     for (uint32_t i = from; i < to;) {
         const struct trie_node *node = &nodes[i];
         const struct frame *f = &m->frames[node->depth - 1];
         struct frame *after = &m->frames[node->depth];
+        bool open = false, more = true;
 
+        if (f->loop && (kinds[i] & ~f->loop) == 0) {
+            const int rc = allow_pure(m, s, f, i);
+
+            if (rc < 0)
+                return false;
+            if (rc > 0) {
+                i = node->skip;
+                continue;
+            }
+        }
         if (f->state != STATE_NONE) {
             const uint32_t next = grammar_next(g, f->state, node->byte);
 
@@ -189,26 +300,22 @@ static bool walk(struct grammar_masks *m, struct gss *s, uint32_t from, uint32_t
                 i = node->skip;
                 continue;
             }
-            if (grammar_flags(g, next) == STATE_BYTES && !grammar_has_calls(g, next)) {
-                *after = *f;
-                after->state = next;
-                if (node->token >= 0)
-                    allow(m, node->token);
-                i++;
-                continue;
-            }
+            if (simple_step(m, f, next, after, &open))
+                goto stepped;
         }
         if (!mask_step(m, s, f, after, node->byte))
             return false;
-        if (s->n_work == 0 && !s->at_bottom && !s->at_open) {
+        open = s->at_open;
+        more = s->n_work != 0;
+        if (!more && !open && !s->at_bottom) {
             i = node->skip;
             continue;
         }
-        if (node->token >= 0)
-            allow(m, node->token);
-        if (s->at_open && node->skip > i + 1 && !mask_leaves_at(m, i))
+stepped:
+        allow(m, node->first, node[1].first);
+        if (open && node->skip > i + 1 && !mask_leaves_at(m, i))
             return false;
-        i = s->n_work == 0 ? node->skip : i + 1;
+        i = more ? i + 1 : node->skip;
     }
     return true;
 }
@@ -326,7 +433,34 @@ static bool walk_state(struct grammar_masks *m, struct gss *s, uint32_t state)
     if (run == 0)
         return walk(m, s, 0, m->t->n_nodes);
     memcpy(m->bits, m->t->plain + (run - 1) * n_words, n_words * sizeof *m->bits);
-    return walk(m, s, m->t->n_nodes, m->t->end_rest);
+    return walk(m, s, m->t->rest, m->t->end_rest);
+}
+
+/* Goes on below a node at which what was called has returned to f. */
+static bool walk_below(struct grammar_masks *m, struct gss *s, const struct frame *f, uint32_t node)
+{
+    m->frames[m->t->nodes[node].depth] = *f;
+    return walk(m, s, node + 1, m->t->nodes[node].skip);
+}
+
+/* The same for exits; `first` are the kinds of characters with which it can go on at all. */
+static bool walk_exit(struct grammar_masks *m, struct gss *s, const struct frame *f, uint32_t exit,
+                      uint64_t first)
+{
+    const struct trie_node *nodes = m->t->nodes;
+    const uint32_t node = exit & MASK_NODE;
+
+    if (!(m->t->kinds[node] & first))
+        return true;
+    if (!(exit & MASK_BELOW))
+        return walk_below(m, s, f, node);
+    for (uint32_t i = node; i < nodes[node].skip; i++) {
+        const bool inside = (nodes[i + 1].byte & 0xC0) == 0x80 && exit & MASK_CHARS;
+
+        if (nodes[i].skip > i + 1 && !inside && !walk_below(m, s, f, i))
+            return false;
+    }
+    return true;
 }
 
 /* What a key adds to the key without its last state: the tokens that go on from that one's exits
@@ -338,17 +472,18 @@ static struct entry *compute(struct grammar_masks *m, uint64_t hash, const uint3
     struct entry *x;
     bool ok = true;
 
-    memset(m->bits, 0, m->t->n_words * sizeof *m->bits);
-    m->n_exits = 0;
+    begin_walk(m);
     s->n_nodes = GSS_FIRST;
     s->n_edges = 0;
     gss_begin(s);
     gss_add(s, key[n - 1], GSS_OPEN);
     if (n == 1) {
         m->frames[0] = (struct frame){ .state = key[0], .node = GSS_OPEN, .n_nodes = s->n_nodes };
+        m->frames[0].loop = mask_frame_loop(m, &m->frames[0]);
         ok = walk_state(m, s, key[0]);
     } else {
         struct frame f;
+        uint64_t first;
         bool through;
 
         gss_finish(s, m->g, s->n_nodes);
@@ -356,12 +491,9 @@ static struct entry *compute(struct grammar_masks *m, uint64_t hash, const uint3
         ok = !s->failed && mask_frame(m, s, 0, &f);
         if (s->n_work == 0 && !through)     /* nothing goes on there */
             n_exits = 0;
-        for (uint32_t i = 0; ok && i < n_exits; i++) {
-            const uint32_t at = exits[i];
-
-            m->frames[m->t->nodes[at].depth] = f;
-            ok = (!through || mask_leaves_at(m, at)) && walk(m, s, at + 1, m->t->nodes[at].skip);
-        }
+        first = ok ? mask_first_kinds(m, &f) : 0;
+        for (uint32_t i = 0; ok && i < n_exits; i++)
+            ok = (!through || mask_leaves_at(m, exits[i])) && walk_exit(m, s, &f, exits[i], first);
     }
     m->stats.n_walks++;
     if (!ok) {
@@ -449,10 +581,10 @@ static int uncached(struct grammar_masks *m, struct gss *s, const struct gss_con
     const uint32_t n_nodes = s->n_nodes, n_edges = s->n_edges;
     bool ok;
 
-    memset(m->bits, 0, m->t->n_words * sizeof *m->bits);
-    m->n_exits = 0;
+    begin_walk(m);
     m->frames[0] = (struct frame){ .state = at->state, .node = at->node, .n_nodes = n_nodes,
                                    .n_edges = n_edges };
+    m->frames[0].loop = mask_frame_loop(m, &m->frames[0]);
     ok = walk(m, s, 0, m->t->n_nodes);
     m->stats.n_uncached++;
     s->n_nodes = n_nodes;

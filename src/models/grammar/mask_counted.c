@@ -132,10 +132,11 @@ static uint32_t up_to(const struct by_count *l, uint32_t most)
 
 /* ---- the walk ---- */
 
-static bool put_token(struct profiling *w, struct by_count *l, int32_t token, uint32_t count)
+/* Tokens order[from..to). */
+static bool put_tokens(struct profiling *w, struct by_count *l, uint32_t from, uint32_t to, uint32_t count)
 {
-    for (; token >= 0; token = w->m->t->same[token])
-        if (!put(l, (uint32_t)token, count))
+    for (; from < to; from++)
+        if (!put(l, (uint32_t)w->m->t->order[from], count))
             return false;
     return true;
 }
@@ -166,14 +167,13 @@ static bool begin_sets(struct profiling *w)
 }
 
 /* A token that ends in the block and needs so many characters. */
-static bool put_stay(struct profiling *w, int32_t token, uint32_t need)
+static bool put_stay(struct profiling *w, uint32_t token, uint32_t need)
 {
-    if (!w->p->sets && token >= 0 && w->p->stay.n >= MIN_SET && !begin_sets(w))
+    if (!w->p->sets && w->p->stay.n >= MIN_SET && !begin_sets(w))
         return false;
     if (!w->p->sets || need > N_SETS)
-        return put_token(w, &w->p->stay, token, need);
-    for (; token >= 0; token = w->m->t->same[token])
-        set_token(w, (uint32_t)token, need);
+        return put(&w->p->stay, token, need);
+    set_token(w, token, need);
     return true;
 }
 
@@ -200,7 +200,7 @@ static bool outside(struct profiling *w, uint32_t i, uint32_t target, bool *dead
     *dead = s->n_work == 0;
     if (*dead && !s->at_open)
         return true;
-    if (!put_token(w, &w->p->left, node->token, w->steps[node->depth].count))
+    if (!put_tokens(w, &w->p->left, node->first, node[1].first, w->steps[node->depth].count))
         return false;
     return !s->at_open || node->skip <= i + 1 ||
            put(&w->p->exits, i, w->steps[node->depth].count);
@@ -218,8 +218,60 @@ static bool inside(struct profiling *w, uint32_t i, struct step at, uint32_t v)
         !put(&w->p->exits, i, at.count))
         return false;
     at.count += w->b->ahead[at.kind];
-    return w->b->flags[at.kind] & KIND_FIXED ? put_token(w, &w->p->left, node->token, at.count)
-                                             : put_stay(w, node->token, at.count);
+    if (w->b->flags[at.kind] & KIND_FIXED)
+        return put_tokens(w, &w->p->left, node->first, node[1].first, at.count);
+    for (uint32_t k = node->first; k < node[1].first; k++)
+        if (!put_stay(w, (uint32_t)w->m->t->order[k], at.count))
+            return false;
+    return true;
+}
+
+/* Node i and all below it, whose characters all lead from `at` back there. */
+static bool inside_pure(struct profiling *w, uint32_t i, struct step at)
+{
+    const struct token_trie *t = w->m->t;
+    const uint32_t end = t->nodes[i].skip, above = trie_chars_above(t, i);
+
+    for (uint32_t k = t->nodes[i].first; k < t->nodes[end].first; k++) {
+        const uint32_t n = at.count + t->chars[t->order[k]] - above + w->b->ahead[at.kind];
+
+        if (!put_stay(w, (uint32_t)t->order[k], n))
+            return false;
+    }
+    for (uint32_t k = i; w->b->flags[at.kind] & KIND_ACCEPT && k < end; k++)
+        if (t->nodes[k].skip > k + 1 &&
+            !put(&w->p->exits, k, at.count + 1u + t->nodes[k].depth - t->nodes[i].depth))
+            return false;
+    return true;
+}
+
+/* The same, from states outside. 0: they must be walked; < 0: failed. */
+static int outside_pure(struct profiling *w, uint32_t i, struct step at)
+{
+    const struct trie_node *nodes = w->m->t->nodes;
+    uint32_t exits;
+    const int rc = mask_pure(w->m, w->s, &w->m->frames[nodes[i].depth - 1], i, &exits);
+
+    if (rc <= 0)
+        return rc;
+    if (!put_tokens(w, &w->p->left, nodes[i].first, nodes[nodes[i].skip].first, at.count))
+        return -1;
+    return !exits || nodes[i].skip == i + 1 || put(&w->p->exits, i | exits, at.count) ? 1 : -1;
+}
+
+/* Either; what counts as an end is not found inside of characters. */
+static int pure(struct profiling *w, uint32_t i)
+{
+    const struct trie_node *node = &w->m->t->nodes[i];
+    const struct step at = w->steps[node->depth - 1];
+    const uint64_t kinds = w->m->t->kinds[i];
+
+    if (at.kind == STATE_NONE)
+        return kinds & ~w->m->frames[node->depth - 1].loop ? 0 : outside_pure(w, i, at);
+    if (kinds & ~mask_kinds_counted(w->m, w->b, at.kind) ||
+        (w->b->flags[at.kind] & KIND_ACCEPT && kinds & TRIE_MULTI))
+        return 0;
+    return inside_pure(w, i, at) ? 1 : -1;
 }
 
 static bool walk(struct profiling *w, uint32_t from, uint32_t to)
@@ -230,9 +282,16 @@ static bool walk(struct profiling *w, uint32_t from, uint32_t to)
     for (uint32_t i = from; i < to;) {
         const struct trie_node *node = &nodes[i];
         const struct step at = w->steps[node->depth - 1];
+        const int known = pure(w, i);
         uint32_t v = STATE_NONE;
         bool dead = false;
 
+        if (known < 0)
+            return false;
+        if (known > 0) {
+            i = node->skip;
+            continue;
+        }
         if (at.kind != STATE_NONE) {
             v = w->b->next[(size_t)at.kind * g->n_classes + g->classes[node->byte]];
             if (v == STATE_NONE) {
@@ -256,28 +315,14 @@ static bool walk(struct profiling *w, uint32_t from, uint32_t to)
 
 /* ---- what is kept of it ---- */
 
-struct table {
-    const struct grammar       *g;
-    const struct grammar_block *b;
-};
-
-static uint32_t next_kind(const void *ctx, uint32_t at, unsigned char byte, bool *inner)
-{
-    const struct table *t = ctx;
-    const uint32_t v = t->b->next[(size_t)at * t->g->n_classes + t->g->classes[byte]];
-
-    *inner = (v & ~BLOCK_VALUE) == BLOCK_KIND;
-    return v;
-}
-
 /* Does each plain character count as one and lead back, so that plain tokens are known without a walk? */
 static bool takes_plain(const struct grammar *g, const struct grammar_block *b, uint32_t kind)
 {
-    const struct table t = { g, b };
+    const struct mask_block t = { g, b };
     uint32_t to;
 
     return !(b->flags[kind] & KIND_ACCEPT) && b->ahead[kind] == 0 &&
-           mask_plain_step(next_kind, &t, kind, &to) && to == (BLOCK_ADVANCE | kind);
+           mask_plain_step(mask_next_kind, &t, kind, &to) && to == (BLOCK_ADVANCE | kind);
 }
 
 /* Each set has what the ones before it have, and plain tokens that weren't walked. */
@@ -312,7 +357,7 @@ static bool fill(struct profiling *w, uint32_t kind)
     w->steps[0] = (struct step){ kind, 0 };
     w->s->n_nodes = GSS_FIRST;
     w->s->n_edges = 0;
-    if ((plain && !begin_sets(w)) || !walk(w, plain ? t->n_nodes : 0, plain ? t->end_rest : t->n_nodes))
+    if ((plain && !begin_sets(w)) || !walk(w, plain ? t->rest : 0, plain ? t->end_rest : t->n_nodes))
         return false;
     finish_sets(w, plain);
     return sort(&w->p->stay) && sort(&w->p->left) && sort(&w->p->exits);

@@ -48,27 +48,35 @@ static struct rest after_lead(unsigned b)
     return (struct rest){ 3, b == 0xF0 ? 0x90 : 0x80, b == 0xF4 ? 0x8F : 0xBF };
 }
 
-bool mask_plain_step(mask_next_fn *next, const void *ctx, uint32_t at, uint32_t *to)
+bool mask_multi_step(mask_next_fn *next, const void *ctx, uint32_t at, uint32_t to)
 {
-    struct checker c = { .next = next, .ctx = ctx };
+    struct checker c = { .next = next, .ctx = ctx, .to = to };
     bool inner;
 
-    c.to = next(ctx, at, ' ', &inner);
-    for (unsigned b = ' '; b < 0x80; b++)
-        if (trie_plain_byte((unsigned char)b) && next(ctx, at, (unsigned char)b, &inner) != c.to)
-            return false;
     for (unsigned b = 0xC2; b <= 0xF4; b++) {
         const uint32_t lead = next(ctx, at, (unsigned char)b, &inner);
 
-        if (c.to == STATE_NONE ? lead != STATE_NONE
-                               : !inner || !check_rest(&c, lead, after_lead(b)))
+        if (!inner || !check_rest(&c, lead, after_lead(b)))
             return false;
     }
-    *to = c.to;
     return true;
 }
 
-static uint32_t next_state(const void *ctx, uint32_t at, unsigned char byte, bool *inner)
+bool mask_plain_step(mask_next_fn *next, const void *ctx, uint32_t at, uint32_t *to)
+{
+    bool inner;
+
+    *to = next(ctx, at, ' ', &inner);
+    for (unsigned b = ' '; b < 0x80; b++)
+        if (trie_plain_byte((unsigned char)b) && next(ctx, at, (unsigned char)b, &inner) != *to)
+            return false;
+    for (unsigned b = 0xC2; *to == STATE_NONE && b <= 0xF4; b++)
+        if (next(ctx, at, (unsigned char)b, &inner) != STATE_NONE)
+            return false;
+    return *to == STATE_NONE || mask_multi_step(next, ctx, at, *to);
+}
+
+uint32_t mask_next_state(const void *ctx, uint32_t at, unsigned char byte, bool *inner)
 {
     const struct grammar *g = ctx;
     const uint32_t next = grammar_next(g, at, byte);
@@ -77,13 +85,22 @@ static uint32_t next_state(const void *ctx, uint32_t at, unsigned char byte, boo
     return next;
 }
 
+uint32_t mask_next_kind(const void *ctx, uint32_t at, unsigned char byte, bool *inner)
+{
+    const struct mask_block *t = ctx;
+    const uint32_t v = t->b->next[(size_t)at * t->g->n_classes + t->g->classes[byte]];
+
+    *inner = v != STATE_NONE && (v & ~BLOCK_VALUE) == BLOCK_KIND;
+    return v;
+}
+
 uint32_t mask_plain_run(const struct grammar *g, uint32_t state)
 {
     bool calls = false;     /* on the way: other rules may take plain characters further */
     uint32_t to;
 
     for (uint32_t n = 0; n < TRIE_MAX_PLAIN; n++) {
-        if (!mask_plain_step(next_state, g, state, &to))
+        if (!mask_plain_step(mask_next_state, g, state, &to))
             return 0;
         calls |= n > 0 && grammar_has_calls(g, state);
         if (to == STATE_NONE)

@@ -45,8 +45,8 @@ static void allow_opening(const struct source *s, const struct token_trie *t, ui
             i = node->skip;
             continue;
         }
-        for (int32_t id = node->token; id >= 0; id = t->same[id])
-            set(bits, id);
+        for (uint32_t k = node->first; k < node[1].first; k++)
+            set(bits, t->order[k]);
         end = node->skip;
         rest++;
         i++;

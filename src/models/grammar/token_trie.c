@@ -32,7 +32,7 @@ static void close_open(struct token_trie *t, uint32_t *path, size_t *depth, size
 }
 
 /* Appends the tree of a sorted list; there is room. */
-static void build(struct token_trie *t, const struct entry *list, uint32_t n)
+static void build(struct token_trie *t, const struct entry *list, uint32_t n, uint32_t *n_order)
 {
     uint32_t path[TRIE_MAX_DEPTH];
     size_t depth = 0;
@@ -47,23 +47,107 @@ static void build(struct token_trie *t, const struct entry *list, uint32_t n)
                    s.data[common] == last->text.data[common])
                 common++;
         }
-        if (last && common == s.len && common == last->text.len) {  /* the same bytes again */
-            t->same[last->id] = list[i].id;
-            last = &list[i];
-            continue;
-        }
-        close_open(t, path, &depth, common);
+        close_open(t, path, &depth, common);    /* nothing where the same bytes come again */
         for (size_t k = common; k < s.len; k++) {
-            t->nodes[t->n_nodes] = (struct trie_node){ 0, -1, (uint16_t)(k + 1), (uint8_t)s.data[k] };
+            t->nodes[t->n_nodes] = (struct trie_node){ 0, *n_order, (uint16_t)(k + 1),
+                                                       (uint8_t)s.data[k] };
             path[depth++] = t->n_nodes++;
         }
-        t->nodes[path[depth - 1]].token = list[i].id;
+        t->order[(*n_order)++] = list[i].id;
         if (depth > t->max_depth)
             t->max_depth = (uint32_t)depth;
         last = &list[i];
     }
     close_open(t, path, &depth, 0);
+    t->nodes[t->n_nodes] = (struct trie_node){ t->n_nodes + 1, *n_order, 0, 0 };
 }
+
+/* ---- kinds of characters ---- */
+
+uint64_t trie_kinds_of(unsigned char c)
+{
+    static const char others[] = "\t\n\r !\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~";
+    const char *at;
+    unsigned bit = 5;       /* other controls */
+
+    if (c >= 0x80)
+        return TRIE_MULTI | TRIE_BROKEN;
+    if (c >= '0' && c <= '9')
+        bit = 0;
+    else if (c >= 'A' && c <= 'Z')
+        bit = c <= 'F' ? 1 : 2;
+    else if (c >= 'a' && c <= 'z')
+        bit = c <= 'f' ? 3 : 4;
+    else if (c && (at = strchr(others, c)))
+        bit = 6 + (unsigned)(at - others);
+    return (uint64_t)1 << bit;
+}
+
+/* What is missing of a character: so many bytes, the next one of lo..hi. */
+struct missing {
+    uint8_t n, lo, hi;
+};
+
+static struct missing after_lead(uint8_t c)
+{
+    if (c < 0xC2 || c > 0xF4)
+        return (struct missing){ 0, 0, 0 };
+    if (c < 0xE0)
+        return (struct missing){ 1, 0x80, 0xBF };
+    if (c < 0xF0)
+        return (struct missing){ 2, c == 0xE0 ? 0xA0 : 0x80, c == 0xED ? 0x9F : 0xBF };
+    return (struct missing){ 3, c == 0xF0 ? 0x90 : 0x80, c == 0xF4 ? 0x8F : 0xBF };
+}
+
+/* The kinds of a byte after what was missing, which becomes what is missing after it. */
+static uint64_t kinds_after(struct missing *r, uint8_t c, bool ends)
+{
+    uint64_t kinds = 0;
+
+    if (r->n > 0 && c >= r->lo && c <= r->hi) {
+        *r = (struct missing){ (uint8_t)(r->n - 1), 0x80, 0xBF };
+    } else {
+        if (r->n > 0)
+            kinds |= TRIE_BROKEN;
+        *r = after_lead(c);
+        kinds |= c < 0x80 ? trie_kinds_of(c) : r->n > 0 ? TRIE_MULTI : TRIE_BROKEN;
+    }
+    return ends && r->n > 0 ? kinds | TRIE_BROKEN : kinds;
+}
+
+static bool find_kinds(struct token_trie *t)
+{
+    uint32_t above[TRIE_MAX_DEPTH + 1], *parent = mem_array((size_t)t->end_rest + 1, sizeof *parent);
+    struct missing missing[TRIE_MAX_DEPTH + 1] = { 0 };
+
+    t->kinds = mem_calloc((size_t)t->end_rest + 1, sizeof *t->kinds);
+    if (!parent || !t->kinds) {
+        mem_free(parent);
+        return false;
+    }
+    above[0] = t->end_rest;     /* of nobody */
+    for (uint32_t i = 0; i < t->end_rest; i++) {
+        const struct trie_node *node = &t->nodes[i];
+
+        if (i == t->n_nodes || node->depth == 0) {
+            parent[i] = t->end_rest;
+            continue;
+        }
+        missing[node->depth] = missing[node->depth - 1];
+        t->kinds[i] = kinds_after(&missing[node->depth], node->byte, node[1].first != node->first);
+        parent[i] = above[node->depth - 1];
+        above[node->depth] = i;
+    }
+    for (uint32_t i = t->end_rest; i-- > 0;) {
+        t->kinds[parent[i]] |= t->kinds[i];
+        if ((t->nodes[i].byte & 0xC0) == 0x80)
+            t->kinds[i] = UINT64_MAX;
+    }
+    mem_free(parent);
+    return true;
+}
+
+/* ---- building ---- */
 
 /* The characters of a plain text, 0 where it is none. */
 static uint32_t plain_chars(struct sv s)
@@ -81,25 +165,43 @@ static uint32_t plain_chars(struct sv s)
     return n;
 }
 
+static uint16_t count_chars(struct sv s)
+{
+    uint16_t n = 0;
+
+    for (size_t i = 0; i < s.len; i++)
+        n = (uint16_t)(n + (((unsigned char)s.data[i] & 0xC0) != 0x80));
+    return n;
+}
+
+uint32_t trie_chars_above(const struct token_trie *t, uint32_t node)
+{
+    const struct trie_node *x = &t->nodes[node];
+
+    return count_chars((struct sv){ t->pieces[t->order[x->first]].data, (size_t)x->depth - 1 });
+}
+
 /* The tree of all, and behind it that of the tokens that aren't plain; the others as sets. The list
  * is spoilt. */
 static bool build_all(struct token_trie *t, struct entry *list, uint32_t n)
 {
     const size_t n_words = t->n_words ? t->n_words : 1;
-    size_t total = 1;
-    uint32_t n_rest = 0;
+    size_t total = 2;
+    uint32_t n_rest = 0, n_order = 0;
 
     for (uint32_t i = 0; i < n; i++)
         total += list[i].text.len * (plain_chars(list[i].text) ? 1 : 2);
-    t->nodes = mem_array(total, sizeof *t->nodes);
+    t->nodes = total < UINT32_MAX / 2 ? mem_array(total, sizeof *t->nodes) : NULL;
+    t->order = mem_array((size_t)n * 2 + 1, sizeof *t->order);
     t->plain = mem_calloc(TRIE_MAX_PLAIN * n_words, sizeof *t->plain);
-    if (!t->nodes || !t->plain)
+    if (!t->nodes || !t->order || !t->plain)
         return false;
-    build(t, list, n);
-    t->end_rest = t->n_nodes;
+    build(t, list, n, &n_order);
+    t->end_rest = t->n_nodes++;
     for (uint32_t i = 0; i < n; i++) {
         const uint32_t id = (uint32_t)list[i].id, n_chars = plain_chars(list[i].text);
 
+        t->chars[id] = count_chars(list[i].text);
         if (n_chars == 0)
             list[n_rest++] = list[i];
         else
@@ -107,11 +209,12 @@ static bool build_all(struct token_trie *t, struct entry *list, uint32_t n)
     }
     for (size_t i = t->n_words; i < TRIE_MAX_PLAIN * t->n_words; i++)
         t->plain[i] |= t->plain[i - t->n_words];
-    build(t, list, n_rest);
+    t->rest = t->n_nodes;
+    build(t, list, n_rest, &n_order);
     n = t->end_rest;
     t->end_rest = t->n_nodes;
     t->n_nodes = n;
-    return true;
+    return find_kinds(t);
 }
 
 /* pieces are filled with views of texts that the caller keeps until this returns. */
@@ -153,14 +256,13 @@ static struct token_trie *empty_trie(uint32_t n)
         return NULL;
     t->n_vocab = n;
     t->n_words = ((size_t)n + 63) / 64;
-    t->same = mem_array(n ? n : 1, sizeof *t->same);
+    t->chars = mem_calloc(n ? n : 1, sizeof *t->chars);
     t->eog = mem_calloc(t->n_words ? t->n_words : 1, sizeof *t->eog);
     t->pieces = mem_calloc(n ? n : 1, sizeof *t->pieces);
-    if (!t->same || !t->eog || !t->pieces) {
+    if (!t->chars || !t->eog || !t->pieces) {
         token_trie_close(t);
         return NULL;
     }
-    memset(t->same, 0xFF, n * sizeof *t->same);
     return t;
 }
 
@@ -224,7 +326,9 @@ void token_trie_close(struct token_trie *t)
     if (!t)
         return;
     mem_free(t->nodes);
-    mem_free(t->same);
+    mem_free(t->kinds);
+    mem_free(t->order);
+    mem_free(t->chars);
     mem_free(t->eog);
     mem_free(t->plain);
     mem_free(t->pieces);

@@ -20,19 +20,32 @@ static inline bool trie_plain_byte(unsigned char c)
     return c >= 0x20 && c < 0x80 && c != '"' && c != '\\';
 }
 
+/* Kinds of characters, bits of a set: letters and digits by their ranges, every other ASCII character that
+ * texts have, the other controls; all characters beyond ASCII; and bytes that make no whole character. */
+#define TRIE_N_KINDS 44u
+#define TRIE_MULTI   ((uint64_t)1 << 42)
+#define TRIE_BROKEN  ((uint64_t)1 << 43)
+#define TRIE_ASCII   (TRIE_MULTI - 1)
+
+/* Those of texts in which a byte occurs. */
+uint64_t trie_kinds_of(unsigned char byte);
+
 struct trie_node {
     uint32_t skip;              /* the next node that is not below this one */
-    int32_t  token;             /* that ends here, -1: none; others of the same bytes: same[] */
+    uint32_t first;             /* order[first..first of node + 1) end here, up to that of skip below it, too */
     uint16_t depth;             /* 1: first byte */
     uint8_t  byte;
 };
 
 struct token_trie {
-    struct trie_node *nodes;
+    struct trie_node *nodes;    /* [n_nodes + 1], the last one only for its `first` */
     uint32_t  n_nodes, n_vocab, max_depth;
-    uint32_t  end_rest;         /* nodes[n_nodes..end_rest): the tree of the tokens that aren't plain */
+    uint32_t  rest, end_rest;   /* nodes[rest..end_rest], the same for the tokens that aren't plain */
+    uint64_t *kinds;            /* [end_rest] those of node and what is below; all where a node is inside of a
+                                 * character (TRIE_BROKEN: one that may not be whole) */
+    int32_t  *order;            /* tokens in the order of the nodes */
+    uint16_t *chars;            /* [n_vocab] characters of a token: bytes that go on with none */
     uint64_t *plain;            /* [TRIE_MAX_PLAIN][n_words]: the plain ones of up to 1, 2, … of them */
-    int32_t  *same;             /* [n_vocab] next token with the same bytes, -1 */
     uint64_t *eog;              /* [n_words] bits of tokens that end a generation */
     size_t    n_words;          /* of a mask: 64 tokens each, bit i % 64 of word i / 64 */
     struct sv *pieces;          /* [n_vocab] bytes; empty: not in the tree */
@@ -48,5 +61,8 @@ int  token_trie_open(struct token_trie **out, const struct tokenizer *t, const i
 int  token_trie_from(struct token_trie **out, const struct sv *texts, uint32_t n, int32_t eog,
                      struct err *e) MUST_CHECK;
 void token_trie_close(struct token_trie *t);        /* NULL is fine */
+
+/* The characters of a node's path without its last byte, of a text whose last character that byte begins. */
+uint32_t trie_chars_above(const struct token_trie *t, uint32_t node);
 
 #endif
