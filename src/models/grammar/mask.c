@@ -24,9 +24,9 @@ static size_t seen_words(const struct token_trie *t)
     return (size_t)t->end_rest / 64 + 1;
 }
 
-static uint64_t *seen_word(const struct grammar_masks *m, uint32_t exit)
+static uint64_t *seen_word(const struct grammar_masks *m, uint32_t place)
 {
-    return m->exit_seen + (exit >> 30) * seen_words(m->t) + (exit & MASK_NODE) / 64;
+    return m->exit_seen + (place >> 30) * seen_words(m->t) + (place & MASK_NODE) / 64;
 }
 
 int grammar_masks_open(struct grammar_masks **out, struct grammar *g, const struct token_trie *t,
@@ -137,11 +137,11 @@ static bool put_confs(struct grammar_masks *m, uint32_t at, const struct gss_con
     return true;
 }
 
-bool mask_leaves_at(struct grammar_masks *m, uint32_t exit)
+bool mask_leaves_at(struct grammar_masks *m, uint32_t place)
 {
-    uint64_t *seen = seen_word(m, exit);
+    uint64_t *seen = seen_word(m, place);
 
-    if (*seen >> exit % 64 & 1)     /* another way to it */
+    if (*seen >> place % 64 & 1)     /* another way to it */
         return true;
     if (m->n_exits == m->cap_exits) {
         const uint32_t cap = m->cap_exits ? m->cap_exits * 2 : 256;
@@ -152,8 +152,8 @@ bool mask_leaves_at(struct grammar_masks *m, uint32_t exit)
         m->exits = p;
         m->cap_exits = cap;
     }
-    *seen |= (uint64_t)1 << exit % 64;
-    m->exits[m->n_exits++] = exit;
+    *seen |= (uint64_t)1 << place % 64;
+    m->exits[m->n_exits++] = place;
     return true;
 }
 
@@ -161,9 +161,9 @@ static void begin_walk(struct grammar_masks *m)
 {
     memset(m->bits, 0, m->t->n_words * sizeof *m->bits);
     while (m->n_exits > 0) {
-        const uint32_t exit = m->exits[--m->n_exits];
+        const uint32_t place = m->exits[--m->n_exits];
 
-        *seen_word(m, exit) &= ~((uint64_t)1 << exit % 64);
+        *seen_word(m, place) &= ~((uint64_t)1 << place % 64);
     }
 }
 
@@ -444,18 +444,18 @@ static bool walk_below(struct grammar_masks *m, struct gss *s, const struct fram
 }
 
 /* The same for exits; `first` are the kinds of characters with which it can go on at all. */
-static bool walk_exit(struct grammar_masks *m, struct gss *s, const struct frame *f, uint32_t exit,
+static bool walk_exit(struct grammar_masks *m, struct gss *s, const struct frame *f, uint32_t place,
                       uint64_t first)
 {
     const struct trie_node *nodes = m->t->nodes;
-    const uint32_t node = exit & MASK_NODE;
+    const uint32_t node = place & MASK_NODE;
 
     if (!(m->t->kinds[node] & first))
         return true;
-    if (!(exit & MASK_BELOW))
+    if (!(place & MASK_BELOW))
         return walk_below(m, s, f, node);
     for (uint32_t i = node; i < nodes[node].skip; i++) {
-        const bool inside = (nodes[i + 1].byte & 0xC0) == 0x80 && exit & MASK_CHARS;
+        const bool inside = (nodes[i + 1].byte & 0xC0) == 0x80 && place & MASK_CHARS;
 
         if (nodes[i].skip > i + 1 && !inside && !walk_below(m, s, f, i))
             return false;

@@ -57,7 +57,7 @@ struct grammar_masks {
 /* ---- mask.c ---- */
 
 /* A node at which GSS_OPEN was returned through while tokens go on, with MASK_BELOW and MASK_CHARS. */
-bool mask_leaves_at(struct grammar_masks *m, uint32_t exit);
+bool mask_leaves_at(struct grammar_masks *m, uint32_t place);
 /* The frame of what gss_finish left. */
 bool mask_frame(struct grammar_masks *m, const struct gss *s, uint32_t top, struct frame *to);
 /* Everything a byte leads to when it is not just another state of the same rule. */
