@@ -150,14 +150,19 @@ static double make_adapter(const char *to, uint32_t rank, uint64_t seed, enum dt
     return first - s.loss;
 }
 
-static struct lora *opened(const char *from)
+static struct lora *opened_at(const char *from, float scale)
 {
     struct lora *l;
     struct err e;
 
-    if (lora_open(&l, from, 1, &e) < 0)
+    if (lora_open(&l, from, scale, &e) < 0)
         fail_msg("%s", e.msg);
     return l;
+}
+
+static struct lora *opened(const char *from)
+{
+    return opened_at(from, 1);
 }
 
 static void fill(int32_t *ids, unsigned seed)
@@ -346,6 +351,79 @@ static void one_batch(const char *arch, enum dtype of_a, enum dtype of_b)
     model_close(m);
     lora_close(both[0]);
     lora_close(both[1]);
+}
+
+/* One adapter at several scales in one step, beside the base: what it gives when it is opened at that
+ * scale, bit for bit where the scale is a power of two and so loses nothing. */
+static void scales(const char *arch, enum dtype type)
+{
+    static const char *const targets[] = { "attn_q", "ffn_down", "token_embd" };
+    static const float at[] = { 2, 1, -0.5f, 0.7f, 1 };     /* the last is the base's */
+    static float want[5][CTX * VOCAB], got[5 * CTX * VOCAB], ref[5 * CTX * VOCAB];
+    struct session_opts so = { .n_threads = 2, .n_seqs = 5, .max_out = 5 * CTX };
+    struct model_opts mo = { .n_adapters = 1 };
+    struct session_input in[5] = { 0 };
+    int32_t ids[5][CTX];
+    struct session *s;
+    struct model *m;
+    struct lora *l;
+    struct err e;
+
+    make_base(arch);
+    (void)make_adapter(a_path, 4, 1, type, untied ? targets : NULL, untied ? 3 : 0);
+    for (unsigned i = 0; i < 5; i++) {
+        l = opened_at(a_path, at[i]);
+        mo.adapters = (const struct lora *const *)&l;
+        m = open_with(&mo);
+        alone(m, i < 4, i, want[i]);
+        model_close(m);
+        lora_close(l);
+    }
+    assert_memory_not_equal(want[0], want[1], sizeof want[0]);
+    l = opened(a_path);
+    mo.adapters = (const struct lora *const *)&l;
+    m = open_with(&mo);
+    for (int k = 0; k < 2; k++) {
+        so.exec = k ? SESSION_EXEC_REF : SESSION_EXEC_CPU;
+        if (session_open(&s, m, &so, &e) < 0)
+            fail_msg("%s", e.msg);
+        for (uint32_t i = 0; i < 5; i++) {
+            fill(ids[i], i);
+            in[i] = (struct session_input){ i, ids[i], CTX, SESSION_ALL, NULL, 0, 0 };
+            assert_int_equal(session_set_adapter(s, i, i < 4, &e), 0);
+            assert_int_equal(session_set_adapter_scale(s, i, at[i], &e), 0);
+        }
+        assert_int_equal(session_set_adapter_scale(s, 0, NAN, &e), WATT_EINVAL);
+        assert_int_equal(session_set_adapter_scale(s, 0, 0, &e), WATT_EINVAL);
+        assert_int_equal(session_set_adapter_scale(s, 5, 1, &e), WATT_EINVAL);
+        if (session_eval(s, in, 5, k ? ref : got, &e) < 0)
+            fail_msg("%s", e.msg);
+        assert_int_equal(session_set_adapter_scale(s, 0, 1, &e), WATT_EINVAL);  /* it holds tokens */
+        session_close(s);
+    }
+    for (unsigned i = 0; i < 5; i++) {
+        if (i != 3)
+            assert_memory_equal(want[i], got + i * CTX * VOCAB, sizeof want[i]);
+        for (unsigned k = 0; k < CTX * VOCAB; k++) {
+            assert_true(fabsf(want[i][k] - got[i * CTX * VOCAB + k]) < (type == DTYPE_F32 ? 1e-4f : 0.1f));
+            assert_true(fabsf(ref[i * CTX * VOCAB + k] - got[i * CTX * VOCAB + k]) <
+                        (type == DTYPE_F32 ? 1e-3f : 0.1f));
+        }
+    }
+    model_close(m);
+    lora_close(l);
+}
+
+static void test_scales(void **state)
+{
+    (void)state;
+    scales("llama", DTYPE_F32);
+    scales("llama", DTYPE_BF16);
+    scales("qwen3moe", DTYPE_F32);
+    untied = true;
+    scales("llama", DTYPE_F32);
+    scales("llama", DTYPE_BF16);
+    untied = false;
 }
 
 static void test_one_batch(void **state)
@@ -574,6 +652,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_trains_and_serves),
         cmocka_unit_test(test_one_batch),
+        cmocka_unit_test(test_scales),
         cmocka_unit_test(test_resume),
         cmocka_unit_test(test_rows_of_tied),
         cmocka_unit_test(test_refused),

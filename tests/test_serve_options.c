@@ -116,7 +116,8 @@ static void numbers_mean_adapters(const struct server *s, const char *none, cons
 {
     static const struct { const char *lora; int status; } cases[] = {
         { "[{\"id\":0,\"scale\":1}]", 200 }, { "[{\"id\":0,\"scale\":0}]", 200 },
-        { "[{\"id\":0,\"scale\":0.5}]", 400 }, { "[{\"id\":1}]", 400 }, { "[{\"id\":-1}]", 400 } };
+        { "[{\"id\":0,\"scale\":101}]", 400 }, { "[{\"id\":0},{\"id\":0,\"scale\":0.5}]", 400 },
+        { "[{\"id\":1}]", 400 }, { "[{\"id\":-1}]", 400 } };
 
     assert_int_equal(ask(s, "GET", "/lora-adapters?model=one", "", ""), 200);
     assert_string_equal(answer, "[{\"id\":0,\"path\":\"weak\",\"scale\":0.0}]");
@@ -137,6 +138,43 @@ static void numbers_mean_adapters(const struct server *s, const char *none, cons
         assert_string_equal(json_string_value(json_object_get(j, "model")), i == 0 ? "weak" : "one");
         json_decref(j);
     }
+}
+
+/* Any scale, and never out of what another scale left in the cache. */
+static void scales_are_apart(const struct server *s, const char *none, const char *weak)
+{
+    static const double scales[] = { 2, 1, 0.25, 2, -3, 1e-6, 0.25, 1 };
+    char *first[8] = { NULL };
+
+    for (size_t i = 0; i < sizeof scales / sizeof *scales; i++) {
+        char body[256];
+        const char *text;
+        size_t same = i;
+        json_t *j;
+
+        (void)snprintf(body, sizeof body, "{\"model\":\"one\",\"prompt\":\"Once upon\",\"max_tokens\":16,"
+                       "\"ignore_eos\":true,\"temperature\":0,\"cache_salt\":\"scales\",\"lora\":[{\"id\":0,"
+                       "\"scale\":%g}]}", scales[i]);
+        assert_int_equal(ask(s, "POST", "/v1/completions", "", body), 200);
+        j = parsed();
+        text = json_string_value(json_object_get(json_array_get(json_object_get(j, "choices"), 0), "text"));
+        for (size_t k = 0; k < i; k++)
+            same = scales[k] == scales[i] && same == i ? k : same;
+        assert_true((json_integer_value(json_object_get(json_object_get(json_object_get(j, "usage"),
+                     "prompt_tokens_details"), "cached_tokens")) > 0) == (same < i));
+        if (same < i)
+            assert_string_equal(text, first[same]);
+        if (scales[i] == 1)
+            assert_string_equal(text, weak);
+        if (scales[i] == 1e-6)
+            assert_string_equal(text, none);            /* next to nothing */
+        if (scales[i] == 2)
+            assert_string_not_equal(text, none);
+        first[i] = strdup(text);
+        json_decref(j);
+    }
+    for (size_t i = 0; i < sizeof scales / sizeof *scales; i++)
+        free(first[i]);
 }
 
 static void each_has_its_own(void **state)
@@ -167,6 +205,7 @@ static void each_has_its_own(void **state)
     assert_string_equal(parent_of(&s, "weak"), "one");
     assert_int_equal(stat(folder, &st), 0);
     numbers_mean_adapters(&s, one, weak);
+    scales_are_apart(&s, one, weak);
     assert_int_equal(stop(&s), 0);
     free(one);
     free(two);

@@ -82,6 +82,7 @@ struct api_call {
     const struct api_route *route;
     const struct api_model *m;          /* whose request it is, held until the call ends; NULL: of none */
     uint32_t              adapter;      /* of the model, from 1; 0: none */
+    float                 adapter_scale;        /* 0: as usual, 1 */
     const char           *adapter_name; /* of that */
     bool                  parked;       /* taken over: it goes on when the model is there */
     struct http_exchange *x;

@@ -365,13 +365,14 @@ static int read_breakers(const struct json_place *at, struct api_options *o, str
     return rc;
 }
 
-/* llama-server's list of adapters with their scales, by the place that /lora-adapters gives: one in
- * full at most, in place of the one that the model's name chose. */
+/* llama-server's list of adapters with their scales, by the place that /lora-adapters gives: one at
+ * most, in place of the one that the model's name chose. */
 static int read_lora(struct api_call *c, struct err *e)
 {
     struct json_place p, at;
     size_t n;
     uint32_t chosen = 0;
+    double chosen_scale = 1;
     int rc = json_find(&c->at, "lora", &p, e);
 
     if (rc < 0 || !p.value)
@@ -386,20 +387,22 @@ static int read_lora(struct api_call *c, struct err *e)
         if (rc == 0)
             rc = json_find(&item, "scale", &at, e);
         if (rc == 0 && at.value)
-            rc = json_read_double(&at, -1000, 1000, &scale, e);
+            rc = json_read_double(&at, -SERVICE_MAX_SCALE, SERVICE_MAX_SCALE, &scale, e);
         if (rc < 0 || fabs(scale) < 1e-9)
             continue;
         if (!api_adapter_name(c, (uint32_t)id + 1))
             rc = json_refuse(&item, e, WATT_EINVAL, "this model has no adapter %u", (unsigned)id);
-        else if (fabs(scale - 1) > 1e-9 || chosen)
-            rc = json_refuse(&item, e, WATT_ENOTSUP, "one adapter at scale 1 is what a request may have");
+        else if (chosen)
+            rc = json_refuse(&item, e, WATT_ENOTSUP, "one adapter is what a request may have");
         else
             chosen = (uint32_t)id + 1;
+        chosen_scale = scale;
     }
     if (rc == 0 && n > 0 && !chosen && !api_key_may_use(c->key, c->m->name))
         rc = json_refuse(&p, e, WATT_EINVAL, "this key may use the model with an adapter only");
     if (rc == 0 && n > 0) {
         c->adapter = chosen;
+        c->adapter_scale = (float)chosen_scale;
         c->adapter_name = chosen ? api_adapter_name(c, chosen) : NULL;
     }
     return rc;

@@ -671,6 +671,7 @@ static void fill_request(struct api_call *c, const struct api_options *o, const 
                          struct service_request *q)
 {
     q->adapter = c->adapter;
+    q->adapter_scale = c->adapter_scale;
     q->max_tokens = o->max_tokens;
     q->clip_max = true;
     q->min_tokens = o->min_tokens;

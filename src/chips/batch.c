@@ -1,6 +1,7 @@
 /* batch.c: checks a step's batch against the program; see batch.h. */
 #include "chips/batch.h"
 
+#include <math.h>
 #include <inttypes.h>
 
 #include "chips/exec.h"
@@ -88,6 +89,9 @@ static int check_adapters(const struct batch *b, uint32_t n, struct err *e)
         if (b->streams[s].adapter >= n)
             return err_set(e, WATT_EINVAL, "batch: stream %u asks for adapter %u of %u", s,
                            b->streams[s].adapter, n);
+        else if (!isfinite(b->streams[s].adapter_scale))
+            return err_set(e, WATT_EINVAL, "batch: stream %u asks for an adapter at scale %g", s,
+                           (double)b->streams[s].adapter_scale);
     return 0;
 }
 

@@ -17,7 +17,13 @@ struct stream {
     const uint32_t *pages;          /* page of position p: pages[p / page_tokens], in every layer */
     float   *fixed;                 /* its fixed states, one after the other; NULL when none */
     uint32_t adapter;               /* which of a program's adapters its rows use; 0: the base */
+    float    adapter_scale;         /* how much of what that adds; 0 stands for 1 */
 };
+
+static inline float stream_adapter_scale(const struct stream *s)
+{
+    return s->adapter_scale != 0.0f ? s->adapter_scale : 1.0f;
+}
 
 struct batch {
     uint32_t n_rows, n_streams, n_out;

@@ -64,6 +64,20 @@ void ref_adapter(struct interp *x, const struct instr *in)
     }
 }
 
+void ref_adapter_scale(struct interp *x, const struct instr *in)
+{
+    const struct prog_value *v = prog_value(x->p, in->dst[0]);
+    const bool chosen = v->extent == EXT_R;
+
+    for (uint32_t r = 0; r < rows_in(x, in->dst[0]); r++) {
+        const uint32_t row = chosen ? x->b->out_row[r / v->per] : r / v->per;
+        const float scale = stream_adapter_scale(&x->b->streams[x->b->row_stream[row]]);
+
+        for (uint32_t k = 0; k < v->width; k++)
+            row_of(x, in->dst[0], r)[k] = row_of(x, in->src[0], r)[k] * scale;
+    }
+}
+
 void ref_reshape(struct interp *x, const struct instr *in)
 {
     const struct prog_value *s = prog_value(x->p, in->src[0]), *d = prog_value(x->p, in->dst[0]);

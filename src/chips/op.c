@@ -341,6 +341,16 @@ static bool shape_adapter(struct program *p, const struct instr *in, struct prog
     return true;
 }
 
+static bool shape_adapter_scale(struct program *p, const struct instr *in, struct prog_value *dst)
+{
+    const struct prog_value *x = src(p, in, 0);
+
+    if (x->is_int || (x->extent != EXT_N && x->extent != EXT_R))
+        return fail_shape(p, in, "rows of tokens", x->extent, EXT_N);
+    same_rows(dst, x, x->width);
+    return true;
+}
+
 static bool shape_expert_linear(struct program *p, const struct instr *in,
                                 struct prog_value *dst)
 {
@@ -646,6 +656,8 @@ static const struct op_info infos[OP_COUNT] = {
                   op_shape_conv, op_cost_conv, ref_conv },
     [OP_ADAPTER] = { "adapter", 1, 1, 1, 0, 0, { 0 }, true, false, false,
                      shape_adapter, cost_free, ref_adapter },
+    [OP_ADAPTER_SCALE] = { "adapter_scale", 1, 1, 1, 0, 0, { 0 }, true, true, false,
+                           shape_adapter_scale, cost_rowwise, ref_adapter_scale },
 };
 
 const struct op_info *op_info(enum op op)

@@ -49,7 +49,7 @@ struct op_info {
 const struct op_info *op_info(enum op op);
 
 /* The reference functions, by family. */
-op_ref_fn ref_adapter, ref_embed, ref_rows, ref_concat, ref_reshape, ref_pool;       /* interp_move.c */
+op_ref_fn ref_adapter, ref_adapter_scale, ref_embed, ref_rows, ref_concat, ref_reshape, ref_pool;       /* interp_move.c */
 op_ref_fn ref_linear, ref_expert_linear, ref_expert_spread, ref_expert_sum,
           ref_route;                                                    /* interp_linear.c */
 op_ref_fn ref_norm, ref_unary, ref_gated, ref_add, ref_mul, ref_affine, ref_softmax,

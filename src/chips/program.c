@@ -481,6 +481,11 @@ val prog_adapter(struct program *p, val x, uint32_t n_adapters, uint32_t n_each)
                                        .a.adapter = { n_adapters, n_each } });
 }
 
+val prog_adapter_scale(struct program *p, val x)
+{
+    return record1(p, &(struct instr){ .op = OP_ADAPTER_SCALE, .n_src = 1, .src = { x } });
+}
+
 val prog_expert_spread(struct program *p, val x, val weights)
 {
     return record1(p, &(struct instr){ .op = OP_EXPERT_SPREAD, .n_src = 2,

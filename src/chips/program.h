@@ -116,6 +116,7 @@ enum op {
     OP_GROUP_SUM,       /* sum of each group of columns */
     OP_CONV,            /* convolution over the rows of a unit              w: kernel, bias */
     OP_ADAPTER,         /* dst[n] = the adapter of the row's stream; of its source the rows, or expert ids */
+    OP_ADAPTER_SCALE,   /* dst = src * the adapter_scale of the row's stream */
     OP_COUNT            /* further families are added here, each with its row in op.c and its
                          * own files */
 };
@@ -395,6 +396,8 @@ val  prog_conv2d(struct program *p, val x, wid kernel, wid bias, const struct co
  * experts, and the result [rows, k] numbers the experts of all adapters, those of the first one
  * first. */
 val  prog_adapter(struct program *p, val x, uint32_t n_adapters, uint32_t n_each);
+/* x: [.., width], times the scale that each row's sequence has its adapter at (struct stream). */
+val  prog_adapter_scale(struct program *p, val x);
 /* A window of columns; no instruction. */
 val  prog_cols(struct program *p, val x, uint32_t col, uint32_t width);
 

@@ -161,6 +161,7 @@ struct sched_request {
     uint64_t account;
     uint64_t deadline_ns;       /* of the scheduler's clock; 0: none */
     uint32_t adapter;           /* of its rows (struct stream); part of the space, too */
+    float    adapter_scale;     /* likewise */
     struct prefix_space space;
     uint64_t fork_of;           /* begins as a copy of this request when that one's prompt is in:
                                  * same tokens, whose rows are then computed once; 0: no */

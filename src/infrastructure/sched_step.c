@@ -291,7 +291,7 @@ static void add_stream(struct sched *s, struct req *r, uint32_t first)
     s->streams[s->batch.n_streams++] = (struct stream){
         .first_row = first, .n_rows = r->n_rows, .n_past = r->seq.len, .pages = r->seq.pages,
         .fixed = r->seq.slot == KV_NO_SLOT ? NULL : kv_slot(s->spec.kv, r->seq.slot),
-        .adapter = r->o.adapter,
+        .adapter = r->o.adapter, .adapter_scale = r->o.adapter_scale,
     };
     s->planned[s->n_planned++] = req_index(s, r);
 }

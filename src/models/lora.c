@@ -460,6 +460,7 @@ static val apply_stack(const struct product *q, val y, struct stack *s)
     ids = stack_ids(q, n);
     low = prog_expert_linear(p, q->x, ids, weight(p, q->name, suffix[0], s->type, s->a, slots,
                                                   s->rank, n_in), 0, 0);
+    low = prog_adapter_scale(p, low);
     return prog_add(p, y, prog_expert_linear(p, low, ids,
                     weight(p, q->name, suffix[1], s->type, s->b, slots, n_out, s->rank), 0,
                     weight(p, q->name, suffix[2], DTYPE_F32, s->scale, 0, 1, slots)));
@@ -601,7 +602,7 @@ static val apply_tables(const struct product *q, val y, struct stack *s, uint32_
     ids = stack_ids(q, n);
     low = prog_embed(p, weight(p, q->name, suffix[0], s->type, s->a, 0, n_tokens, (uint32_t)columns),
                      (struct embed_args){ .by = EMBED_TOKEN });
-    low = select_table(q, low, ids, select, n_tables, suffix + 3);
+    low = prog_adapter_scale(p, select_table(q, low, ids, select, n_tables, suffix + 3));
     return prog_add(p, y, prog_expert_linear(p, low, ids,
                     weight(p, q->name, suffix[1], s->type, s->b, n, n_embd, s->rank), 0,
                     weight(p, q->name, suffix[2], DTYPE_F32, s->scale, 0, 1, n)));

@@ -5,7 +5,8 @@
  *   adapters    files, to be served: any number in one model; every row of a step has the one its
  *               sequence names (struct stream.adapter, 1 for the first; 0: none). The matrices of
  *               all adapters of a product lie in one tensor, as experts do, ranks filled up with
- *               zeros; rows without an adapter get zeros added, so their bits are the model's own,
+ *               zeros; rows without an adapter get zeros added, so their bits are the model's own;
+ *               a sequence may have its adapter at another scale (struct stream.adapter_scale times s),
  *               and an adapter's bits are the same whatever stands beside it
  *   a new one   to be trained: A random, B zero
  *

@@ -257,7 +257,7 @@ static void submit_answer(struct service *s, struct job *j, struct answer *a, ui
                    : r->max_draft && r->max_draft < s->opts.max_draft ? r->max_draft
                                                                       : s->opts.max_draft,
         .priority = r->priority, .account = r->account, .deadline_ns = r->deadline_ns,
-        .adapter = r->adapter, .space = j->space, .fork_of = fork_of, .client = &answer_client, .ctx = a,
+        .adapter = r->adapter, .adapter_scale = r->adapter_scale, .space = j->space, .fork_of = fork_of, .client = &answer_client, .ctx = a,
     };
     struct err e = { 0 };
 

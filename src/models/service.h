@@ -42,6 +42,7 @@
 #define SERVICE_MAX_DRAFT     16u       /* tokens proposed per step */
 #define SERVICE_MAX_STOP_IDS  256u
 #define SERVICE_MAX_SALT      256u      /* bytes */
+#define SERVICE_MAX_SCALE     100       /* of an adapter */
 #define SERVICE_MAX_BLOCK_ROWS 65536u   /* of the blocks of all answers by diffusion, in a step */
 
 /* ---- opening ---- */
@@ -230,6 +231,8 @@ struct service_request {        /* copied; service_request_init first */
     struct sv salt;             /* only requests with the same salt share cache */
     uint32_t adapter;           /* of model_opts.adapters, from 1; 0: the model itself. Requests of
                                  * different adapters share no cache */
+    float    adapter_scale;     /* how much of what that adds, within ±SERVICE_MAX_SCALE; 0 stands for 1; nor
+                                 * do those of different scales */
     bool     no_cache;          /* neither reads nor fills the cache of prefixes */
     uint64_t caller_bytes;      /* what its answer takes of the caller's memory, counted in queue_bytes */
     service_event_fn *on_event;

@@ -65,6 +65,9 @@ static int check(const struct service *s, const struct service_request *r, struc
         return err_set(e, WATT_EINVAL, "request without tokens");
     if (r->adapter > model_n_adapters(s->model))
         return err_set(e, WATT_EINVAL, "adapter %u of %u", r->adapter, model_n_adapters(s->model));
+    if (!(fabsf(r->adapter_scale) <= SERVICE_MAX_SCALE))
+        return err_set(e, WATT_EINVAL, "an adapter at scale %g, wanted %d to %d",
+                       (double)r->adapter_scale, -SERVICE_MAX_SCALE, SERVICE_MAX_SCALE);
     if (r->n_choices == 0 || r->n_choices > SERVICE_MAX_CHOICES)
         return err_set(e, WATT_EINVAL, "%u choices, wanted 1 to %u", r->n_choices,
                        SERVICE_MAX_CHOICES);
@@ -150,13 +153,17 @@ static void *copy_of(const void *from, size_t n, size_t size)
 
 static struct prefix_space space_of(const struct service *s, const struct service_request *r)
 {
+    const bool scaled = r->adapter && r->adapter_scale != 0 && r->adapter_scale != 1;
+    const uint32_t adapter = r->adapter | (scaled ? UINT32_C(1) << 31 : 0);     /* a scale follows */
     uint8_t digest[SHA256_BYTES];
     struct prefix_space space;
     struct sha256 h;
 
     sha256_init(&h);
     sha256_add(&h, s->space_key, sizeof s->space_key);
-    sha256_add(&h, &r->adapter, sizeof r->adapter);
+    sha256_add(&h, &adapter, sizeof adapter);
+    if (scaled)
+        sha256_add(&h, &r->adapter_scale, sizeof r->adapter_scale);
     if (r->salt.len > 0)
         sha256_add(&h, r->salt.data, r->salt.len);
     sha256_end(&h, digest);

@@ -1,6 +1,7 @@
 /* session.c: sequences over an executor and a page pool; see session.h. */
 #include "models/session.h"
 
+#include <math.h>
 #include <inttypes.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -24,6 +25,7 @@ struct seq {
     struct kv_seq mem;
     uint32_t  old_len;      /* before the call under way */
     uint32_t  adapter;
+    float     adapter_scale;        /* 0: 1 */
 };
 
 /* What sharing sessions have in common. */
@@ -549,6 +551,7 @@ static uint32_t add_rows(struct session *s, const struct session_input *in, uint
             .first_row = first, .n_rows = n, .n_past = q->len, .pages = q->pages,
             .fixed = q->slot == KV_NO_SLOT ? NULL : kv_slot(s->kv, q->slot),
             .adapter = s->seqs[in->seq].adapter,
+            .adapter_scale = s->seqs[in->seq].adapter_scale,
         };
     return n;
 }
@@ -699,6 +702,7 @@ int session_fork(struct session *s, uint32_t from, uint32_t to, struct err *e)
     ok = kv_seq_fork(s->kv, &s->seqs[to].mem, &s->seqs[from].mem, s->seqs[from].mem.len);
     CHECK(ok);      /* all of it is always in reach */
     s->seqs[to].adapter = s->seqs[from].adapter;
+    s->seqs[to].adapter_scale = s->seqs[from].adapter_scale;
     return 0;
 }
 
@@ -711,6 +715,16 @@ int session_set_adapter(struct session *s, uint32_t seq, uint32_t adapter, struc
         return err_set(e, WATT_EINVAL, "session: sequence %u holds tokens: their keys and values "
                        "are of another adapter", seq);
     s->seqs[seq].adapter = adapter;
+    return 0;
+}
+
+int session_set_adapter_scale(struct session *s, uint32_t seq, float scale, struct err *e)
+{
+    if (seq >= s->opts.n_seqs || !isfinite(scale) || scale == 0 || s->seqs[seq].mem.len > 0)
+        return err_set(e, WATT_EINVAL, "session: sequence %u of %u, which holds %u tokens, can't have its "
+                       "adapter at scale %g", seq, s->opts.n_seqs,
+                       seq < s->opts.n_seqs ? s->seqs[seq].mem.len : 0, (double)scale);
+    s->seqs[seq].adapter_scale = scale;
     return 0;
 }
 

@@ -171,5 +171,8 @@ int  session_fork(struct session *s, uint32_t from, uint32_t to, struct err *e) 
 /* Which of the model's adapters an empty sequence's tokens use from now on (model_opts.adapters,
  * from 1; 0: none). Stays until set again; forks have it too. WATT_EINVAL. */
 int  session_set_adapter(struct session *s, uint32_t seq, uint32_t adapter, struct err *e) MUST_CHECK;
+/* How much of what it adds [1]; of an empty sequence too, and stays as long. WATT_EINVAL: not
+ * finite, or 0, for which there is adapter 0. */
+int  session_set_adapter_scale(struct session *s, uint32_t seq, float scale, struct err *e) MUST_CHECK;
 
 #endif

@@ -263,6 +263,24 @@ static void row_adapter(struct cpu_exec *x, const struct item *it, uint32_t unit
         to[k] = own * n_each + ((const int32_t *)(const void *)src_row(it, 0, unit))[k];
 }
 
+/* A scale of 1 leaves every bit as it is. */
+static void row_adapter_scale(struct cpu_exec *x, const struct item *it, uint32_t unit)
+{
+    const struct prog_value *v = value(x, it->in->dst[0]);
+    const uint64_t row = unit_row(x, v->extent, unit);
+    const float scale = stream_adapter_scale(&x->b->streams[x->b->row_stream[row]]);
+
+    for (uint32_t i = 0; i < v->per; i++) {
+        const float *from = src_row(it, 0, (uint64_t)unit * v->per + i);
+        float *to = dst_row(it, (uint64_t)unit * v->per + i);
+
+        if (scale != 1.0f)
+            x->k.affine(to, from, scale, 0.0f, v->width);
+        else if (to != from)
+            memcpy(to, from, v->width * sizeof *to);
+    }
+}
+
 static void run_instr(struct cpu_exec *x, const struct item *it, uint32_t unit, void *scratch)
 {
     const struct instr *in = it->in;
@@ -294,6 +312,9 @@ static void run_instr(struct cpu_exec *x, const struct item *it, uint32_t unit, 
         break;
     case OP_ADAPTER:
         row_adapter(x, it, unit);
+        break;
+    case OP_ADAPTER_SCALE:
+        row_adapter_scale(x, it, unit);
         break;
     case OP_RESHAPE:
         row_reshape(x, it, unit);
