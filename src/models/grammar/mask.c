@@ -444,7 +444,7 @@ static bool walk_below(struct grammar_masks *m, struct gss *s, const struct fram
 }
 
 /* The same for exits; `first` are the kinds of characters with which it can go on at all. */
-static bool walk_exit(struct grammar_masks *m, struct gss *s, const struct frame *f, uint32_t place,
+static bool walk_from(struct grammar_masks *m, struct gss *s, const struct frame *f, uint32_t place,
                       uint64_t first)
 {
     const struct trie_node *nodes = m->t->nodes;
@@ -493,7 +493,7 @@ static struct entry *compute(struct grammar_masks *m, uint64_t hash, const uint3
             n_exits = 0;
         first = ok ? mask_first_kinds(m, &f) : 0;
         for (uint32_t i = 0; ok && i < n_exits; i++)
-            ok = (!through || mask_leaves_at(m, exits[i])) && walk_exit(m, s, &f, exits[i], first);
+            ok = (!through || mask_leaves_at(m, exits[i])) && walk_from(m, s, &f, exits[i], first);
     }
     m->stats.n_walks++;
     if (!ok) {

@@ -24,7 +24,7 @@ struct mask_kinds {
     bool     ends;                  /* it has those, and its rule may end; nothing else */
 };
 
-/* Of an exit: every node below is one, too; but not those inside of characters. */
+/* Of exits: every node below is one, too; but not those inside of characters. */
 #define MASK_BELOW (1u << 31)
 #define MASK_CHARS (1u << 30)
 #define MASK_NODE  (MASK_CHARS - 1)
@@ -72,7 +72,7 @@ uint64_t mask_kinds_counted(struct grammar_masks *m, const struct grammar_block 
 /* f->loop */
 uint64_t mask_frame_loop(struct grammar_masks *m, const struct frame *f);
 /* Node i lies after the place of f, and f->loop has all of its kinds. Do all tokens at and below it fit, with
- * the same states after each of their characters? *exits: 0, or the flags of an exit at i. < 0: the stack
+ * the same states after each of their characters? *exits: 0, or the flags of exits from i on. < 0: the stack
  * failed. */
 int mask_pure(struct grammar_masks *m, struct gss *s, const struct frame *f, uint32_t i,
               uint32_t *exits);
