@@ -487,6 +487,77 @@ static void test_numbers_of_weights(void **state)
     gguf_close(g);
 }
 
+/* Gemma 3n: lists of values for each layer, matrices that become one tensor, and a table of fewer
+ * tokens than the model has, filled up with its first row. */
+static void put_gemma3n(const char *more, int rows, int streams)
+{
+    static const char base[] =
+        "{\"architectures\":[\"Gemma3nForConditionalGeneration\"],\"text_config\":{\"hidden_size\":32,"
+        "\"num_hidden_layers\":2,\"num_attention_heads\":2,\"vocab_size\":8,\"altup_num_inputs\":%d,"
+        "\"hidden_activation\":\"gelu_pytorch_tanh\",\"hidden_size_per_layer_input\":2,%s}}";
+    struct hf_shard s;
+    char text[1024], shape[16];
+
+    (void)snprintf(text, sizeof text, base, streams, more);
+    (void)snprintf(shape, sizeof shape, "[%d,4]", rows);
+    hf_puts("config.json", text);
+    shard_begin(&s, 1);
+    shard_random(&s, "model.language_model.embed_tokens.weight", "F32", "[8,32]", 256);
+    shard_random(&s, "model.language_model.embed_tokens_per_layer.weight", "BF16", shape, (size_t)rows * 4);
+    shard_random(&s, "model.language_model.altup_projections.0.weight", "F32", "[32,32]", 1024);
+    shard_random(&s, "model.language_model.altup_projections.1.weight", "F32", "[32,32]", 1024);
+    shard_random(&s, "model.language_model.layers.1.altup.correct_output_scale", "F32", "[32]", 32);
+    shard_random(&s, "model.vision_tower.conv.weight", "F32", "[2,2]", 4);
+    shard_end(&s, "model.safetensors");
+}
+
+static void test_gemma3n(void **state)
+{
+#define TYPES "\"layer_types\":[\"sliding_attention\",\"full_attention\"]"
+#define LISTS ",\"intermediate_size\":[48,64],\"activation_sparsity_pattern\":[0.95,0.0]"
+    static const struct { const char *more; int rows, streams; const char *says; } bad[] = {
+        { "\"layer_types\":[\"sliding_attention\",\"other\"]" LISTS, 6, 3, "layer_types[1] is neither" },
+        { "\"layer_types\":7" LISTS, 6, 3, "layer_types[0] is neither" },
+        { TYPES ",\"activation_sparsity_pattern\":0.5", 6, 3, "intermediate_size is missing" },
+        { TYPES ",\"intermediate_size\":[48],\"activation_sparsity_pattern\":0.5", 6, 3,
+          "has 1 values for 2 layers" },
+        { TYPES ",\"intermediate_size\":48,\"activation_sparsity_pattern\":[0.5,1.0]", 6, 3,
+          "activation_sparsity_pattern[1]" },
+        { TYPES LISTS, 6, 1, "altup_num_inputs" },
+        { TYPES LISTS, 6, 17, "altup_num_inputs is 17" },
+        { TYPES LISTS, 6, 4, "expert 2 of 3 is missing" },
+        { TYPES LISTS, 9, 3, "has 9 rows, expected a table of at most 8" },
+    };
+    const struct gguf_kv *kv;
+    const struct tensor *t;
+    struct gguf *g;
+    double v = 0;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        put_gemma3n(bad[i].more, bad[i].rows, bad[i].streams);
+        refused(WATT_EFORMAT, bad[i].says);
+    }
+    put_gemma3n(TYPES LISTS, 6, 3);
+    g = open_folder();
+    kv = gguf_find(g, "gemma3n.activation_sparsity_scale");
+    assert_true(kv && kv->n == 2 && gguf_elem_f64(kv, 0, &v) && fabs(v - 1.6448536) < 1e-6);
+    assert_true(gguf_elem_f64(kv, 1, &v) && isinf(v) && v < 0);
+    kv = gguf_find(g, "gemma3n.feed_forward_length");
+    assert_true(kv && kv->n == 2 && gguf_elem_f64(kv, 1, &v) && v == 64);
+    kv = gguf_find(g, "gemma3n.attention.sliding_window_pattern");
+    assert_true(kv && kv->n == 2 && gguf_elem_f64(kv, 0, &v) && v == 1);
+    t = tensor_of(g, "altup_proj.weight");
+    assert_true(t->n_dims == 3 && t->shape[0] == 2 && t->shape[1] == 32);
+    assert_int_equal(tensor_of(g, "blk.1.altup_correct_scale.weight")->shape[0], 32);
+    t = tensor_of(g, "per_layer_token_embd.weight");
+    assert_int_equal(t->shape[0], 8);
+    assert_memory_equal((const char *)t->data + 6 * 8, t->data, 8);
+    assert_memory_equal((const char *)t->data + 7 * 8, t->data, 8);
+    assert_memory_not_equal((const char *)t->data + 5 * 8, t->data, 8);
+    gguf_close(g);
+}
+
 static void test_bad_configs(void **state)
 {
     static const struct { const char *config; int code; const char *says; } bad[] = {
@@ -764,6 +835,7 @@ int main(void)
         cmocka_unit_test_teardown(test_mxfp4, hf_clean),
         cmocka_unit_test_teardown(test_packed4, hf_clean),
         cmocka_unit_test_teardown(test_numbers_of_weights, hf_clean),
+        cmocka_unit_test_teardown(test_gemma3n, hf_clean),
         cmocka_unit_test_teardown(test_bad_configs, hf_clean),
         cmocka_unit_test_teardown(test_bad_weights, hf_clean),
         cmocka_unit_test_teardown(test_tokenizer_json, hf_clean),

@@ -106,6 +106,9 @@ val  build_linear(struct build *b, val x, const char *name, uint32_t n_out);
 val  build_linear_scaled(struct build *b, val x, const char *name, uint32_t n_out, float scale);
 /* y = W[ids] x of n_experts matrices w, with what adapters add to it. */
 val  build_adapted_experts(struct build *b, val x, val ids, uint32_t n_experts, val y, wid w);
+/* Ids 0 .. n-1 for every token, so that a matrix per head is a matrix per expert. x: any value of at
+ * least n columns. */
+val  build_all_ids(struct build *b, val x, uint32_t n);
 /* b->norm over the row with NAME.weight (some files: NAME alone) and, where present, NAME.bias. */
 val  build_norm(struct build *b, val x, const char *name);
 /* The same over each group of columns (a head); the gain has `group` or width elements. */

@@ -8,11 +8,10 @@
 
 #include "models/build.h"
 
-/* Ids 0 .. n-1 for every token, so that a matrix per head is a matrix per expert. */
-static val head_ids(struct build *b, val x, uint32_t n)
+val build_all_ids(struct build *b, val x, uint32_t n)
 {
     const struct route_args a = { .score = ROUTE_NONE, .n_experts = n, .n_used = n };
-    val ids, weights;
+    val ids = 0, weights;
 
     prog_route(b->p, prog_affine(b->p, prog_cols(b->p, x, 0, n), 0, 0), 0, &a, &ids, &weights);
     return ids;
@@ -39,7 +38,7 @@ struct latent build_latent_sizes(struct build *b, val x)
     }
     t.nope = k - t.rot;
     t.scale = (float)(1 / sqrt(k));
-    t.ids = head_ids(b, x, t.n);
+    t.ids = build_all_ids(b, x, t.n);
     return t;
 }
 

@@ -77,7 +77,7 @@ static int apertus_numbers(struct hf *h, struct err *e)
         }
         (void)snprintf(name, sizeof name, "xielu.%s", numbers[k]);
         if (rc == 0)
-            hf_put_f32s(h, name, v, h->n_layers);
+            hf_put_array(h, name, GGUF_F32, v, h->n_layers);
     }
     mem_free(v);
     return rc;
@@ -245,8 +245,7 @@ static int exaone4_more(struct hf *h, struct err *e)
     for (uint32_t i = 0; i < h->n_layers; i++)
         any |= local[i] = hf_layer_is(h, "layer_types", i, "sliding_attention");
     if (any)
-        gguf_make_array(h->out, "exaone4.attention.sliding_window_pattern", GGUF_BOOL, local,
-                        h->n_layers);
+        hf_put_array(h, "attention.sliding_window_pattern", GGUF_BOOL, local, h->n_layers);
     mem_free(local);
     return 0;
 }

@@ -43,7 +43,7 @@ static int put_kv_heads(struct hf *h, bool (*has_attention)(const struct hf *h, 
         return err_set(e, WATT_ENOMEM, "%s: out of memory", h->dir);
     for (uint32_t i = 0; i < h->n_layers; i++)
         heads[i] = has_attention(h, i) ? h->n_kv_heads : 0;
-    hf_put_u32s(h, "attention.head_count_kv", heads, h->n_layers);
+    hf_put_array(h, "attention.head_count_kv", GGUF_U32, heads, h->n_layers);
     mem_free(heads);
     return 0;
 }
@@ -273,7 +273,7 @@ static int put_nemotron_layers(struct hf *h, struct err *e)
         widths[i] = kind == '-' ? width : 0;
     }
     if (rc == 0)
-        hf_put_u32s(h, "feed_forward_length", widths, h->n_layers);
+        hf_put_array(h, "feed_forward_length", GGUF_U32, widths, h->n_layers);
     mem_free(widths);
     return rc == 0 ? put_kv_heads(h, nemotron_attends, e) : rc;
 }

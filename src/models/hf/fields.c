@@ -143,18 +143,11 @@ void hf_put_str(struct hf *h, const char *key, const char *v)
     gguf_make_str(h->out, full_key(h, key, full), sv_cstr(v));
 }
 
-void hf_put_u32s(struct hf *h, const char *key, const uint32_t *v, uint32_t n)
+void hf_put_array(struct hf *h, const char *key, enum gguf_type type, const void *v, uint32_t n)
 {
     char full[KEY_MAX];
 
-    gguf_make_array(h->out, full_key(h, key, full), GGUF_U32, v, n);
-}
-
-void hf_put_f32s(struct hf *h, const char *key, const float *v, uint32_t n)
-{
-    char full[KEY_MAX];
-
-    gguf_make_array(h->out, full_key(h, key, full), GGUF_F32, v, n);
+    gguf_make_array(h->out, full_key(h, key, full), type, v, n);
 }
 
 bool hf_has(const struct hf *h, const char *key)

@@ -202,7 +202,8 @@ static void fill_rows(const struct fill *f, const struct hf_tensor *t, int64_t r
             const bool halves = map >= HF_FIRST && map <= HF_ODD;
 
             for (int64_t i = 0; i < step; i++) {
-                const int64_t from = map == HF_V_B
+                const int64_t from = map == HF_TO_VOCAB
+                    ? (in_matrix + i < s->shape[0] ? in_matrix + i : 0) : map == HF_V_B
                     ? matrix * (h->kv_b[0] + h->kv_b[1]) + h->kv_b[0] + in_matrix + i
                     : matrix * t->rows * (halves ? 2 : 1) + mapped(h, t, in_matrix + i);
 

@@ -20,6 +20,7 @@ enum hf_map {
     HF_EVEN, HF_ODD,        /* every other row of each matrix */
     HF_QKV,                 /* q, k, v grouped by key head become all q, all k, all v */
     HF_K_B, HF_V_B,         /* DeepSeek's kv_b: keys (turned) and values of each head */
+    HF_TO_VOCAB,            /* tokens behind the last row have the first one */
     HF_MAP_MASK = 31
 };
 /* With that, as flags: */
@@ -150,8 +151,7 @@ void hf_put_u32(struct hf *h, const char *key, uint32_t v);
 void hf_put_f32(struct hf *h, const char *key, float v);
 void hf_put_bool(struct hf *h, const char *key, bool v);
 void hf_put_str(struct hf *h, const char *key, const char *v);
-void hf_put_u32s(struct hf *h, const char *key, const uint32_t *v, uint32_t n);
-void hf_put_f32s(struct hf *h, const char *key, const float *v, uint32_t n);
+void hf_put_array(struct hf *h, const char *key, enum gguf_type type, const void *v, uint32_t n);
 bool hf_has(const struct hf *h, const char *key);
 
 /* All keys of the model: the family's, the common ones, rotary positions. */

@@ -147,6 +147,7 @@ struct plan {
     struct hf_weights *w;
     struct map         by_name;     /* position in w->tensors */
     uint32_t           n_unused;
+    uint32_t           n_other;     /* of pictures and sound */
 };
 
 static int refuse(const struct hf *h, const struct hf_source *s, struct err *e, int code,
@@ -204,6 +205,12 @@ static int result_shape(const struct hf *h, const struct hf_source *s, unsigned 
         return refuse(h, s, e, WATT_EFORMAT, "has %" PRId64 " rows, expected %" PRIu32 " and 2 "
                       "times %" PRIu32 " heads of %" PRIu32, *rows, h->n_heads, h->n_kv_heads,
                       h->head_dim);
+    if (map == HF_TO_VOCAB) {
+        if (n != 2 || *rows < 1 || *rows > h->n_vocab)
+            return refuse(h, s, e, WATT_EFORMAT, "has %" PRId64 " rows, expected a table of at most %"
+                          PRIu32, *rows, h->n_vocab);
+        *rows = h->n_vocab;
+    }
     if (map == HF_K_B || map == HF_V_B) {
         const int64_t nope = h->kv_b[0], v = h->kv_b[1];
 
@@ -430,6 +437,18 @@ static bool is_unwanted_output(const struct hf *h, struct sv name)
                        sv_eq_cstr(name, "output.weight"));
 }
 
+/* The parts of a model that see and hear. */
+static bool is_of_other_inputs(struct sv name)
+{
+    static const char *const parts[] = { "vision_tower.", "audio_tower.", "embed_vision.", "embed_audio.",
+                                         "vision_model.", "multi_modal_projector.", "visual." };
+
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (sv_starts(name, sv_cstr(parts[i])))
+            return true;
+    return false;
+}
+
 /* Finds the rows for one tensor of the folder. */
 static int place(struct plan *p, const struct hf_source *s, struct sv name, struct err *e)
 {
@@ -455,13 +474,17 @@ static int place(struct plan *p, const struct hf_source *s, struct sv name, stru
             with.how |= added_flags(p->h, row);
             if ((with.how & HF_SCALED) && p->h->scale[HF_SCALE_INDEX(with.how)] == 1)
                 with.how = 0;
+            if (with.how == HF_TO_VOCAB && s->n_dims == 2 && s->shape[0] == p->h->n_vocab)
+                with.how = 0;
             if (with.how & HF_ADD1 && strcmp(m.suffix, ".weight") != 0)
                 with.how &= ~HF_ADD1;
             if (!(row->how & HF_DROP))
                 rc = place_source(p, s, &with, &m, e);
         }
     }
-    if (rc == 0 && !found) {
+    if (rc == 0 && !found && is_of_other_inputs(name)) {
+        p->n_other++;
+    } else if (rc == 0 && !found) {
         char shown[NAME_SHOWN];
 
         hf_warn(p->h, "tensor %s is not known to %s and not used", name_show(shown, s->t->name),
@@ -600,6 +623,8 @@ static int plan_all(struct plan *p, struct err *e)
     if (p->n_unused)
         hf_warn(p->h, "%" PRIu32 " tensors of layers after the last of %" PRIu32 " are not used",
                 p->n_unused, p->h->n_layers);
+    if (p->n_other)
+        hf_warn(p->h, "%" PRIu32 " tensors are for pictures or sound, which are not read", p->n_other);
     rc = add_made(p, e);
     return rc == 0 ? allocate(p, e) : rc;
 }
