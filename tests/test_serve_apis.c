@@ -125,6 +125,43 @@ static void tools_and_results_are_counted(void **state)
     json_decref(j);
 }
 
+static long long tokens_of_result(const char *content, const char *more)
+{
+    char body[512];
+    long long n;
+    json_t *j;
+
+    (void)snprintf(body, sizeof body, "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"},{\"role\":"
+                   "\"assistant\",\"content\":[{\"type\":\"tool_use\",\"id\":\"t1\",\"name\":\"f\",\"input\":{}}]},"
+                   "{\"role\":\"user\",\"content\":[{\"type\":\"tool_result\",\"tool_use_id\":\"t1\","
+                   "\"content\":\"%s\"%s}]}]}", content, more);
+    if (post("/v1/messages/count_tokens", body) != 200)
+        fail_msg("%s: %s", body, answer);
+    j = parsed();
+    n = int_at(j, "input_tokens");
+    json_decref(j);
+    return n;
+}
+
+/* The model sees that a call failed; who says so already is left alone. */
+static void failed_calls_are_marked(void **state)
+{
+    static const char failed[] = ",\"is_error\":true";
+    static const char *const said[] = { "Error: no", "ERROR no", "<tool_use_error>no</tool_use_error>",
+                                        " [error] no", "error" };
+
+    (void)state;
+    assert_int_equal(tokens_of_result("no file", failed), tokens_of_result("Error: no file", ""));
+    assert_int_equal(tokens_of_result("", failed), tokens_of_result("Error", ""));
+    assert_int_equal(tokens_of_result("no file", ",\"is_error\":false"), tokens_of_result("no file", ""));
+    assert_true(tokens_of_result("no file", failed) > tokens_of_result("no file", ""));
+    for (size_t i = 0; i < sizeof said / sizeof *said; i++)
+        assert_int_equal(tokens_of_result(said[i], failed), tokens_of_result(said[i], ""));
+    assert_int_equal(post("/v1/messages", "{\"max_tokens\":1,\"messages\":[{\"role\":\"user\",\"content\":["
+        "{\"type\":\"tool_result\",\"tool_use_id\":\"t\",\"content\":\"x\",\"is_error\":\"yes\"}]}]}"), 400);
+    assert_non_null(strstr(answer, "is_error"));
+}
+
 /* A template that opens the reasoning: all that comes is reasoning. */
 static void start_thinking(struct server *s)
 {
@@ -477,6 +514,7 @@ int main(void)
         cmocka_unit_test(messages_whole_and_streamed),
         cmocka_unit_test(stop_sequences_are_told),
         cmocka_unit_test(tools_and_results_are_counted),
+        cmocka_unit_test(failed_calls_are_marked),
         cmocka_unit_test(reasoning_is_a_block),
         cmocka_unit_test(anthropic_errors),
         cmocka_unit_test(chats_and_generates),

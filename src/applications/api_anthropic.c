@@ -3,6 +3,7 @@
  * Requests become the messages and tools that chat templates know; what the model says goes out
  * as blocks. */
 #include <string.h>
+#include <strings.h>
 
 #include "applications/api_prompt.h"
 
@@ -119,11 +120,32 @@ static int tool_use(const struct json_place *at, struct turn *t, struct err *e)
                                       "function", "name", name, "arguments", input.value), e);
 }
 
+/* Templates have no place for a call that failed: where its result does not begin by saying so, it does
+ * from here on. */
+static int mark_failed(struct str *text, struct err *e)
+{
+    static const char *const says[] = { "error", "<error", "<tool_use_error" };
+    const char *from = str_cstr(text);
+    struct str marked;
+
+    from += strspn(from, " \t\n[*");
+    for (size_t i = 0; i < sizeof says / sizeof *says; i++)
+        if (strncasecmp(from, says[i], strlen(says[i])) == 0)
+            return 0;
+    str_init(&marked, 0);
+    str_puts(&marked, text->len ? "Error: " : "Error");
+    str_append(&marked, str_cstr(text), text->len);
+    str_deinit(text);
+    *text = marked;
+    return whole_text(0, text, e);
+}
+
 static int tool_result(const struct json_place *at, struct turn *t, struct err *e)
 {
     const char *id = "";
     struct json_place content;
     struct str text;
+    bool failed = false;
     json_t *m = NULL, *name;
     int rc = json_get_cstr(at, "tool_use_id", "", &id, e);
 
@@ -134,9 +156,13 @@ static int tool_result(const struct json_place *at, struct turn *t, struct err *
         rc = json_find(at, "content", &content, e);
     if (rc == 0 && content.value)
         rc = add_text(&content, &text, e);
+    if (rc == 0)
+        rc = json_get_bool(at, "is_error", false, &failed, e);
+    if (rc == 0 && failed)
+        rc = mark_failed(&text, e);
     if (rc == 0) {
-        m = json_pack("{s:s,s:s,s:o}", "role", "tool", "tool_call_id", id, "content",
-                      api_str(&text));
+        m = json_pack("{s:s,s:s,s:o,s:o*}", "role", "tool", "tool_call_id", id, "content",
+                      api_str(&text), "is_error", failed ? json_true() : NULL);
         name = json_object_get(t->tools, id);
         if (m && name)
             (void)json_object_set(m, "name", name);
