@@ -385,6 +385,8 @@ static void formats_of_vectors(void **state)
     assert_int_equal(strcspn(answer + sizeof prefix - 1, "\""), (TINY_BERT_EMBD * 4 + 2) / 3 * 4);
 }
 
+#define LONG "a a a a a a a a a a a a a a a a a a a a a a a a a a a a a a a a a a a a a a a a a a a a"
+
 static void wrong_requests(void **state)
 {
     static const struct { const char *path, *body; int status; const char *needle; } cases[] = {
@@ -395,8 +397,19 @@ static void wrong_requests(void **state)
         { "/v1/embeddings", "{\"input\":\"a\",\"dimensions\":17}", 400, "dimensions" },
         { "/v1/embeddings", "{\"input\":\"a\",\"dimensions\":0}", 400, "dimensions" },
         { "/v1/embeddings", "{\"input\":\"a\",\"encoding_format\":\"int8\"}", 400, "encoding_format" },
-        { "/v1/embeddings", "{\"input\":\"a a a a a a a a a a a a a a a a a a a a a a a a a a a a a a a"
-          " a a a a a a a a a a a a a\"}", 400, "at most 40" },
+        { "/v1/embeddings", "{\"input\":\"" LONG "\"}", 400, "at most 40" },
+        { "/v1/embeddings", "{\"input\":\"" LONG "\",\"truncate\":\"END\"}", 200, "embedding" },
+        { "/v1/embeddings", "{\"input\":\"" LONG "\",\"truncate\":true,\"truncation_direction\":\"Right\"}",
+          200, "embedding" },
+        { "/v1/embeddings", "{\"input\":\"" LONG "\",\"truncate\":\"none\"}", 400, "at most 40" },
+        { "/v1/embeddings", "{\"input\":\"a\",\"truncate\":\"START\"}", 400, "\"param\":\"truncate\"" },
+        { "/v1/embeddings", "{\"input\":\"a\",\"truncate\":true,\"truncation_direction\":\"Left\"}", 400,
+          "\"param\":\"truncation_direction\"" },
+        { "/v1/embeddings", "{\"input\":\"a\",\"truncation_direction\":\"Left\"}", 200, "embedding" },
+        { "/v1/rerank", "{\"model\":\"rank\",\"query\":\"a\",\"documents\":[\"" LONG "\"],\"truncate\":\"END\"}",
+          200, "relevance_score" },
+        { "/v1/rerank", "{\"model\":\"rank\",\"query\":\"a\",\"documents\":[\"b\"],\"truncate\":\"MIDDLE\"}",
+          400, "\"param\":\"truncate\"" },
         { "/v1/embeddings", "{\"input\":\"a\",\"model\":\"rank\"}", 400, "rerank" },
         { "/v1/rerank", "{\"query\":\"a\",\"documents\":[\"b\"]}", 400, "cosine" },
         { "/v1/rerank", "{\"model\":\"rank\",\"documents\":[\"b\"]}", 400, "query" },

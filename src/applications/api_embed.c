@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "applications/api.h"
 #include "base/clock.h"
@@ -608,6 +609,22 @@ static int read_score(struct work *w, const struct json_place *body, struct err 
 
 /* ---- options ---- */
 
+/* Cohere's and NIM's words for which end goes; ours is the one behind. */
+static int read_side(const struct json_place *p, bool *truncate, struct err *e)
+{
+    const char *side = "";
+    const int rc = json_read_cstr(p, &side, e);
+
+    if (rc < 0)
+        return rc;
+    *truncate = strcasecmp(side, "END") == 0 || strcasecmp(side, "RIGHT") == 0;
+    if (*truncate || strcasecmp(side, "NONE") == 0)
+        return 0;
+    if (strcasecmp(side, "START") == 0 || strcasecmp(side, "LEFT") == 0)
+        return json_refuse(p, e, WATT_ENOTSUP, "only the end of a text can be cut, not its start");
+    return json_refuse(p, e, WATT_EINVAL, "'%.40s' is none of true, false, \"END\" and \"NONE\"", side);
+}
+
 /* Ollama cuts unless told not to; TEI and llama-server say it by "truncate", vLLM by a number of
  * tokens, of which only -1, the model's own, is taken. */
 static int read_truncate(struct work *w, const struct json_place *body, struct err *e)
@@ -623,9 +640,12 @@ static int read_truncate(struct work *w, const struct json_place *body, struct e
     }
     if (rc == 0)
         rc = json_find(body, "truncate", &p, e);
-    if (rc == 0 && p.value && !json_is_string(p.value))
-        rc = json_read_bool(&p, &w->truncate, e);
-    return rc;
+    if (rc == 0 && p.value)
+        rc = json_is_string(p.value) ? read_side(&p, &w->truncate, e)
+                                     : json_read_bool(&p, &w->truncate, e);
+    if (rc == 0)
+        rc = json_find(body, "truncation_direction", &p, e);        /* TEI's */
+    return rc == 0 && p.value && w->truncate ? read_side(&p, &w->truncate, e) : rc;
 }
 
 static int read_dims(struct work *w, const struct json_place *body, struct err *e)

@@ -21,9 +21,9 @@ struct body {
     "chat_template_kwargs:o stream_options:o structured_outputs:o"
 #define RESPONSE_FIELDS "input!:x instructions:s tools:a tool_choice:x text:o reasoning:o " \
     "previous_response_id:s store:b include:a truncation:s metadata:o"
-#define EMBEDDING_FIELDS "input!:x encoding_format:s dimensions:i truncate:b truncate_prompt_tokens:i"
-#define RERANK_FIELDS "query!:s documents:a texts:a top_n:i return_documents:b raw_scores:b truncate:b"
-#define SCORE_FIELDS "text_1!:x text_2!:x raw_scores:b truncate:b"
+#define EMBEDDING_FIELDS "input!:x encoding_format:s dimensions:i truncate:x truncate_prompt_tokens:i"
+#define RERANK_FIELDS "query!:s documents:a texts:a top_n:i return_documents:b raw_scores:b truncate:x"
+#define SCORE_FIELDS "text_1!:x text_2!:x raw_scores:b truncate:x"
 
 static const struct body bodies[] = {
     { "/v1/chat/completions", GENERATES, CHAT_FIELDS },
