@@ -155,29 +155,29 @@ static int read_field(const struct json_place *p, const struct field *f, void *t
     }
 }
 
+/* A text or a list of them; empty ones are left out. */
+static int read_texts(const struct json_place *p, const char **to, size_t max, size_t *n, struct err *e)
+{
+    const bool list = !json_is_string(p->value);
+    size_t n_items = 1;
+    int rc = list ? json_read_array(p, max, &n_items, e) : 0;
+
+    for (size_t i = 0; rc == 0 && i < n_items; i++) {
+        const struct json_place item = list ? json_item(p, i) : *p;
+
+        rc = json_read_cstr(&item, &to[*n], e);
+        *n += rc == 0 && *to[*n];
+    }
+    return rc;
+}
+
 static int read_stops(const struct json_place *at, struct api_options *o, struct err *e)
 {
     struct json_place p;
-    size_t n;
     char key[48];
     int rc = find_alias(at, "stop|stop_sequences", key, &p, e);
 
-    if (rc < 0 || !p.value)
-        return rc;
-    if (json_is_string(p.value)) {
-        rc = json_read_cstr(&p, &o->stops[0], e);
-        o->n_stops = rc == 0 && *o->stops[0];
-        return rc;
-    }
-    rc = json_read_array(&p, API_MAX_STOPS, &n, e);
-    for (size_t i = 0; rc == 0 && i < n; i++) {
-        struct json_place item = json_item(&p, i);
-
-        rc = json_read_cstr(&item, &o->stops[o->n_stops], e);
-        if (rc == 0 && *o->stops[o->n_stops])
-            o->n_stops++;
-    }
-    return rc;
+    return rc == 0 && p.value ? read_texts(&p, o->stops, API_MAX_STOPS, &o->n_stops, e) : rc;
 }
 
 static int read_more(const struct json_place *at, struct api_options *o, struct err *e)
@@ -349,20 +349,13 @@ static int read_samplers(const struct json_place *at, struct api_options *o, str
 static int read_breakers(const struct json_place *at, struct api_options *o, struct err *e)
 {
     struct json_place p;
-    size_t n;
     int rc = json_find(at, "dry_sequence_breakers", &p, e);
 
     if (rc < 0 || !p.value)
         return rc;
-    rc = json_read_array(&p, SAMPLER_MAX_BREAKERS, &n, e);
-    for (size_t i = 0; rc == 0 && i < n; i++) {
-        const struct json_place item = json_item(&p, i);
-
-        rc = json_read_cstr(&item, &o->breakers[i], e);
-    }
     o->sampling.dry_breakers = o->breakers;
-    o->sampling.n_dry_breakers = n;
-    return rc;
+    o->sampling.n_dry_breakers = 0;
+    return read_texts(&p, o->breakers, SAMPLER_MAX_BREAKERS, &o->sampling.n_dry_breakers, e);
 }
 
 /* llama-server's list of adapters with their scales, by the place that /lora-adapters gives: one at
