@@ -35,6 +35,14 @@ static inline long long int_at(const json_t *j, const char *way)
     return json_integer_value(at(j, way));
 }
 
+/* The answer to a request that is answered. */
+static inline json_t *posted(const char *path, const char *body)
+{
+    if (post(path, body) != 200)
+        fail_msg("%s %s: %s", path, body, answer);
+    return parsed();
+}
+
 struct wrong { const char *path, *body; int status; const char *needle; };
 
 static inline void refuses(const struct wrong *cases, size_t n, const char *shape)

@@ -197,6 +197,7 @@ struct api_options {
     bool     continues;                 /* the answer goes on the prompt's text */
     bool     progress, timings_each;    /* llama-server's return_progress, timings_per_token */
     bool     token_ids, usage_each;     /* vLLM's return_token_ids, continuous_usage_stats */
+    bool     tokens_as_ids;             /* and return_tokens_as_token_ids */
     bool     prompt_logprobs;           /* vLLM's, with */
     uint32_t n_prompt_top;              /* so many alternatives */
     bool     prompt_only;               /* no answer was asked for: "max_tokens": 0 */
@@ -211,6 +212,7 @@ struct api_options {
     enum service_speculate speculate;
     uint32_t think_budget;              /* most tokens of reasoning, or API_NO_BUDGET */
     bool     reasoning_in_text;         /* reasoning is part of the answer */
+    bool     no_reasoning;              /* it is not told */
 };
 
 /* Reads the fields that all surfaces have in common, under any of their names. On a failure it
@@ -300,8 +302,8 @@ struct api_run {
     char        id[API_ID_BYTES];
     char        request_id[64];
     int64_t     created;
-    bool        stream, include_usage, logprobs, failed, reasoning_in_text;
-    bool        progress, timings_each, usage_each, token_ids;
+    bool        stream, include_usage, logprobs, failed, reasoning_in_text, no_reasoning;
+    bool        progress, timings_each, usage_each, token_ids, tokens_as_ids;
     bool        begun;                  /* the stream */
     uint32_t    n, n_each, n_parts;     /* choices of all prompts, and of each; prompts */
     uint32_t    n_top, n_prompt_top, n_prompt;  /* n_prompt: tokens of all prompts */

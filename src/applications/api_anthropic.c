@@ -172,6 +172,40 @@ static int tool_result(const struct json_place *at, struct turn *t, struct err *
     return rc;
 }
 
+/* A document of plain text, or a result of a search: its title and what it says. */
+static int document(const struct json_place *at, struct str *to, struct err *e)
+{
+    const char *title = "", *type = "";
+    struct json_place source, p = *at;
+    int rc = json_get_cstr(at, "title", "", &title, e);
+
+    if (rc == 0)
+        rc = json_need(at, "source", &source, e);
+    if (rc == 0 && json_is_object(source.value)) {
+        rc = json_get_cstr(&source, "type", "", &type, e);
+        if (rc == 0 && strcmp(type, "text") != 0 && strcmp(type, "content") != 0)
+            rc = json_refuse(&source, e, WATT_ENOTSUP, "type '%.40s' is not supported: this model reads "
+                             "text", type);
+        p = source;
+    }
+    if (rc == 0)
+        rc = json_need(&p, strcmp(type, "text") == 0 ? "data" : "content", &source, e);
+    if (rc < 0)
+        return rc;
+    if (to->len > 0)
+        str_putc(to, '\n');
+    str_printf(to, "%s%s", title, *title ? "\n" : "");
+    {
+        struct str text;
+
+        str_init(&text, 0);             /* add_text parts blocks by lines of what is there already */
+        rc = add_text(&source, &text, e);
+        str_append(to, str_cstr(&text), text.len);
+        str_deinit(&text);
+    }
+    return whole_text(rc, to, e);
+}
+
 static int one_block(const struct json_place *at, struct turn *t, struct err *e)
 {
     const char *type;
@@ -185,6 +219,8 @@ static int one_block(const struct json_place *at, struct turn *t, struct err *e)
         return tool_use(at, t, e);
     if (strcmp(type, "tool_result") == 0)
         return tool_result(at, t, e);
+    if (strcmp(type, "document") == 0 || strcmp(type, "search_result") == 0)
+        return document(at, &t->text, e);
     if (strcmp(type, "redacted_thinking") == 0)
         return 0;
     if (strcmp(type, "text") != 0 && strcmp(type, "thinking") != 0)
@@ -364,40 +400,6 @@ static int read_tools(struct api_call *c, json_t **out, struct err *e)
     return rc;
 }
 
-/* thinking: enabled or disabled; without it the template has its way. */
-static int read_thinking(struct api_call *c, struct api_options *o, struct err *e)
-{
-    struct json_place p;
-    const char *type;
-    int rc = json_find(&c->at, "thinking", &p, e);
-
-    if (rc < 0 || !p.value)
-        return rc;
-    rc = json_get_cstr(&p, "type", "", &type, e);
-    if (rc < 0)
-        return rc;
-    if (strcmp(type, "enabled") != 0 && strcmp(type, "disabled") != 0 &&
-        strcmp(type, "adaptive") != 0)
-        return json_refuse(&p, e, WATT_EINVAL, "type '%.40s' is neither enabled, adaptive nor "
-                           "disabled", type);
-    if (strcmp(type, "adaptive") == 0)
-        return 0;
-    if (*type == 'e') {
-        struct json_place n;
-        uint64_t budget;
-
-        rc = json_find(&p, "budget_tokens", &n, e);
-        if (rc == 0 && n.value)
-            rc = json_read_u64(&n, 0, 1000000000, &budget, e);
-        if (rc == 0 && n.value)
-            o->think_budget = (uint32_t)budget;
-        if (rc < 0)
-            return rc;
-    }
-    return json_object_set_new(c->body, "enable_thinking", json_boolean(*type == 'e')) < 0
-               ? err_set(e, WATT_ENOMEM, "thinking") : 0;
-}
-
 /* output_config: the schema of the answer, and how long it may think. */
 static int read_output(struct api_call *c, struct err *e)
 {
@@ -471,7 +473,7 @@ static int read_prompt(struct api_call *c, struct api_options *o, struct str *te
     if (rc == 0)
         rc = read_tools(c, &tools, e);
     if (rc == 0)
-        rc = read_thinking(c, o, e);
+        rc = api_read_thinking(c, &o->think_budget, e);
     if (rc == 0)
         rc = read_prefill(c, list, e);
     if (rc == 0) {

@@ -21,7 +21,8 @@ static json_t *text_of(struct sv piece)
 static json_t *token_entry(const struct api_run *r, int32_t id, float logprob)
 {
     const struct sv piece = tokenizer_piece(r->m->tm->tok, id);
-    json_t *bytes = json_array(), *text = text_of(piece);
+    json_t *bytes = json_array();
+    json_t *text = r->tokens_as_ids ? json_sprintf("token_id:%d", (int)id) : text_of(piece);
 
     for (size_t i = 0; i < piece.len; i++)
         json_array_append_new(bytes, json_integer((unsigned char)piece.data[i]));
@@ -43,13 +44,15 @@ json_t *api_openai_logprob(struct api_run *r, const struct service_event *ev)
     return entry;
 }
 
-/* Characters, not bytes. */
-static uint32_t n_characters(const char *s)
+/* Characters of a token's bytes; a piece of one counts as one. */
+static uint32_t n_characters(const json_t *bytes)
 {
+    const json_t *byte;
     uint32_t n = 0;
+    size_t i;
 
-    for (; s && *s; s++)
-        n += ((unsigned char)*s & 0xC0) != 0x80;
+    json_array_foreach((json_t *)(uintptr_t)bytes, i, byte)
+        n += i == 0 || (json_integer_value(byte) & 0xC0) != 0x80;
     return n;
 }
 
@@ -66,7 +69,7 @@ json_t *api_text_logprobs(const json_t *entries, uint32_t *offset)
 
         json_array_append(tokens, json_object_get(entry, "token"));
         json_array_append_new(offsets, json_integer(*offset));
-        *offset += n_characters(json_string_value(json_object_get(entry, "token")));
+        *offset += n_characters(json_object_get(entry, "bytes"));
         json_array_append(values, json_object_get(entry, "logprob"));
         json_array_foreach(list, k, t)
             json_object_set(top, json_string_value(json_object_get(t, "token")),

@@ -295,11 +295,22 @@ bool api_chat_prompt(struct api_call *c, struct str *text, struct tokens *ids)
     return rc == 0;
 }
 
+static bool read_thinking(struct api_call *c, uint32_t *budget)
+{
+    struct err e = { 0 };
+    const int rc = api_read_thinking(c, budget, &e);
+
+    if (rc < 0)
+        api_fail(c, "thinking", &e);
+    return rc == 0;
+}
+
 void api_chat(struct api_call *c, const struct api_frame *frame, const char *id_prefix)
 {
     struct api_ask *a = api_ask_open(c);
 
-    if (a && api_read_options(c, &a->o) && api_chat_prompt(c, &a->text, &a->ids))
+    if (a && api_read_options(c, &a->o) && read_thinking(c, &a->o.think_budget) &&
+        api_chat_prompt(c, &a->text, &a->ids))
         api_generate(c, a, frame, id_prefix);
     api_ask_close(a);
 }
@@ -313,10 +324,11 @@ static void chat_completions(struct api_call *c)
 static void chat_input_tokens(struct api_call *c)
 {
     struct tokens ids = { 0 };
+    uint32_t budget;
     struct str text;
 
     str_init(&text, 0);
-    if (api_model_is_ours(c) && api_chat_prompt(c, &text, &ids))
+    if (api_model_is_ours(c) && read_thinking(c, &budget) && api_chat_prompt(c, &text, &ids))
         api_json(c, 200, json_pack("{s:I}", "input_tokens", (json_int_t)ids.n));
     str_deinit(&text);
     tokens_deinit(&ids);

@@ -62,7 +62,9 @@ static const struct body bodies[] = {
     { "/completions", GENERATES, "prompt!:p n_probs:i grammar:s json_schema:o cache_prompt:b" },
     { "/infill", GENERATES, "input_prefix!:s input_suffix!:s input_extra:a prompt:s" },
     { "/tokenize", PLAIN, "content:s prompt:s messages:m add_special:b with_pieces:b" },
+    { "/v1/tokenize", PLAIN, "content:s prompt:s messages:m add_special:b with_pieces:b" },
     { "/detokenize", PLAIN, "tokens!:t" },
+    { "/v1/detokenize", PLAIN, "tokens!:t" },
     { "/apply-template", PLAIN, "messages!:m" },
     { 0 }
 };

@@ -40,6 +40,20 @@ static void version(struct api_call *c)
     api_json(c, 200, json_pack("{s:s}", "version", watt_version()));
 }
 
+static void forget_all(void *ctx, struct service *const *list, size_t n)
+{
+    (void)ctx;
+    for (size_t i = 0; i < n; i++)
+        service_forget(list[i]);
+}
+
+/* Between two measurements, so that the second begins cold. */
+static void forget(struct api_call *c)
+{
+    api_models_services(c->s->models, forget_all, NULL);
+    api_json(c, 200, json_pack("{s:b}", "success", 1));
+}
+
 struct load { uint64_t now, max; };
 
 static void add_load(void *ctx, const struct api_model_info *i)
@@ -74,6 +88,8 @@ const struct api_route api_ops_routes[] = {
     { "GET", "/v1/health", health, API_OPEN, false, "The same" },
     { "GET", "/version", version, API_OPEN, false, "Watt's version" },
     { "GET", "/load", load, API_METRICS, false, "Answers that run or wait" },
+    { "POST", "/reset_prefix_cache", forget, API_ADMIN, false, "Empties the caches of prefixes" },
+    { "POST", "/flush_cache", forget, API_ADMIN, false, "The same" },
     { "GET", "/energy_metrics", energy_metrics, API_METRICS, false,
       "Joules per token and query, and average power" },
     { 0 }

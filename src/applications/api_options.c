@@ -64,6 +64,7 @@ static const struct field fields[] = {
     { "return_progress", TYPE_BOOL, AT(progress), 0, 0 },
     { "timings_per_token", TYPE_BOOL, AT(timings_each), 0, 0 },
     { "return_token_ids", TYPE_BOOL, AT(token_ids), 0, 0 },
+    { "return_tokens_as_token_ids", TYPE_BOOL, AT(tokens_as_ids), 0, 0 },
 };
 
 static json_t *describe(const struct field *f)
@@ -80,7 +81,7 @@ void api_options_describe(json_t *properties)
 {
     static const struct { const char *name, *type; } more[] = { { "seed", "integer" },
         { "priority", "integer" }, { "cache_salt", "string" }, { "cache_prompt", "boolean" },
-        { "logit_bias", "object" }, { "prompt_logprobs", "integer" },
+        { "include_reasoning", "boolean" }, { "separate_reasoning", "boolean" }, { "prompt_logprobs", "integer" },
         { "stop_token_ids", "array" }, { "allowed_token_ids", "array" },
         { "diffusion_steps", "integer" },
         { "diffusion_threshold", "number" }, { "diffusion_algorithm", "string" } };
@@ -106,6 +107,8 @@ void api_options_describe(json_t *properties)
             "anyOf", "type", "string", "type", "array", "items", "type", "string", "maxItems",
             (int)API_MAX_STOPS));
     (void)json_object_set_new(properties, "bad_words", words);
+    (void)json_object_set_new(properties, "logit_bias", json_pack("{s:[{s:s},{s:s}]}", "anyOf", "type",
+                                                                  "object", "type", "array"));
 }
 
 /* Finds the first alias that is given; *p.value NULL when none is. */
@@ -234,9 +237,15 @@ static int read_format(const struct json_place *at, const struct api_model *m,
 {
     struct json_place p;
     const char *how = "";
-    int rc = json_find(at, "reasoning_format", &p, e);
+    bool shown = true, apart = true;
+    int rc = json_get_bool(at, "include_reasoning", true, &shown, e);   /* vLLM's */
 
-    o->reasoning_in_text = m->reasoning_in_text;
+    if (rc == 0)
+        rc = json_get_bool(at, "separate_reasoning", !m->reasoning_in_text, &apart, e); /* SGLang's */
+    if (rc == 0)
+        rc = json_find(at, "reasoning_format", &p, e);
+    o->no_reasoning = !shown;
+    o->reasoning_in_text = !apart;
     if (rc < 0 || !p.value)
         return rc;
     rc = json_read_cstr(&p, &how, e);
@@ -305,12 +314,39 @@ static int read_prompt_logprobs(const struct json_place *at, struct api_options 
     return rc;
 }
 
-/* The order of the sampler's stages: names in a list, or in one text. Those that are known elsewhere
- * and switched off there by default may stand in it. */
-static int read_samplers(const struct json_place *at, struct api_options *o, struct err *e)
+/* Adds a stage of the sampler; those that are known elsewhere, and switched off there by default, are
+ * left out. */
+static void add_stage(struct str *names, struct sv name)
 {
     static const char *const absent[] = { "top_n_sigma", "top_a", "tfs_z", "infill", "adaptive_p" };
+
+    for (size_t i = 0; i < sizeof absent / sizeof *absent; i++)
+        if (sv_eq_cstr(name, absent[i]))
+            return;
+    if (names->len > 0)
+        str_putc(names, ';');
+    str_append(names, name.data, name.len);
+}
+
+/* llama-server's letters for the stages, "edkypmxt"; false: the text is none of them. */
+static bool add_letters(struct str *names, const char *text)
+{
+    static const char letters[] = "edkypmxtsia";
+    static const char *const stages[] = { "penalties", "dry", "top_k", "typical_p", "top_p", "min_p",
+                                          "xtc", "temperature", "top_n_sigma", "infill", "adaptive_p" };
+
+    if (text[strspn(text, letters)] || strcmp(text, "temp") == 0)
+        return false;
+    for (; *text; text++)
+        add_stage(names, sv_cstr(stages[strchr(letters, *text) - letters]));
+    return true;
+}
+
+/* The order of the sampler's stages: names in a list, or in one text, or letters. */
+static int read_samplers(const struct json_place *at, struct api_options *o, struct err *e)
+{
     struct json_place p;
+    const char *text = "";
     struct str names;
     size_t n = 0;
     int rc = json_find(at, "samplers", &p, e);
@@ -318,20 +354,18 @@ static int read_samplers(const struct json_place *at, struct api_options *o, str
     if (rc < 0 || !p.value || (json_is_array(p.value) && json_array_size(p.value) == 0))
         return rc;
     str_init(&names, 1024);
-    if (json_is_string(p.value))
-        str_puts(&names, json_string_value(p.value));
-    else
-        rc = json_read_array(&p, 64, &n, e);
+    rc = json_is_string(p.value) ? json_read_cstr(&p, &text, e) : json_read_array(&p, 64, &n, e);
+    if (rc == 0 && !add_letters(&names, text))
+        for (size_t k; *text; text += k + (text[k] != '\0')) {
+            k = strcspn(text, ";,");
+            add_stage(&names, (struct sv){ text, k });
+        }
     for (size_t i = 0; rc == 0 && i < n; i++) {
         const struct json_place item = json_item(&p, i);
-        const char *name;
-        bool known = true;
 
-        rc = json_read_cstr(&item, &name, e);
-        for (size_t k = 0; rc == 0 && k < sizeof absent / sizeof *absent; k++)
-            known &= strcmp(name, absent[k]) != 0;
-        if (rc == 0 && known)
-            str_printf(&names, "%s%s", names.len ? ";" : "", name);
+        rc = json_read_cstr(&item, &text, e);
+        if (rc == 0)
+            add_stage(&names, sv_cstr(text));
     }
     if (rc == 0 && !str_ok(&names))
         rc = json_refuse(&p, e, WATT_EINVAL, "is too long");
@@ -406,7 +440,7 @@ static int read_lora(struct api_call *c, struct err *e)
 static int refuse_unsupported(const struct json_place *at, struct err *e)
 {
     static const struct { const char *name; double neutral; } refused[] = {
-        { "audio", 0 }, { "best_of", 1 }, { "function_call", 0 },
+        { "audio", 0 }, { "chat_template", 0 }, { "best_of", 1 }, { "function_call", 0 },
         { "functions", 0 }, { "image_data", 0 }, { "length_penalty", 1 }, { "modalities", 0 },
         { "post_sampling_probs", 0 }, { "prediction", 0 }, { "t_max_predict_ms", 0 }, { "top_n_sigma", 0 }, { "truncate_prompt_tokens", -1 },
         { "use_beam_search", 0 }, { "web_search_options", 0 } };

@@ -4,14 +4,35 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "models/template.h"
 #include "models/template_vars.h"
 
 #define MAX_MESSAGES 100000u
 #define MAX_TOOLS    100000u            /* grammars of them have a lower bound */
 #define BILLING_MARK "x-anthropic-billing-header"
 
-/* A list of parts becomes one text when all of them are text. */
-static int join_parts(const struct json_place *at, json_t **out, struct err *e)
+/* What a part says, and under which name. */
+static int read_part(const struct json_place *part, const char **type, struct sv *s, struct err *e)
+{
+    static const char *const names[][2] = { { "text", "text" }, { "input_text", "text" },
+        { "output_text", "text" }, { "refusal", "refusal" }, { "thinking", "thinking" } };
+    struct json_place p;
+    size_t i = 0;
+    int rc = json_get_cstr(part, "type", "text", type, e);
+
+    if (rc < 0)
+        return rc;
+    while (i < sizeof names / sizeof *names && strcmp(*type, names[i][0]) != 0)
+        i++;
+    if (i == sizeof names / sizeof *names)
+        return json_refuse(part, e, WATT_ENOTSUP, "type '%.40s' is not supported: this model reads "
+                           "text", *type);
+    rc = json_need(part, names[i][1], &p, e);
+    return rc < 0 ? rc : json_read_str(&p, s, e);
+}
+
+/* A list of parts becomes one text when all of them are text; what was thought stands apart. */
+static int join_parts(const struct json_place *at, json_t **out, struct str *thought, struct err *e)
 {
     struct str text;
     size_t n;
@@ -20,28 +41,21 @@ static int join_parts(const struct json_place *at, json_t **out, struct err *e)
     str_init(&text, 0);
     for (size_t i = 0; i < n && rc == 0; i++) {
         const struct json_place part = json_item(at, i);
-        struct json_place p;
         const char *type;
-        struct sv s;
+        struct sv s = { NULL, 0 };
+        struct str *to;
 
-        rc = json_get_cstr(&part, "type", "text", &type, e);
-        if (rc == 0 && strcmp(type, "text") != 0 && strcmp(type, "input_text") != 0 &&
-            strcmp(type, "output_text") != 0)
-            rc = json_refuse(&part, e, WATT_ENOTSUP, "type '%.40s' is not supported: this model "
-                             "reads text", type);
-        if (rc == 0)
-            rc = json_need(&part, "text", &p, e);
-        if (rc == 0)
-            rc = json_read_str(&p, &s, e);
-        if (rc == 0) {
-            if (text.len && i > 0)
-                str_putc(&text, '\n');
-            str_append(&text, s.data, s.len);
-        }
+        rc = read_part(&part, &type, &s, e);
+        if (rc < 0)
+            break;
+        to = strcmp(type, "thinking") == 0 ? thought : &text;
+        if (to->len)
+            str_putc(to, '\n');
+        str_append(to, s.data, s.len);
     }
     if (rc == 0) {
         *out = str_ok(&text) ? json_stringn(text.len ? text.data : "", text.len) : NULL;
-        rc = *out ? 0 : err_set(e, WATT_ENOMEM, "messages");
+        rc = *out && str_ok(thought) ? 0 : err_set(e, WATT_ENOMEM, "messages");
     }
     str_deinit(&text);
     return rc;
@@ -85,33 +99,55 @@ static int arguments_as_objects(json_t *message, struct err *e)
     return 0;
 }
 
+/* A string, parts, or nothing: *content NULL. *thought: parts of it that were no answer, else NULL. */
+static int read_content(const struct json_place *at, json_t **content, json_t **thought, struct err *e)
+{
+    struct json_place p;
+    struct str s;
+    int rc = json_find(at, "content", &p, e);
+
+    *content = *thought = NULL;
+    if (rc < 0 || !p.value)
+        return rc;
+    if (json_is_string(p.value)) {
+        *content = json_incref((json_t *)(uintptr_t)p.value);
+        return 0;
+    }
+    if (!json_is_array(p.value))
+        return json_refuse(&p, e, WATT_EFORMAT, "expected a string or a list of parts");
+    str_init(&s, 0);
+    rc = join_parts(&p, content, &s, e);
+    if (rc == 0 && s.len > 0 && !(*thought = json_stringn(s.data, s.len))) {
+        json_decref(*content);
+        rc = err_set(e, WATT_ENOMEM, "messages");
+    }
+    str_deinit(&s);
+    return rc;
+}
+
 static int one_message(const struct json_place *at, json_t **out, struct err *e)
 {
     struct json_place p;
-    json_t *m, *content = NULL;
+    json_t *m, *content, *thought;
     const char *role;
     int rc = json_need(at, "role", &p, e);
 
     if (rc == 0)
         rc = json_read_cstr(&p, &role, e);
     if (rc == 0)
-        rc = json_find(at, "content", &p, e);
-    if (rc < 0)
-        return rc;
-    if (p.value && !json_is_string(p.value) && !json_is_array(p.value))
-        return json_refuse(&p, e, WATT_EFORMAT, "expected a string or a list of parts");
-    if (json_is_array(p.value))
-        rc = join_parts(&p, &content, e);
-    else if (p.value)
-        content = json_incref((json_t *)(uintptr_t)p.value);
+        rc = read_content(at, &content, &thought, e);
     if (rc < 0)
         return rc;
     m = json_deep_copy(at->value);
     if (!m) {
         json_decref(content);
+        json_decref(thought);
         return err_set(e, WATT_ENOMEM, "messages");
     }
-    if (strcmp(role, "developer") == 0) {
+    if (thought && !json_object_get(m, "reasoning_content"))
+        rc = json_object_set(m, "reasoning_content", thought);
+    json_decref(thought);
+    if (rc == 0 && strcmp(role, "developer") == 0) {
         role = "system";
         rc = json_object_set_new(m, "role", json_string(role));
     }
@@ -192,6 +228,22 @@ static int check_tools(const struct json_place *list, struct err *e)
     return rc;
 }
 
+/* Documents to answer from, for templates that show them. */
+static int add_documents(const struct api_call *c, json_t *vars, struct err *e)
+{
+    struct json_place p;
+    size_t n = 0;
+    int rc = json_find(&c->at, "documents", &p, e);
+
+    if (rc == 0 && p.value)
+        rc = json_read_array(&p, MAX_MESSAGES, &n, e);
+    if (rc < 0 || n == 0)
+        return rc;
+    if (c->m->tm->tmpl && !template_mentions(c->m->tm->tmpl, "documents"))
+        return json_refuse(&p, e, WATT_ENOTSUP, "this model's template knows no documents");
+    return json_object_set(vars, "documents", (json_t *)(uintptr_t)p.value);
+}
+
 /* What else the template may look at. */
 static int add_variables(const struct api_call *c, json_t *vars, struct err *e)
 {
@@ -228,6 +280,8 @@ static int add_variables(const struct api_call *c, json_t *vars, struct err *e)
     if (rc == 0 && p.value)
         rc = json_object_set(vars, "enable_thinking", (json_t *)(uintptr_t)p.value);
     if (rc == 0)
+        rc = add_documents(c, vars, e);
+    if (rc == 0)
         rc = json_find(&c->at, "chat_template_kwargs", &p, e);
     if (rc == 0 && p.value && !json_is_object(p.value))
         return json_refuse(&p, e, WATT_EFORMAT, "expected an object");
@@ -241,6 +295,40 @@ static int add_variables(const struct api_call *c, json_t *vars, struct err *e)
         !json_object_get(vars, c->m->tm->tools->think_variable))
         rc = json_object_set(vars, c->m->tm->tools->think_variable, v);
     return rc;
+}
+
+int api_read_thinking(struct api_call *c, uint32_t *budget, struct err *e)
+{
+    struct json_place p, n;
+    const char *type = "";
+    uint64_t tokens;
+    int rc = json_find(&c->at, "thinking", &p, e);
+
+    if (rc < 0 || !p.value)
+        return rc;
+    if (json_is_boolean(p.value))
+        type = json_is_true(p.value) ? "enabled" : "disabled";
+    else
+        rc = json_get_cstr(&p, "type", "", &type, e);
+    if (rc < 0)
+        return rc;
+    if (strcmp(type, "enabled") != 0 && strcmp(type, "disabled") != 0 &&
+        strcmp(type, "adaptive") != 0)
+        return json_refuse(&p, e, WATT_EINVAL, "type '%.40s' is neither enabled, adaptive nor "
+                           "disabled", type);
+    if (strcmp(type, "adaptive") == 0)
+        return 0;                       /* the template has its way */
+    if (*type == 'e' && json_is_object(p.value)) {
+        rc = json_find(&p, "budget_tokens", &n, e);
+        if (rc == 0 && n.value)
+            rc = json_read_u64(&n, 0, 1000000000, &tokens, e);
+        if (rc == 0 && n.value)
+            *budget = (uint32_t)tokens;
+        if (rc < 0)
+            return rc;
+    }
+    return json_object_set_new(c->body, "enable_thinking", json_boolean(*type == 'e')) < 0
+               ? err_set(e, WATT_ENOMEM, "thinking") : 0;
 }
 
 /* Calls in messages as the model's template takes them: arguments as text, content of null. */
@@ -360,10 +448,27 @@ int api_prompt(struct api_call *c, json_t *vars, struct str *text, struct tokens
 
 /* ---- plain texts ---- */
 
+/* llama-server's, of which the text alone is read. */
+static int read_prompt_object(const struct json_place *p, struct sv *s, struct err *e)
+{
+    struct json_place at;
+    size_t n = 0;
+    int rc = json_find(p, "multimodal_data", &at, e);
+
+    if (rc == 0 && at.value)
+        rc = json_read_array(&at, MAX_MESSAGES, &n, e);
+    if (rc == 0 && n > 0)
+        rc = json_refuse(&at, e, WATT_ENOTSUP, "this model reads text");
+    if (rc == 0)
+        rc = json_need(p, "prompt_string", &at, e);
+    return rc < 0 ? rc : json_read_str(&at, s, e);
+}
+
 /* A text or token ids. */
 static int read_prompt(struct api_call *c, const struct json_place *p, struct str *text,
                        struct tokens *ids, struct err *e)
 {
+    bool special = true;
     struct sv s;
     size_t n;
     int rc;
@@ -380,12 +485,14 @@ static int read_prompt(struct api_call *c, const struct json_place *p, struct st
         }
         return rc == 0 ? tokenizer_decode(c->m->tm->tok, ids->ids, ids->n, 0, text, e) : rc;
     }
-    rc = json_read_str(p, &s, e);
+    rc = json_is_object(p->value) ? read_prompt_object(p, &s, e) : json_read_str(p, &s, e);
+    if (rc == 0)
+        rc = json_get_bool(&c->at, "add_special_tokens", true, &special, e);
     if (rc < 0)
         return rc;
     str_append(text, s.data, s.len);
     return tokenizer_encode(c->m->tm->tok, NULL, s.data, s.len,
-                            TOKENIZE_ADD_SPECIAL | TOKENIZE_PARSE_SPECIAL, ids, e);
+                            (special ? TOKENIZE_ADD_SPECIAL : 0u) | TOKENIZE_PARSE_SPECIAL, ids, e);
 }
 
 int api_middle_prompt(struct api_call *c, struct sv prefix, struct sv suffix, struct tokens *ids,

@@ -13,6 +13,9 @@ int api_messages(const struct json_place *at, json_t **out, struct err *e) MUST_
  * reference is taken over. Appends. */
 int api_prompt(struct api_call *c, json_t *vars, struct str *text, struct tokens *ids,
                struct err *e) MUST_CHECK;
+/* thinking, an object as Anthropic has it, or true or false: into the body's enable_thinking, where the
+ * template finds it, and into *budget its budget_tokens. */
+int api_read_thinking(struct api_call *c, uint32_t *budget, struct err *e) MUST_CHECK;
 /* The prompt of a chat completion; false: has answered. Appends. */
 bool api_chat_prompt(struct api_call *c, struct str *text, struct tokens *ids);
 /* Runs c->body as a chat completion and frames the answer. Answers, whatever happens. */

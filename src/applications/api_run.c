@@ -176,6 +176,8 @@ static void split(struct api_choice *c, struct sv text, bool end)
     think_push(&c->think, text.data, text.len, &c->reasoning, answer);
     if (end)
         think_finish(&c->think, &c->reasoning, answer);
+    if (c->run->no_reasoning)
+        str_reset(&c->reasoning);
 }
 
 static void add_text(struct api_run *r, uint32_t i, struct sv text, bool end)
@@ -563,6 +565,8 @@ static struct api_run *run_open(struct api_call *c, const struct api_ask *a,
     r->progress = o->progress || !frame->progress_if_asked;
     r->timings_each = o->timings_each && o->stream;
     r->token_ids = o->token_ids;
+    r->tokens_as_ids = o->tokens_as_ids;
+    r->no_reasoning = o->no_reasoning;
     r->usage_each = o->usage_each;
     r->created = (int64_t)time(NULL);
     r->trail = api_trail(c);

@@ -27,7 +27,55 @@ static int read_stop_ids(const struct json_place *at, struct api_options *o, str
     return rc;
 }
 
-/* An object of id: bias, or llama-server's list of pairs. */
+static int add_bias(const struct json_place *at, int32_t id, float bias, struct api_options *o,
+                    struct err *e)
+{
+    if (o->sampling.n_bias == API_MAX_BIAS)
+        return json_refuse(at, e, WATT_ELIMIT, "over %u entries", API_MAX_BIAS);
+    o->bias[o->sampling.n_bias++] = (struct logit_bias){ (uint32_t)id, bias };
+    return 0;
+}
+
+/* A number, or false for what must not come. */
+static bool bias_of(const json_t *v, float *bias)
+{
+    const double x = json_is_false(v) ? -100 : json_is_number(v) ? json_number_value(v) : NAN;
+
+    *bias = x <= -100 ? -INFINITY : (float)x;
+    return fabs(x) <= 1e6;
+}
+
+/* llama-server's list of pairs: an id or a text, all of whose tokens are meant, and a bias. */
+static int read_pairs(const struct json_place *p, const struct tokenizer *t, struct api_options *o,
+                      struct err *e)
+{
+    struct tokens ids = { 0 };
+    size_t n;
+    int rc = json_read_array(p, API_MAX_BIAS, &n, e);
+
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        const struct json_place pair = json_item(p, i);
+        const json_t *of = json_array_get(pair.value, 0);
+        float bias = 0;
+
+        ids.n = 0;
+        if (json_array_size(pair.value) != 2 || !bias_of(json_array_get(pair.value, 1), &bias))
+            rc = json_refuse(&pair, e, WATT_EFORMAT, "expected a token or a text, and its bias or false");
+        else if (json_is_integer(of) && json_integer_value(of) >= 0 &&
+                 json_integer_value(of) < tokenizer_n_vocab(t))
+            rc = add_bias(p, (int32_t)json_integer_value(of), bias, o, e);
+        else if (!json_is_string(of))
+            rc = json_refuse(&pair, e, WATT_EINVAL, "is of no token of 0..%u", tokenizer_n_vocab(t) - 1);
+        else
+            rc = tokenizer_encode(t, NULL, json_string_value(of), json_string_length(of), 0, &ids, e);
+        for (size_t k = 0; rc == 0 && k < ids.n; k++)
+            rc = add_bias(p, ids.ids[k], bias, o, e);
+    }
+    tokens_deinit(&ids);
+    return rc;
+}
+
+/* An object of id: bias, or that. */
 static int read_bias(const struct json_place *at, const struct tokenizer *t, struct api_options *o,
                      struct err *e)
 {
@@ -38,22 +86,24 @@ static int read_bias(const struct json_place *at, const struct tokenizer *t, str
 
     if (rc < 0 || !p.value)
         return rc;
+    o->sampling.bias = o->bias;
+    if (json_is_array(p.value))
+        return read_pairs(&p, t, o, e);
     if (!json_is_object(p.value))
-        return json_refuse(&p, e, WATT_EFORMAT, "expected an object of token ids");
+        return json_refuse(&p, e, WATT_EFORMAT, "expected an object of token ids, or a list of pairs");
     json_object_foreach((json_t *)(uintptr_t)p.value, key, v) {
         char *end;
         const unsigned long id = strtoul(key, &end, 10);
+        float bias;
 
         if (*key < '0' || *key > '9' || *end || id >= tokenizer_n_vocab(t))
             return json_refuse(&p, e, WATT_EINVAL, "'%.40s' is no token id", key);
-        if (!json_is_number(v) || !(fabs(json_number_value(v)) <= 1e6))
+        if (!bias_of(v, &bias))
             return json_refuse(&p, e, WATT_EINVAL, "the bias of token %s must be a number", key);
-        if (o->sampling.n_bias == API_MAX_BIAS)
-            return json_refuse(&p, e, WATT_ELIMIT, "over %u entries", API_MAX_BIAS);
-        o->bias[o->sampling.n_bias++] = (struct logit_bias){
-            (uint32_t)id, json_number_value(v) <= -100 ? -INFINITY : (float)json_number_value(v) };
+        rc = add_bias(&p, (int32_t)id, bias, o, e);
+        if (rc < 0)
+            return rc;
     }
-    o->sampling.bias = o->bias;
     return 0;
 }
 
