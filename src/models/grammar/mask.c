@@ -183,6 +183,7 @@ bool mask_frame(struct grammar_masks *m, const struct gss *s, uint32_t top, stru
     to->first = top;
     to->n = s->n_work;
     to->top = top;
+    to->base = STATE_NONE;
     to->state = STATE_NONE;
     if (s->n_work == 1) {
         to->state = s->work[0].state;
@@ -210,19 +211,58 @@ bool mask_step(struct grammar_masks *m, struct gss *s, const struct frame *f, st
     return !s->failed && mask_frame(m, s, f->top, to);
 }
 
-/* The tokens at and below node i that a block has room for after f, all characters being of one kind. */
-static void allow_counted(struct grammar_masks *m, const struct frame *f, uint32_t i)
+/* The nodes at and below i at which the rule of a counted state may end. */
+static bool leave_counted(struct grammar_masks *m, const struct grammar_block *b, uint32_t before, uint32_t i)
+{
+    const struct trie_node *nodes = m->t->nodes;
+
+    for (uint32_t k = i; k < nodes[i].skip; k++) {
+        const uint32_t layer = before + nodes[k].above + !trie_goes_on(nodes[k].byte);
+
+        if (nodes[k].skip > k + 1 && !trie_goes_on(nodes[k + 1].byte) && layer >= b->min &&
+            layer <= b->length && !mask_leaves_at(m, k))
+            return false;
+    }
+    return true;
+}
+
+/* The tokens at and below node i that a block has room for after f, as all characters are counted alike. */
+static bool allow_counted(struct grammar_masks *m, const struct frame *f, uint32_t i)
 {
     const struct token_trie *t = m->t;
-    const struct grammar_block *b = grammar_block(m->g, f->state);
-    const uint32_t layer = (f->state - b->first) / b->n_kinds;
-    const uint32_t ahead = b->ahead[(f->state - b->first) % b->n_kinds];
-    const uint32_t room = b->length - layer > ahead ? b->length - layer - ahead : 0;
-    const uint32_t most = room + trie_chars_above(t, i), end = t->nodes[t->nodes[i].skip].first;
+    const uint32_t state = f->base != STATE_NONE ? f->base : f->state;
+    const struct grammar_block *b = grammar_block(m->g, state);
+    const uint32_t layer = (state - b->first) / b->n_kinds, kind = (state - b->first) % b->n_kinds;
+    /* characters before node i, with the one that it goes on with, less those of its path */
+    const uint32_t before = layer + (f->base != STATE_NONE) - t->nodes[i].above;
+    const uint32_t end = t->nodes[t->nodes[i].skip].first;
+    uint32_t most = 0;
 
-    for (uint32_t k = t->nodes[i].first; k < end; k++)
-        if (t->chars[t->order[k]] <= most)
+    for (uint32_t k = t->nodes[i].first; k < end; k++) {
+        const uint32_t n = before + t->chars[t->order[k]];
+
+        if ((uint64_t)n + b->ahead[kind] <= b->length)
             allow(m, k, k + 1);
+        most = n > most ? n : most;
+    }
+    if (!(b->flags[kind] & KIND_ACCEPT) || f->node != GSS_OPEN || t->nodes[i].skip == i + 1)
+        return true;
+    if (layer + 1 >= b->min && most <= b->length)
+        return mask_leaves_at(m, i | MASK_BELOW | MASK_CHARS);
+    return leave_counted(m, b, before, i);
+}
+
+/* Is there one state in f, from which no return leads elsewhere after each character? */
+static bool may_stay(struct grammar_masks *m, const struct frame *f)
+{
+    const struct grammar_block *b;
+
+    if (f->node < GSS_FIRST)
+        return true;
+    if (f->state < m->g->n_states)
+        return mask_kinds_of(m, f->state)->plain;
+    b = grammar_block(m->g, f->state);
+    return !(b->flags[(f->state - b->first) % b->n_kinds] & KIND_ACCEPT);
 }
 
 /* Node i and all below it at once, where f->loop has their kinds. 0: they must be walked; < 0: failed. */
@@ -232,10 +272,8 @@ static int allow_pure(struct grammar_masks *m, struct gss *s, const struct frame
     uint32_t exits;
     int rc;
 
-    if (f->state != STATE_NONE && f->state >= m->g->n_states) {
-        allow_counted(m, f, i);
-        return 1;
-    }
+    if (f->state != STATE_NONE && f->state >= m->g->n_states && (f->base != STATE_NONE || may_stay(m, f)))
+        return allow_counted(m, f, i) ? 1 : -1;
     rc = mask_pure(m, s, f, i, &exits);
     if (rc <= 0)
         return rc;
@@ -243,28 +281,52 @@ static int allow_pure(struct grammar_masks *m, struct gss *s, const struct frame
     return !exits || nodes[i].skip == i + 1 || mask_leaves_at(m, i | exits) ? 1 : -1;
 }
 
+/* After a step from f over node i to a state that is inside of a character, or to one that is not. */
+static void set_loop(struct grammar_masks *m, const struct frame *f, uint32_t i, bool inside,
+                     struct frame *after)
+{
+    const uint8_t byte = m->t->nodes[i].byte;
+
+    after->base = STATE_NONE;
+    if (m->t->kinds[i] & TRIE_BLANK && !(f->loop & TRIE_BLANK))
+        ;       /* may lead elsewhere */
+    else if (inside && f->base != STATE_NONE && trie_goes_on(byte) && m->t->kinds[i] != UINT64_MAX)
+        after->base = f->base;
+    else if (inside && f->base == STATE_NONE && byte >= 0xC2 && f->loop & TRIE_MULTI &&
+             !(f->loop & TRIE_BROKEN) && may_stay(m, f))
+        after->base = f->state;
+    after->loop = after->base != STATE_NONE ? f->loop | TRIE_INSIDE : mask_frame_loop(m, after);
+}
+
 /* Goes to a state that has transitions on bytes and no calls, and may end its rule at most: no need to step
  * the stack. */
-static bool simple_step(struct grammar_masks *m, const struct frame *f, uint32_t next,
+static bool simple_step(struct grammar_masks *m, const struct frame *f, uint32_t next, uint32_t i,
                         struct frame *after, bool *open)
 {
-    if (next < m->g->n_states) {
+    const bool counted = next >= m->g->n_states;
+    bool plain, ends, inside;
+
+    if (counted) {
+        const struct grammar_block *b = grammar_block(m->g, next);
+        const unsigned flags = grammar_flags(m->g, next);
+
+        plain = flags == STATE_BYTES;
+        ends = flags == (STATE_BYTES | STATE_ACCEPT);
+        inside = (next - b->first) % b->n_kinds >= b->n_before;
+    } else {
         const struct mask_kinds *k = mask_kinds_of(m, next);
 
-        if (!k->plain && !(k->ends && f->node < GSS_FIRST))
-            return false;
-        *after = *f;
-        after->loop = k->loop;
-        *open = k->ends && f->node == GSS_OPEN;
-    } else {
-        if (grammar_flags(m->g, next) != STATE_BYTES)
-            return false;
-        *after = *f;
-        *open = false;
+        plain = k->plain;
+        ends = k->ends;
+        inside = next != (f->base != STATE_NONE ? f->base : f->state);
     }
+    if (!plain && !(ends && f->node < GSS_FIRST))
+        return false;
+    *after = *f;
     after->state = next;
-    if (next >= m->g->n_states)
-        after->loop = mask_frame_loop(m, after);
+    *open = ends && f->node == GSS_OPEN;
+    /* into a block, or out of one: not one character of the same text */
+    set_loop(m, f, i, inside && counted == (f->state >= m->g->n_states), after);
     return true;
 }
 
@@ -300,7 +362,7 @@ static bool walk(struct grammar_masks *m, struct gss *s, uint32_t from, uint32_t
                 i = node->skip;
                 continue;
             }
-            if (simple_step(m, f, next, after, &open))
+            if (simple_step(m, f, next, i, after, &open))
                 goto stepped;
         }
         if (!mask_step(m, s, f, after, node->byte))
@@ -455,7 +517,7 @@ static bool walk_from(struct grammar_masks *m, struct gss *s, const struct frame
     if (!(place & MASK_BELOW))
         return walk_below(m, s, f, node);
     for (uint32_t i = node; i < nodes[node].skip; i++) {
-        const bool inside = (nodes[i + 1].byte & 0xC0) == 0x80 && place & MASK_CHARS;
+        const bool inside = trie_goes_on(nodes[i + 1].byte) && place & MASK_CHARS;
 
         if (nodes[i].skip > i + 1 && !inside && !walk_below(m, s, f, i))
             return false;
@@ -478,7 +540,8 @@ static struct entry *compute(struct grammar_masks *m, uint64_t hash, const uint3
     gss_begin(s);
     gss_add(s, key[n - 1], GSS_OPEN);
     if (n == 1) {
-        m->frames[0] = (struct frame){ .state = key[0], .node = GSS_OPEN, .n_nodes = s->n_nodes };
+        m->frames[0] = (struct frame){ .state = key[0], .node = GSS_OPEN, .n_nodes = s->n_nodes,
+                                       .base = STATE_NONE };
         m->frames[0].loop = mask_frame_loop(m, &m->frames[0]);
         ok = walk_state(m, s, key[0]);
     } else {
@@ -583,7 +646,7 @@ static int uncached(struct grammar_masks *m, struct gss *s, const struct gss_con
 
     begin_walk(m);
     m->frames[0] = (struct frame){ .state = at->state, .node = at->node, .n_nodes = n_nodes,
-                                   .n_edges = n_edges };
+                                   .n_edges = n_edges, .base = STATE_NONE };
     m->frames[0].loop = mask_frame_loop(m, &m->frames[0]);
     ok = walk(m, s, 0, m->t->n_nodes);
     m->stats.n_uncached++;

@@ -32,6 +32,8 @@ struct mask_profile {
 struct step {
     uint32_t kind;      /* STATE_NONE: outside */
     uint32_t count;
+    uint32_t base;      /* inside of a character: the kind before it, to which it leads; else STATE_NONE */
+    uint64_t loop;      /* kinds of characters that lead back to kind, or to base */
 };
 
 struct profiling {
@@ -196,7 +198,7 @@ static bool outside(struct profiling *w, uint32_t i, uint32_t target, bool *dead
         if (s->failed || !mask_frame(w->m, s, 0, after))
             return false;
     }
-    w->steps[node->depth] = (struct step){ STATE_NONE, w->steps[node->depth - 1].count };
+    w->steps[node->depth] = (struct step){ STATE_NONE, w->steps[node->depth - 1].count, STATE_NONE, 0 };
     *dead = s->n_work == 0;
     if (*dead && !s->at_open)
         return true;
@@ -206,14 +208,32 @@ static bool outside(struct profiling *w, uint32_t i, uint32_t target, bool *dead
            put(&w->p->exits, i, w->steps[node->depth].count);
 }
 
+/* Before node i, which is over a character or goes on with it. */
+static void find_loop(struct profiling *w, uint32_t i, const struct step *from, uint32_t kind, bool whole,
+                      struct step *to)
+{
+    const uint8_t byte = w->m->t->nodes[i].byte;
+
+    to->base = STATE_NONE;
+    if (whole || (w->m->t->kinds[i] & TRIE_BLANK && !(from->loop & TRIE_BLANK)))
+        ;       /* over, or it may lead elsewhere */
+    else if (from->base != STATE_NONE && trie_goes_on(byte) && w->m->t->kinds[i] != UINT64_MAX)
+        to->base = from->base;
+    else if (from->base == STATE_NONE && byte >= 0xC2 && from->loop & TRIE_MULTI)
+        to->base = from->kind;
+    to->loop = to->base != STATE_NONE ? from->loop | TRIE_INSIDE : mask_kinds_counted(w->m, w->b, kind);
+}
+
 static bool inside(struct profiling *w, uint32_t i, struct step at, uint32_t v)
 {
     const struct trie_node *node = &w->m->t->nodes[i];
     const bool whole = (v & ~BLOCK_VALUE) == BLOCK_ADVANCE;
+    struct step *to = &w->steps[node->depth];
 
-    at.kind = v & BLOCK_VALUE;
-    at.count += whole;
-    w->steps[node->depth] = at;
+    to->kind = v & BLOCK_VALUE;
+    to->count = at.count + whole;
+    find_loop(w, i, &at, to->kind, whole, to);
+    at = *to;
     if (whole && w->b->flags[at.kind] & KIND_ACCEPT && node->skip > i + 1 &&
         !put(&w->p->exits, i, at.count))
         return false;
@@ -230,18 +250,20 @@ static bool inside(struct profiling *w, uint32_t i, struct step at, uint32_t v)
 static bool inside_pure(struct profiling *w, uint32_t i, struct step at)
 {
     const struct token_trie *t = w->m->t;
-    const uint32_t end = t->nodes[i].skip, above = trie_chars_above(t, i);
+    const uint32_t end = t->nodes[i].skip, kind = at.base != STATE_NONE ? at.base : at.kind;
+    /* characters before node i, with the one that it goes on with */
+    const uint32_t before = at.count + (at.base != STATE_NONE) - t->nodes[i].above;
 
-    for (uint32_t k = t->nodes[i].first; k < t->nodes[end].first; k++) {
-        const uint32_t n = at.count + t->chars[t->order[k]] - above + w->b->ahead[at.kind];
+    for (uint32_t k = t->nodes[i].first; k < t->nodes[end].first; k++)
+        if (!put_stay(w, (uint32_t)t->order[k], before + t->chars[t->order[k]] + w->b->ahead[kind]))
+            return false;
+    for (uint32_t k = i; w->b->flags[kind] & KIND_ACCEPT && k < end; k++) {
+        const struct trie_node *node = &t->nodes[k];
 
-        if (!put_stay(w, (uint32_t)t->order[k], n))
+        if (node->skip > k + 1 && !trie_goes_on(node[1].byte) &&
+            !put(&w->p->exits, k, before + node->above + !trie_goes_on(node->byte)))
             return false;
     }
-    for (uint32_t k = i; w->b->flags[at.kind] & KIND_ACCEPT && k < end; k++)
-        if (t->nodes[k].skip > k + 1 &&
-            !put(&w->p->exits, k, at.count + 1u + t->nodes[k].depth - t->nodes[i].depth))
-            return false;
     return true;
 }
 
@@ -259,17 +281,15 @@ static int outside_pure(struct profiling *w, uint32_t i, struct step at)
     return !exits || nodes[i].skip == i + 1 || put(&w->p->exits, i | exits, at.count) ? 1 : -1;
 }
 
-/* Either; what counts as an end is not found inside of characters. */
 static int pure(struct profiling *w, uint32_t i)
 {
-    const struct trie_node *node = &w->m->t->nodes[i];
-    const struct step at = w->steps[node->depth - 1];
+    const uint32_t above = w->m->t->nodes[i].depth - 1u;
+    const struct step at = w->steps[above];
     const uint64_t kinds = w->m->t->kinds[i];
 
     if (at.kind == STATE_NONE)
-        return kinds & ~w->m->frames[node->depth - 1].loop ? 0 : outside_pure(w, i, at);
-    if (kinds & ~mask_kinds_counted(w->m, w->b, at.kind) ||
-        (w->b->flags[at.kind] & KIND_ACCEPT && kinds & TRIE_MULTI))
+        return kinds & ~w->m->frames[above].loop ? 0 : outside_pure(w, i, at);
+    if (kinds & ~at.loop)
         return 0;
     return inside_pure(w, i, at) ? 1 : -1;
 }
@@ -354,7 +374,7 @@ static bool fill(struct profiling *w, uint32_t kind)
     w->steps = mem_array((size_t)t->max_depth + 1, sizeof *w->steps);
     if (!w->steps)
         return false;
-    w->steps[0] = (struct step){ kind, 0 };
+    w->steps[0] = (struct step){ kind, 0, STATE_NONE, mask_kinds_counted(w->m, w->b, kind) };
     w->s->n_nodes = GSS_FIRST;
     w->s->n_edges = 0;
     if ((plain && !begin_sets(w)) || !walk(w, plain ? t->rest : 0, plain ? t->end_rest : t->n_nodes))

@@ -12,7 +12,8 @@ struct frame {
     uint32_t first, n;              /* of confs */
     uint32_t n_nodes, n_edges;      /* of the stack after this byte */
     uint32_t top;                   /* of confs after this byte */
-    uint64_t loop;                  /* kinds of characters that may lead back here (mask_pure.c) */
+    uint32_t base;                  /* inside of a character: the state before it, to which it leads; else STATE_NONE */
+    uint64_t loop;                  /* kinds of characters that may lead back here, or to base (mask_pure.c) */
 };
 
 /* What a state does at characters by their kinds (token_trie.h). */
@@ -69,7 +70,7 @@ bool mask_step(struct grammar_masks *m, struct gss *s, const struct frame *f, st
 const struct mask_kinds *mask_kinds_of(struct grammar_masks *m, uint32_t state);
 /* Kinds of which all characters lead from before one of a block to before the next of the same kind. */
 uint64_t mask_kinds_counted(struct grammar_masks *m, const struct grammar_block *b, uint32_t kind);
-/* f->loop */
+/* f->loop of a frame that is not inside of a character */
 uint64_t mask_frame_loop(struct grammar_masks *m, const struct frame *f);
 /* Node i lies after the place of f, and f->loop has all of its kinds. Do all tokens at and below it fit, with
  * the same states after each of their characters? *exits: 0, or the flags of exits from i on. < 0: the stack
@@ -85,8 +86,8 @@ uint64_t mask_first_kinds(struct grammar_masks *m, const struct frame *f);
 typedef uint32_t mask_next_fn(const void *ctx, uint32_t at, unsigned char byte, bool *inner);
 /* Do all plain characters lead to one place, or all to none (STATE_NONE)? */
 bool mask_plain_step(mask_next_fn *next, const void *ctx, uint32_t at, uint32_t *to);
-/* Do all characters of more than a byte lead to `to`? */
-bool mask_multi_step(mask_next_fn *next, const void *ctx, uint32_t at, uint32_t to);
+/* Do all characters of more than a byte lead to `to`? TRIE_MULTI, and TRIE_BLANK unless blanks don't; or 0. */
+uint64_t mask_multi_step(mask_next_fn *next, const void *ctx, uint32_t at, uint32_t to);
 /* In a grammar's table, and in a block's: ctx of these. */
 uint32_t mask_next_state(const void *g, uint32_t at, unsigned char byte, bool *inner);
 struct mask_block {

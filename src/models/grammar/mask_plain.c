@@ -16,24 +16,43 @@ struct checker {
     uint32_t      to;               /* where every character has to lead */
     struct { uint32_t at; struct rest r; } seen[MAX_CHECKED];
     unsigned      n_seen;
+    bool          blanks;           /* do those lead there, too? */
 };
 
-static bool check_rest(struct checker *c, uint32_t at, struct rest r)
+/* Do the bits so far, with so many more bytes, begin a blank? */
+static bool may_be_blank(uint32_t so_far, unsigned left)
 {
-    for (unsigned i = 0; i < c->n_seen; i++)
+    for (size_t i = 0; i < TRIE_N_BLANKS; i++)
+        if ((uint32_t)trie_blanks[i] >> 6 * left == so_far)
+            return true;
+    return false;
+}
+
+static bool check_rest(struct checker *c, uint32_t at, struct rest r, uint32_t so_far)
+{
+    const bool blank = may_be_blank(so_far, r.left);
+
+    for (unsigned i = 0; i < c->n_seen && !blank; i++)
         if (c->seen[i].at == at && c->seen[i].r.left == r.left && c->seen[i].r.lo == r.lo &&
             c->seen[i].r.hi == r.hi)
             return true;
-    if (c->n_seen == MAX_CHECKED)
+    if (c->n_seen == MAX_CHECKED && !blank)
         return false;
-    c->seen[c->n_seen].at = at;
-    c->seen[c->n_seen++].r = r;
+    if (!blank) {
+        c->seen[c->n_seen].at = at;
+        c->seen[c->n_seen++].r = r;
+    }
     for (unsigned b = r.lo; b <= r.hi; b++) {
+        const uint32_t bits = so_far << 6 | (b & 0x3F);
         bool inner;
         const uint32_t next = c->next(c->ctx, at, (unsigned char)b, &inner);
 
+        if (r.left == 1 && blank && next != c->to && may_be_blank(bits, 0)) {
+            c->blanks = false;
+            continue;
+        }
         if (r.left == 1 ? next != c->to
-                        : !inner || !check_rest(c, next, (struct rest){ r.left - 1, 0x80, 0xBF }))
+                        : !inner || !check_rest(c, next, (struct rest){ r.left - 1, 0x80, 0xBF }, bits))
             return false;
     }
     return true;
@@ -48,18 +67,18 @@ static struct rest after_lead(unsigned b)
     return (struct rest){ 3, b == 0xF0 ? 0x90 : 0x80, b == 0xF4 ? 0x8F : 0xBF };
 }
 
-bool mask_multi_step(mask_next_fn *next, const void *ctx, uint32_t at, uint32_t to)
+uint64_t mask_multi_step(mask_next_fn *next, const void *ctx, uint32_t at, uint32_t to)
 {
-    struct checker c = { .next = next, .ctx = ctx, .to = to };
+    struct checker c = { .next = next, .ctx = ctx, .to = to, .blanks = true };
     bool inner;
 
     for (unsigned b = 0xC2; b <= 0xF4; b++) {
         const uint32_t lead = next(ctx, at, (unsigned char)b, &inner);
 
-        if (!inner || !check_rest(&c, lead, after_lead(b)))
-            return false;
+        if (!inner || !check_rest(&c, lead, after_lead(b), b & (b < 0xE0 ? 0x1F : b < 0xF0 ? 0xF : 7)))
+            return 0;
     }
-    return true;
+    return c.blanks ? TRIE_MULTI | TRIE_BLANK : TRIE_MULTI;
 }
 
 bool mask_plain_step(mask_next_fn *next, const void *ctx, uint32_t at, uint32_t *to)
@@ -73,7 +92,7 @@ bool mask_plain_step(mask_next_fn *next, const void *ctx, uint32_t at, uint32_t 
     for (unsigned b = 0xC2; *to == STATE_NONE && b <= 0xF4; b++)
         if (next(ctx, at, (unsigned char)b, &inner) != STATE_NONE)
             return false;
-    return *to == STATE_NONE || mask_multi_step(next, ctx, at, *to);
+    return *to == STATE_NONE || mask_multi_step(next, ctx, at, *to) & TRIE_BLANK;
 }
 
 uint32_t mask_next_state(const void *ctx, uint32_t at, unsigned char byte, bool *inner)

@@ -4,8 +4,6 @@
  * characters occur below each of its nodes (token_trie.h). */
 #include "models/grammar/mask_impl.h"
 
-#define ALL_KINDS (TRIE_ASCII | TRIE_MULTI | TRIE_BROKEN)
-
 static void find_kinds(const struct grammar_masks *m, uint32_t state, struct mask_kinds *k)
 {
     const struct grammar *g = m->g;
@@ -16,7 +14,7 @@ static void find_kinds(const struct grammar_masks *m, uint32_t state, struct mas
     k->calls = grammar_has_calls(g, state);
     k->plain = flags == STATE_BYTES && !k->calls;
     k->ends = flags == (STATE_BYTES | STATE_ACCEPT) && !k->calls;
-    k->loop = k->dead = ALL_KINDS;
+    k->loop = k->dead = UINT64_MAX;
     for (uint32_t c = 0; c < g->n_classes; c++) {
         if (row[c] != state)
             k->loop &= ~m->class_kinds[c];
@@ -25,8 +23,8 @@ static void find_kinds(const struct grammar_masks *m, uint32_t state, struct mas
     }
     if (!k->plain && !k->ends)
         k->loop = 0;
-    else if (!((k->loop | k->dead) & TRIE_MULTI) && mask_multi_step(mask_next_state, g, state, state))
-        k->loop |= TRIE_MULTI;
+    else if (!((k->loop | k->dead) & TRIE_MULTI))
+        k->loop |= mask_multi_step(mask_next_state, g, state, state);
 }
 
 const struct mask_kinds *mask_kinds_of(struct grammar_masks *m, uint32_t state)
@@ -50,36 +48,77 @@ uint64_t mask_kinds_counted(struct grammar_masks *m, const struct grammar_block 
     if (k->known)
         return k->loop;
     k->known = true;
-    k->loop = ALL_KINDS;
-    for (uint32_t c = 0; c < m->g->n_classes; c++)
+    k->loop = k->dead = UINT64_MAX;
+    for (uint32_t c = 0; c < m->g->n_classes; c++) {
         if (row[c] != (BLOCK_ADVANCE | kind))
             k->loop &= ~m->class_kinds[c];
-    k->loop &= ~TRIE_BROKEN;
-    if (k->loop & TRIE_MULTI)       /* bytes are counted */
+        if (row[c] != STATE_NONE)
+            k->dead &= ~m->class_kinds[c];
+    }
+    if (k->loop & TRIE_BEYOND)      /* bytes are counted */
         k->loop = 0;
-    else if (mask_multi_step(mask_next_kind, &at, kind, BLOCK_ADVANCE | kind))
-        k->loop |= TRIE_MULTI;
+    else if (!(k->dead & TRIE_MULTI))
+        k->loop = (k->loop & ~TRIE_BEYOND) | mask_multi_step(mask_next_kind, &at, kind, BLOCK_ADVANCE | kind);
     if (b->flags[kind] & KIND_FIXED)
         k->loop = 0;
     return k->loop;
 }
 
-uint64_t mask_frame_loop(struct grammar_masks *m, const struct frame *f)
+static uint64_t loop_of(struct grammar_masks *m, uint32_t state)
 {
     const struct grammar_block *b;
+
+    if (state < m->g->n_states)
+        return mask_kinds_of(m, state)->loop;
+    b = grammar_block(m->g, state);
+    return mask_kinds_counted(m, b, (state - b->first) % b->n_kinds);
+}
+
+uint64_t mask_frame_loop(struct grammar_masks *m, const struct frame *f)
+{
     uint64_t loop = 0;
 
-    if (f->state == STATE_NONE) {
-        for (uint32_t i = f->first; i < f->first + f->n; i++)
-            if (m->confs[i].state < m->g->n_states)
-                loop |= mask_kinds_of(m, m->confs[i].state)->loop;
-        return loop;
+    if (f->state != STATE_NONE)
+        return loop_of(m, f->state);
+    for (uint32_t i = f->first; i < f->first + f->n; i++)
+        loop |= loop_of(m, m->confs[i].state);
+    return loop;
+}
+
+/* The characters of the longest token at and below node i, from i on. */
+static uint32_t longest(const struct token_trie *t, uint32_t i)
+{
+    const uint32_t end = t->nodes[t->nodes[i].skip].first;
+    uint32_t n = 0;
+
+    for (uint32_t k = t->nodes[i].first; k < end; k++)
+        n = t->chars[t->order[k]] > n ? t->chars[t->order[k]] : n;
+    return n - t->nodes[i].above;
+}
+
+enum pure { MIXED, STAYS, DIES };
+
+/* What a state does at all the characters at and below node i. One that is counted stays where there is room
+ * for all of them, and where its rule may end after each of them or after none. */
+static enum pure pure_state(struct grammar_masks *m, uint32_t state, uint32_t i)
+{
+    const uint64_t kinds = m->t->kinds[i];
+    const struct grammar_block *b;
+    uint32_t layer, kind;
+
+    if (state < m->g->n_states) {
+        const struct mask_kinds *k = mask_kinds_of(m, state);
+
+        return !(kinds & ~k->loop) ? STAYS : !(kinds & ~k->dead) ? DIES : MIXED;
     }
-    if (f->state < m->g->n_states)
-        return mask_kinds_of(m, f->state)->loop;
-    b = grammar_block(m->g, f->state);
-    return b->flags[(f->state - b->first) % b->n_kinds] & KIND_ACCEPT
-               ? 0 : mask_kinds_counted(m, b, (f->state - b->first) % b->n_kinds);
+    b = grammar_block(m->g, state);
+    layer = (state - b->first) / b->n_kinds;
+    kind = (state - b->first) % b->n_kinds;
+    if (kinds & ~mask_kinds_counted(m, b, kind))
+        return kind < b->n_before && !(kinds & ~m->profile_kinds[b->profile + kind].dead) ? DIES : MIXED;
+    if (b->flags[kind] & KIND_ACCEPT && layer + 1 < b->min)
+        return MIXED;
+    return (uint64_t)layer + b->ahead[kind] + longest(m->t, i) <= b->length ? STAYS : MIXED;
 }
 
 /* A state that goes on by itself stays and one that can't is gone after the first character, so that all
@@ -94,23 +133,28 @@ int mask_pure(struct grammar_masks *m, struct gss *s, const struct frame *f, uin
     const uint64_t kinds = m->t->kinds[i];
     bool stays = false;
 
-    for (uint32_t c = 0; c < n; c++) {
-        const struct mask_kinds *k = at[c].state < m->g->n_states ? mask_kinds_of(m, at[c].state) : NULL;
+    if (f->state != STATE_NONE && f->base != STATE_NONE) {
+        *exits = mask_kinds_of(m, f->base)->ends && f->node == GSS_OPEN ? MASK_BELOW | MASK_CHARS : 0;
+        return 1;
+    }
 
-        if (!k)
-            return 0;
-        if ((kinds & ~k->loop) == 0) {
-            if (n == 1 && (k->plain || at[c].node < GSS_FIRST)) {
-                *exits = k->plain || at[c].node != GSS_OPEN ? 0
-                         : k->loop & TRIE_BROKEN ? MASK_BELOW : MASK_BELOW | MASK_CHARS;
-                return 1;
-            }
-            stays = true;
-        } else if (kinds & ~k->dead) {
-            return 0;
+    if (n == 1 && at->state < m->g->n_states && !(kinds & ~f->loop)) {
+        const struct mask_kinds *k = mask_kinds_of(m, at->state);
+
+        if (k->plain || at->node < GSS_FIRST) {
+            *exits = k->plain || at->node != GSS_OPEN ? 0
+                     : k->loop & TRIE_BROKEN ? MASK_BELOW : MASK_BELOW | MASK_CHARS;
+            return 1;
         }
     }
-    if (!stays || kinds & (TRIE_MULTI | TRIE_BROKEN))   /* inside of those it differs */
+    for (uint32_t c = 0; c < n; c++) {
+        const enum pure does = pure_state(m, at[c].state, i);
+
+        if (does == MIXED)
+            return 0;
+        stays |= does == STAYS;
+    }
+    if (!stays || kinds & TRIE_BEYOND)      /* inside of those it differs */
         return 0;
     s->n_nodes = f->n_nodes;
     s->n_edges = f->n_edges;

@@ -50,7 +50,7 @@ static void build(struct token_trie *t, const struct entry *list, uint32_t n, ui
         close_open(t, path, &depth, common);    /* nothing where the same bytes come again */
         for (size_t k = common; k < s.len; k++) {
             t->nodes[t->n_nodes] = (struct trie_node){ 0, *n_order, (uint16_t)(k + 1),
-                                                       (uint8_t)s.data[k] };
+                                                       (uint8_t)s.data[k], 0 };
             path[depth++] = t->n_nodes++;
         }
         t->order[(*n_order)++] = list[i].id;
@@ -59,53 +59,75 @@ static void build(struct token_trie *t, const struct entry *list, uint32_t n, ui
         last = &list[i];
     }
     close_open(t, path, &depth, 0);
-    t->nodes[t->n_nodes] = (struct trie_node){ t->n_nodes + 1, *n_order, 0, 0 };
+    t->nodes[t->n_nodes] = (struct trie_node){ t->n_nodes + 1, *n_order, 0, 0, 0 };
 }
 
 /* ---- kinds of characters ---- */
 
+/* White space of ECMA-262: what . and \S do not take. */
+const uint16_t trie_blanks[TRIE_N_BLANKS] = { 0x85, 0xA0, 0x1680, 0x2000, 0x2001, 0x2002, 0x2003, 0x2004, 0x2005,
+    0x2006, 0x2007, 0x2008, 0x2009, 0x200A, 0x2028, 0x2029, 0x202F, 0x205F, 0x3000, 0xFEFF };
+
+static bool is_blank(uint32_t c)
+{
+    for (size_t i = 0; i < TRIE_N_BLANKS; i++)
+        if (trie_blanks[i] == c)
+            return true;
+    return false;
+}
+
 uint64_t trie_kinds_of(unsigned char c)
 {
-    static const char others[] = "\t\n\r !\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~";
-    const char *at;
-    unsigned bit = 5;       /* other controls */
+    static const char small[] = "abcdefghijklmnoprstuvwy";     /* q, x and z have one together */
+    static const char others[] = "\t\n !\"#$%&'()*+,-./:;<=>?@[\\]_{}";
+    const char *at = strchr(small, c ? c : ' ');
+    unsigned bit = 59;          /* other controls */
 
     if (c >= 0x80)
-        return TRIE_MULTI | TRIE_BROKEN;
+        return TRIE_BEYOND;
     if (c >= '0' && c <= '9')
         bit = 0;
     else if (c >= 'A' && c <= 'Z')
         bit = c <= 'F' ? 1 : 2;
-    else if (c >= 'a' && c <= 'z')
-        bit = c <= 'f' ? 3 : 4;
+    else if (at)
+        bit = 3 + (unsigned)(at - small);
+    else if (c == 'q' || c == 'x' || c == 'z')
+        bit = 26;
+    else if (c == '^' || c == '`' || c == '~' || c == '|')
+        bit = 58;
     else if (c && (at = strchr(others, c)))
-        bit = 6 + (unsigned)(at - others);
+        bit = 27 + (unsigned)(at - others);
     return (uint64_t)1 << bit;
 }
 
 /* What is missing of a character: so many bytes, the next one of lo..hi. */
 struct missing {
-    uint8_t n, lo, hi;
+    uint8_t  n, lo, hi;
+    uint32_t so_far;
 };
 
 static struct missing after_lead(uint8_t c)
 {
     if (c < 0xC2 || c > 0xF4)
-        return (struct missing){ 0, 0, 0 };
+        return (struct missing){ 0, 0, 0, 0 };
     if (c < 0xE0)
-        return (struct missing){ 1, 0x80, 0xBF };
+        return (struct missing){ 1, 0x80, 0xBF, c & 0x1Fu };
     if (c < 0xF0)
-        return (struct missing){ 2, c == 0xE0 ? 0xA0 : 0x80, c == 0xED ? 0x9F : 0xBF };
-    return (struct missing){ 3, c == 0xF0 ? 0x90 : 0x80, c == 0xF4 ? 0x8F : 0xBF };
+        return (struct missing){ 2, c == 0xE0 ? 0xA0 : 0x80, c == 0xED ? 0x9F : 0xBF, c & 0xFu };
+    return (struct missing){ 3, c == 0xF0 ? 0x90 : 0x80, c == 0xF4 ? 0x8F : 0xBF, c & 7u };
 }
 
-/* The kinds of a byte after what was missing, which becomes what is missing after it. */
-static uint64_t kinds_after(struct missing *r, uint8_t c, bool ends)
+/* The kinds of a byte after what was missing, which becomes what is missing after it. *wrong: it goes on with
+ * no character. */
+static uint64_t kinds_after(struct missing *r, uint8_t c, bool ends, bool *wrong)
 {
     uint64_t kinds = 0;
 
+    *wrong = trie_goes_on(c) && !(r->n > 0 && c >= r->lo && c <= r->hi);
     if (r->n > 0 && c >= r->lo && c <= r->hi) {
-        *r = (struct missing){ (uint8_t)(r->n - 1), 0x80, 0xBF };
+        *r = (struct missing){ (uint8_t)(r->n - 1), 0x80, 0xBF, r->so_far << 6 | (c & 0x3Fu) };
+        if (r->n == 0 && is_blank(r->so_far))
+            kinds |= TRIE_BLANK;
     } else {
         if (r->n > 0)
             kinds |= TRIE_BROKEN;
@@ -118,32 +140,41 @@ static uint64_t kinds_after(struct missing *r, uint8_t c, bool ends)
 static bool find_kinds(struct token_trie *t)
 {
     uint32_t above[TRIE_MAX_DEPTH + 1], *parent = mem_array((size_t)t->end_rest + 1, sizeof *parent);
+    uint64_t *wrong = mem_calloc((size_t)t->end_rest / 64 + 1, sizeof *wrong);
     struct missing missing[TRIE_MAX_DEPTH + 1] = { 0 };
 
     t->kinds = mem_calloc((size_t)t->end_rest + 1, sizeof *t->kinds);
-    if (!parent || !t->kinds) {
+    if (!parent || !wrong || !t->kinds) {
         mem_free(parent);
+        mem_free(wrong);
         return false;
     }
     above[0] = t->end_rest;     /* of nobody */
     for (uint32_t i = 0; i < t->end_rest; i++) {
-        const struct trie_node *node = &t->nodes[i];
+        struct trie_node *node = &t->nodes[i];
+        bool bad;
 
-        if (i == t->n_nodes || node->depth == 0) {
+        if (node->depth == 0) {         /* where the first tree ends */
             parent[i] = t->end_rest;
             continue;
         }
         missing[node->depth] = missing[node->depth - 1];
-        t->kinds[i] = kinds_after(&missing[node->depth], node->byte, node[1].first != node->first);
+        t->kinds[i] = kinds_after(&missing[node->depth], node->byte, node[1].first != node->first, &bad);
+        wrong[i / 64] |= (uint64_t)bad << i % 64;
         parent[i] = above[node->depth - 1];
         above[node->depth] = i;
+        if (node->depth > 1)
+            node->above = (uint8_t)(t->nodes[parent[i]].above + !trie_goes_on(t->nodes[parent[i]].byte));
     }
     for (uint32_t i = t->end_rest; i-- > 0;) {
-        t->kinds[parent[i]] |= t->kinds[i];
-        if ((t->nodes[i].byte & 0xC0) == 0x80)
+        t->kinds[parent[i]] |= t->kinds[i] & ~TRIE_INSIDE;
+        if (wrong[i / 64] >> i % 64 & 1)
             t->kinds[i] = UINT64_MAX;
+        else if (trie_goes_on(t->nodes[i].byte))
+            t->kinds[i] |= TRIE_INSIDE;
     }
     mem_free(parent);
+    mem_free(wrong);
     return true;
 }
 
@@ -170,15 +201,8 @@ static uint16_t count_chars(struct sv s)
     uint16_t n = 0;
 
     for (size_t i = 0; i < s.len; i++)
-        n = (uint16_t)(n + (((unsigned char)s.data[i] & 0xC0) != 0x80));
+        n = (uint16_t)(n + !trie_goes_on((uint8_t)s.data[i]));
     return n;
-}
-
-uint32_t trie_chars_above(const struct token_trie *t, uint32_t node)
-{
-    const struct trie_node *x = &t->nodes[node];
-
-    return count_chars((struct sv){ t->pieces[t->order[x->first]].data, (size_t)x->depth - 1 });
 }
 
 /* The tree of all, and behind it that of the tokens that aren't plain; the others as sets. The list

@@ -20,29 +20,35 @@ static inline bool trie_plain_byte(unsigned char c)
     return c >= 0x20 && c < 0x80 && c != '"' && c != '\\';
 }
 
-/* Kinds of characters, bits of a set: letters and digits by their ranges, every other ASCII character that
- * texts have, the other controls; all characters beyond ASCII; and bytes that make no whole character. */
-#define TRIE_N_KINDS 44u
-#define TRIE_MULTI   ((uint64_t)1 << 42)
-#define TRIE_BROKEN  ((uint64_t)1 << 43)
-#define TRIE_ASCII   (TRIE_MULTI - 1)
+/* Kinds of characters, bits of a set: small letters and what else of ASCII occurs in texts most often by
+ * themselves (a few together), digits, capitals in two parts, the controls; blanks and ends of lines
+ * beyond ASCII; all characters beyond ASCII; bytes that make no whole character; a place inside of one. */
+#define TRIE_BLANK   ((uint64_t)1 << 60)
+#define TRIE_MULTI   ((uint64_t)1 << 61)
+#define TRIE_BROKEN  ((uint64_t)1 << 62)
+#define TRIE_INSIDE  ((uint64_t)1 << 63)
+#define TRIE_BEYOND  (TRIE_BLANK | TRIE_MULTI | TRIE_BROKEN | TRIE_INSIDE)  /* of bytes beyond ASCII */
 
 /* Those of texts in which a byte occurs. */
 uint64_t trie_kinds_of(unsigned char byte);
+
+#define TRIE_N_BLANKS 20u
+extern const uint16_t trie_blanks[TRIE_N_BLANKS];       /* what TRIE_BLANK stands for */
 
 struct trie_node {
     uint32_t skip;              /* the next node that is not below this one */
     uint32_t first;             /* order[first..first of node + 1) end here, up to that of skip below it, too */
     uint16_t depth;             /* 1: first byte */
     uint8_t  byte;
+    uint8_t  above;             /* characters that begin before this byte */
 };
 
 struct token_trie {
     struct trie_node *nodes;    /* [n_nodes + 1], the last one only for its `first` */
     uint32_t  n_nodes, n_vocab, max_depth;
     uint32_t  rest, end_rest;   /* nodes[rest..end_rest], the same for the tokens that aren't plain */
-    uint64_t *kinds;            /* [end_rest] those of node and what is below; all where a node is inside of a
-                                 * character (TRIE_BROKEN: one that may not be whole) */
+    uint64_t *kinds;            /* [end_rest] those of node and what is below. TRIE_INSIDE: the node itself goes on
+                                 * with a character; all bits: with none */
     int32_t  *order;            /* tokens in the order of the nodes */
     uint16_t *chars;            /* [n_vocab] characters of a token: bytes that go on with none */
     uint64_t *plain;            /* [TRIE_MAX_PLAIN][n_words]: the plain ones of up to 1, 2, … of them */
@@ -62,7 +68,9 @@ int  token_trie_from(struct token_trie **out, const struct sv *texts, uint32_t n
                      struct err *e) MUST_CHECK;
 void token_trie_close(struct token_trie *t);        /* NULL is fine */
 
-/* The characters of a node's path without its last byte, of a text whose last character that byte begins. */
-uint32_t trie_chars_above(const struct token_trie *t, uint32_t node);
+static inline bool trie_goes_on(uint8_t byte)   /* with a character */
+{
+    return (byte & 0xC0) == 0x80;
+}
 
 #endif
