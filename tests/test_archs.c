@@ -59,9 +59,10 @@ static const struct { const char *key; uint32_t value; } numbers[] = {
     { "attention.value_residual_mix_lora_rank", 8 }, { "attention.gate_lora_rank", 8 },
     { "altup.num_inputs", 3 }, { "altup.active_idx", 1 }, { "embedding_length_per_layer_input", 12 },
 };
-/* And those that one architecture alone shall have. */
+/* And those that one architecture alone shall have, or have otherwise. */
 static const struct { const char *arch, *key; uint32_t value; } own_numbers[] = {
     { "gemma3n", "attention.sliding_window_pattern", 2 }, { "gemma3n", "attention.shared_kv_layers", 2 },
+    { "neo-bert", "attention.head_count_kv", 4 },
 };
 static const struct { const char *key; float value; } reals[] = {
     { "attention.layer_norm_epsilon", 1e-5f }, { "attention.layer_norm_rms_epsilon", 1e-5f },
@@ -267,6 +268,14 @@ static void pad(struct spec *s)
         put(s, "", 1);
 }
 
+static bool is_otherwise(const struct spec *s, const char *key)
+{
+    for (size_t i = 0; i < sizeof own_numbers / sizeof *own_numbers; i++)
+        if (strcmp(own_numbers[i].arch, s->arch->name) == 0 && strcmp(own_numbers[i].key, key) == 0)
+            return true;
+    return false;
+}
+
 /* The file, with zeros for values or with random ones. */
 static void write_model(struct spec *s, bool values)
 {
@@ -281,11 +290,15 @@ static void write_model(struct spec *s, bool values)
     put64(s, s->n);
     for (size_t i = 0; i < n_own; i++)
         n_mine += strcmp(own_numbers[i].arch, s->arch->name) == 0;
+    for (size_t i = 0; i < n_numbers; i++)
+        n_mine -= is_otherwise(s, numbers[i].key);
     put64(s, 1 + n_numbers + n_reals + n_mine);
     put_text(s, "general.", "architecture");
     put32(s, GGUF_STRING);
     put_text(s, "", s->arch->name);
     for (size_t i = 0; i < n_numbers; i++) {
+        if (is_otherwise(s, numbers[i].key))
+            continue;
         put_key(s, numbers[i].key, GGUF_U32);
         put32(s, numbers[i].value);
     }

@@ -4,8 +4,10 @@
 Tiny random models of transformers' own classes are written to GGUF under the
 names that format has for their tensors, and the last hidden state of each token
 is compared: `watt logits` against the model in float64. BERT, RoBERTa,
-ModernBERT, T5 (plain and gated), EmbeddingGemma (Gemma 3 read both ways) and
-EuroBERT; several lengths, windows and distances shorter than the text among them.
+ModernBERT, T5 (plain and gated), EmbeddingGemma (Gemma 3 read both ways),
+EuroBERT, Nomic BERT and jina-v3; several lengths, windows and distances shorter
+than the text among them. What transformers has no class for is written here from
+papers and published model code: Nomic's experts, NeoBERT and jina-v2.
 Then `watt embed --rerank` against a classifier over pairs.
 
 WATT names the program under test.
@@ -110,7 +112,7 @@ def compare(name, path, model, lengths=(1, 2, 7, 40, 129), **inputs):
         ids = torch.randint(3, VOCAB, (1, n), generator=torch.Generator().manual_seed(n))
         with torch.no_grad():
             want = model(input_ids=ids, attention_mask=torch.ones_like(ids), **inputs)
-        want = want.last_hidden_state[0].numpy()
+        want = (want if torch.is_tensor(want) else want.last_hidden_state)[0].numpy()
         for kind in ("ref", "cpu"):
             # the reference executor keeps the tanh GELU in half precision on purpose
             if kind == "ref" and name in HALF_GELU:
@@ -276,6 +278,251 @@ def eurobert(path):
     compare("EuroBERT", path, m)
 
 
+def kin_of_bert(path, name, arch, model, mlp, **keys):
+    """The classes of transformers that have BERT's layers with rotary positions."""
+    c, layer = model.config, "layers.{}."
+    write(path, arch, keys_of(c, **{
+        "attention.layer_norm_epsilon": c.layer_norm_eps,
+        "rope.freq_base": float(c.rope_parameters["rope_theta"]), **keys,
+    }), model, {
+        "embeddings.word_embeddings": "token_embd", "embeddings.token_type_embeddings": "token_types",
+        "embeddings.LayerNorm": "token_embd_norm",
+        layer + "self_attn.q_proj": "blk.{}.attn_q", layer + "self_attn.k_proj": "blk.{}.attn_k",
+        layer + "self_attn.v_proj": "blk.{}.attn_v",
+        layer + "self_attn.o_proj": "blk.{}.attn_output",
+        layer + "post_attention_layernorm": "blk.{}.attn_output_norm",
+        layer + "post_mlp_layernorm": "blk.{}.layer_output_norm",
+    } | {layer + "mlp." + k: "blk.{}." + v for k, v in mlp.items()})
+    compare(name, path, model)
+
+
+def nomic(path):
+    c = tf.NomicBertConfig(**SIZE, max_position_embeddings=256)
+    c._attn_implementation = "eager"
+    kin_of_bert(path, "Nomic BERT", "nomic-bert", random_weights(tf.NomicBertModel(c), 9),
+                {"gate_proj": "ffn_gate", "up_proj": "ffn_up", "down_proj": "ffn_down"})
+
+
+def jina_v3(path):
+    c = tf.JinaEmbeddingsV3Config(**SIZE, max_position_embeddings=256, pad_token_id=0)
+    c._attn_implementation = "eager"
+    kin_of_bert(path, "jina-v3", "jina-bert-v3",
+                random_weights(tf.JinaEmbeddingsV3Model(c, add_pooling_layer=False), 10),
+                {"fc1": "ffn_up", "fc2": "ffn_down"})
+
+
+# ---- written from papers and published model code ----
+
+nn, F = torch.nn, torch.nn.functional
+WIDTH, FF, LAYERS = SIZE["hidden_size"], SIZE["intermediate_size"], SIZE["num_hidden_layers"]
+
+
+def attend(q, k, v, n_heads, bias=0):
+    """[tokens, width] each, both ways."""
+    q, k, v = (x.view(len(x), n_heads, -1).transpose(0, 1) for x in (q, k, v))
+    scores = q @ k.transpose(1, 2) / q.shape[-1] ** 0.5 + bias
+    return (scores.softmax(-1) @ v).transpose(0, 1).reshape(q.shape[1], -1)
+
+
+def turned(x, n_heads, theta, halves):
+    """Rotary positions on pairs of neighbours, or of columns half a head apart."""
+    n, d = len(x), x.shape[-1] // n_heads
+    angle = torch.outer(torch.arange(n).double(), theta ** (-torch.arange(0, d, 2).double() / d))
+    x = x.view(n, n_heads, 2, d // 2) if halves else x.view(n, n_heads, d // 2, 2).transpose(2, 3)
+    turn = torch.polar(torch.ones_like(angle), angle)[:, None]
+    y = torch.view_as_real(torch.complex(x[:, :, 0], x[:, :, 1]) * turn)
+    return (y.transpose(2, 3) if halves else y).reshape(n, -1)
+
+
+class Ours(nn.Module):
+    """Linear layers and norms by GGUF's names, so that they are written as they are."""
+
+    def linear(self, name, n_in, n_out, bias):
+        self.add_module(name.replace(".", "/"), nn.Linear(n_in, n_out, bias=bias))
+
+    def norm(self, name, rms=False):
+        self.add_module(name.replace(".", "/"), nn.RMSNorm(WIDTH, 1e-6) if rms else nn.LayerNorm(WIDTH, 1e-12))
+
+    def table(self, name, rows):
+        self.add_module(name.replace(".", "/"), nn.Embedding(rows, WIDTH))
+
+    def at(self, name):
+        return self.get_submodule(name.replace(".", "/"))
+
+    def forward(self, input_ids, attention_mask):
+        return self.run(input_ids[0])[None]
+
+    def write(self, path, arch, change=None, **keys):
+        w = Writer(path, arch, {"block_count": LAYERS, "embedding_length": WIDTH, "context_length": 256,
+                                "feed_forward_length": FF, "attention.head_count": self.heads, **keys})
+        for name, data in self.state_dict().items():
+            name = name.replace("/", ".")
+            for ours, part in change(name, data) if change else [(name, data)]:
+                w.tensor(ours, part)
+        w.close()
+
+
+class Neo(Ours):
+    """NeoBERT: a matrix that gives q, k and v of one head after the other; neighbours turn; SwiGLU."""
+
+    heads = 4
+
+    def __init__(self):
+        super().__init__()
+        self.table("token_embd", VOCAB)
+        for i in range(LAYERS):
+            self.linear(f"blk.{i}.attn_qkv", WIDTH, 3 * WIDTH, False)
+            self.linear(f"blk.{i}.attn_output", WIDTH, WIDTH, False)
+            self.linear(f"blk.{i}.ffn_up", WIDTH, 2 * FF, False)
+            self.linear(f"blk.{i}.ffn_down", FF, WIDTH, False)
+            self.norm(f"blk.{i}.attn_norm", True)
+            self.norm(f"blk.{i}.ffn_norm", True)
+        self.norm("enc.output_norm", True)
+
+    def run(self, ids):
+        x = self.at("token_embd")(ids)
+        for i in range(LAYERS):
+            y = self.at(f"blk.{i}.attn_qkv")(self.at(f"blk.{i}.attn_norm")(x))
+            q, k, v = (t.reshape(len(ids), -1) for t in y.view(len(ids), self.heads, -1).chunk(3, -1))
+            q, k = (turned(t, self.heads, 10000.0, False) for t in (q, k))
+            x = x + self.at(f"blk.{i}.attn_output")(attend(q, k, v, self.heads))
+            gate, up = self.at(f"blk.{i}.ffn_up")(self.at(f"blk.{i}.ffn_norm")(x)).chunk(2, -1)
+            x = x + self.at(f"blk.{i}.ffn_down")(F.silu(gate) * up)
+        return self.at("enc.output_norm")(x)
+
+
+class Bert(Ours):
+    """BERT's layers: norms behind each sum."""
+
+    heads, bias = 4, True
+
+    def __init__(self):
+        super().__init__()
+        self.table("token_embd", VOCAB)
+        self.table("token_types", 2)
+        self.norm("token_embd_norm")
+        for i in range(LAYERS):
+            self.attention_parts(i)
+            self.feed_forward_parts(i)
+            self.linear(f"blk.{i}.attn_output", WIDTH, WIDTH, True)
+            self.norm(f"blk.{i}.attn_output_norm")
+            self.norm(f"blk.{i}.layer_output_norm")
+
+    def attention_parts(self, i):
+        for part in "qkv":
+            self.linear(f"blk.{i}.attn_{part}", WIDTH, WIDTH, True)
+
+    def behind_attention(self, i, x, y):
+        return self.at(f"blk.{i}.attn_output_norm")(x + y)
+
+    def run(self, ids):
+        x = self.at("token_embd_norm")(self.at("token_embd")(ids) + self.at("token_types").weight[0])
+        for i in range(LAYERS):
+            x = self.behind_attention(i, x, self.at(f"blk.{i}.attn_output")(self.attention(i, x)))
+            x = self.at(f"blk.{i}.layer_output_norm")(x + self.feed_forward(i, x))
+        return x
+
+
+class NomicExperts(Bert):
+    """Nomic's second: experts in every other layer, whose weights are not made to sum to 1."""
+
+    experts, used = 5, 2
+
+    def attention_parts(self, i):
+        self.linear(f"blk.{i}.attn_qkv", WIDTH, 3 * WIDTH, True)
+
+    def feed_forward_parts(self, i):
+        if i % 2:
+            self.linear(f"blk.{i}.ffn_gate_inp", WIDTH, self.experts, False)
+            for name, shape in (("up", (FF, WIDTH)), ("down", (WIDTH, FF))):
+                self.register_parameter(f"blk/{i}/ffn_{name}_exps/weight",
+                                        nn.Parameter(torch.zeros(self.experts, *shape)))
+        else:
+            self.linear(f"blk.{i}.ffn_up", WIDTH, FF, True)
+            self.linear(f"blk.{i}.ffn_down", FF, WIDTH, True)
+
+    def attention(self, i, x):
+        q, k, v = self.at(f"blk.{i}.attn_qkv")(x).chunk(3, -1)
+        return attend(turned(q, self.heads, 1000.0, True), turned(k, self.heads, 1000.0, True), v, self.heads)
+
+    def feed_forward(self, i, x):
+        if i % 2 == 0:
+            return self.at(f"blk.{i}.ffn_down")(F.gelu(self.at(f"blk.{i}.ffn_up")(x)))
+        weight, expert = self.at(f"blk.{i}.ffn_gate_inp")(x).softmax(-1).topk(self.used, -1)
+        up, down = (getattr(self, f"blk/{i}/ffn_{n}_exps/weight") for n in ("up", "down"))
+        y = torch.einsum("nkfw,nw->nkf", up[expert], x)
+        return torch.einsum("nkwf,nkf,nk->nw", down[expert], F.gelu(y), weight)
+
+
+class JinaV2(Bert):
+    """jina-v2: no positions but ALiBi on both sides, GEGLU whose first half gates."""
+
+    heads = 6       # no power of two: slopes in between
+
+    def feed_forward_parts(self, i):
+        self.linear(f"blk.{i}.ffn_up", WIDTH, 2 * FF, False)
+        self.linear(f"blk.{i}.ffn_down", FF, WIDTH, True)
+
+    def qk(self, i, x):
+        return [self.at(f"blk.{i}.attn_{part}")(x) for part in "qk"]
+
+    def attention(self, i, x):
+        slopes = [2 ** (-2.0 * (h + 1)) for h in range(4)] + [2 ** (-1.0 * (2 * h + 1)) for h in range(2)]
+        at = torch.arange(len(x)).double()
+        bias = -torch.tensor(slopes).double()[:, None, None] * (at[:, None] - at[None]).abs()
+        return attend(*self.qk(i, x), self.at(f"blk.{i}.attn_v")(x), self.heads, bias)
+
+    def feed_forward(self, i, x):
+        gate, up = self.at(f"blk.{i}.ffn_up")(x).chunk(2, -1)
+        return self.at(f"blk.{i}.ffn_down")(F.gelu(gate) * up)
+
+
+class JinaV2Code(JinaV2):
+    """jina-v2 for code: norms of queries and keys, a second sum and norm behind attention, and the
+    second half of GEGLU gates."""
+
+    def attention_parts(self, i):
+        super().attention_parts(i)
+        for name in ("attn_q_norm", "attn_k_norm", "attn_norm_2"):
+            self.norm(f"blk.{i}.{name}")
+
+    def qk(self, i, x):
+        return [self.at(f"blk.{i}.attn_{part}_norm")(y) for part, y in zip("qk", super().qk(i, x))]
+
+    def behind_attention(self, i, x, y):
+        return self.at(f"blk.{i}.attn_norm_2")(x + super().behind_attention(i, x, y))
+
+    def feed_forward(self, i, x):
+        up, gate = self.at(f"blk.{i}.ffn_up")(x).chunk(2, -1)
+        return self.at(f"blk.{i}.ffn_down")(up * F.gelu(gate))
+
+
+def two_matrices(name, data):
+    """As older files have it: the gate apart."""
+    if "ffn_up" not in name:
+        return [(name, data)]
+    return [(name, data[:FF]), (name.replace("ffn_up", "ffn_gate"), data[FF:])]
+
+
+def written(path):
+    norms = {"attention.layer_norm_epsilon": 1e-12}
+    m = random_weights(Neo(), 11)
+    m.write(path, "neo-bert", **{"attention.layer_norm_rms_epsilon": 1e-6, "rope.freq_base": 10000.0})
+    compare("NeoBERT", path, m)
+    m = random_weights(NomicExperts(), 12)
+    m.write(path, "nomic-bert-moe", **norms, **{"rope.freq_base": 1000.0, "expert_count": m.experts,
+                                               "expert_used_count": m.used, "moe_every_n_layers": 2})
+    compare("Nomic BERT, experts", path, m)
+    m = random_weights(JinaV2(), 13)
+    m.write(path, "jina-bert-v2", **norms)
+    compare("jina-v2", path, m)
+    m = random_weights(JinaV2Code(), 14)
+    m.write(path, "jina-bert-v2", **norms)
+    compare("jina-v2, code", path, m)
+    m.float().write(path, "jina-bert-v2", two_matrices, **norms)
+    compare("jina-v2, code, gate apart", path, m)
+
+
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -320,6 +567,11 @@ def main():
         gemma(path)
         if hasattr(tf, "EuroBertModel"):
             eurobert(path)
+        if hasattr(tf, "NomicBertModel"):
+            nomic(path)
+        if hasattr(tf, "JinaEmbeddingsV3Model"):
+            jina_v3(path)
+        written(path)
         reranker(path)
 
 
