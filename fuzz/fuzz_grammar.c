@@ -1,5 +1,5 @@
-/* fuzz_grammar.c: the first byte says what follows: GBNF, a regular expression, or a schema, up to a
- * NUL; the rest is a text that is walked under it. The mask must say what the matcher says, and
+/* fuzz_grammar.c: the first byte says what follows: GBNF, a regular expression, a schema, or a structural tag,
+ * up to a NUL; the rest is a text that is walked under it. The mask must say what the matcher says, and
  * no step may lead to a dead end. */
 #include <jansson.h>
 #include <stdint.h>
@@ -8,6 +8,7 @@
 
 #include "models/grammar/grammar.h"
 #include "models/grammar/matcher.h"
+#include "models/grammar/structural.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -42,14 +43,15 @@ static struct grammar *compile(uint8_t kind, struct sv text)
     struct err e;
     json_t *schema;
 
-    switch (kind % 3) {
+    switch (kind % 4) {
     case 0:
         return grammar_from_gbnf(&g, text, &e) < 0 ? NULL : g;
     case 1:
         return grammar_from_regex(&g, text, &e) < 0 ? NULL : g;
     default:
         schema = json_loadb(text.data, text.len, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
-        if (schema && grammar_from_schema(&g, schema, NULL, &e) < 0)
+        if (schema && (kind % 4 == 2 ? grammar_from_schema(&g, schema, NULL, &e)
+                                     : grammar_from_structure(&g, schema, &e)) < 0)
             g = NULL;
         json_decref(schema);
         return g;
