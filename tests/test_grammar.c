@@ -258,12 +258,16 @@ static void lengths(void **state)
 }
 
 /* Patterns with lengths are counted beside their automaton: they accept what both do. */
+#define ANY UINT32_MAX
+
 static void counted_patterns(void **state)
 {
     static const struct { const char *pattern; uint32_t min, max; } cases[] = {
         { "^[a-c]+@[a-c]+$", 0, 500 }, { "^[a-c]+@[a-c]+$", 30, 260 }, { "@b", 5, 300 },
         { "^(a|bc)+[.]$", 40, 220 }, { "^a+(bb|\u00e9@)$", 12, 300 }, { "^(a+|b.)(c@)?$", 0, 300 },
-        { "^(ab|c)*$", 21, 500 }, { "^((a|b)c){0,40}$", 0, 71 }, { "^([a-c]{7}@)+$", 0, 300 } };
+        { "^(ab|c)*$", 21, 500 }, { "^((a|b)c){0,40}$", 0, 71 }, { "^([a-c]{7}@)+$", 0, 300 },
+        { "^[a-c]+@[a-c]+$", 70, ANY }, { "^([^x]{7})+$", 300, ANY }, { "^[a-c]{20,45}$", 30, ANY },
+        { "^(ab|c)*$", 45, ANY }, { "^(a+|b+.)(c@)?$", 90, ANY }, { "@b", 600, ANY } };
     static const char *const letters[] = { "a", "a", "b", "c", "@", "\u00e9", ".", "a", "c", "bb" };
     struct str text;
     struct rng rng;
@@ -277,12 +281,15 @@ static void counted_patterns(void **state)
         unsigned n_yes = 0;
 
         snprintf(any, sizeof any, "{\"type\":\"string\",\"pattern\":\"%s\"}", cases[i].pattern);
-        snprintf(bounded, sizeof bounded, "{\"type\":\"string\",\"pattern\":\"%s\",\"minLength\":%u,"
-                 "\"maxLength\":%u}", cases[i].pattern, cases[i].min, cases[i].max);
+        snprintf(bounded, sizeof bounded, "{\"type\":\"string\",\"pattern\":\"%s\",\"minLength\":%u",
+                 cases[i].pattern, cases[i].min);
+        snprintf(bounded + strlen(bounded), sizeof bounded - strlen(bounded),
+                 cases[i].max == ANY ? "}" : ",\"maxLength\":%u}", cases[i].max);
         a = schema_grammar(any, NULL);
         b = schema_grammar(bounded, NULL);
         for (uint32_t k = 0; k < 6000; k++) {
-            const uint32_t around = k % 3 == 0 ? 8 : k % 3 == 1 ? cases[i].min : cases[i].max;
+            const uint32_t most = cases[i].max == ANY ? cases[i].min + 90 : cases[i].max;
+            const uint32_t around = k % 3 == 0 ? 8 : k % 3 == 1 ? cases[i].min : most;
             const uint32_t n = around + (uint32_t)rng_below(&rng, 7) - (around < 3 ? around : 3);
             const uint32_t few = 1 + rng_below(&rng, 3), from = rng_below(&rng, 8);
             uint32_t n_chars = 0;
@@ -567,7 +574,8 @@ static struct grammar *wide_grammar(size_t which)
         "\"pattern\":\"^\\\\w{3,40}$\"", "\"pattern\":\"^[\\\\p{L} ]+$\"", "\"pattern\":\"^.{4}[a-z]*x?$\"",
         "\"pattern\":\"^[a-z-]+$\",\"minLength\":4,\"maxLength\":30", "\"format\":\"hostname\"", "\"format\":\"uri\"",
         "\"format\":\"email\",\"maxLength\":80", "\"not\":{\"const\":\"foo\"}", "\"minLength\":3,\"maxLength\":9",
-        "\"pattern\":\"^([^,]*,){2}[^,]*$\"", "\"pattern\":\"^(a|be|cab)+$\",\"maxLength\":50" };
+        "\"pattern\":\"^([^,]*,){2}[^,]*$\"", "\"pattern\":\"^(a|be|cab)+$\",\"maxLength\":50", "\"pattern\":\"^[a-c]+(, ?[a-z\u00e9]+)*$\",\"minLength\":150",
+        "\"pattern\":\"^(ab|x[^x]{3})+$\",\"minLength\":400" };
     static const char *const regexes[] = { "(.|\\n)*", "[\\w ]+", "[^\"]+", "[a-z]{10,40}", "[^\\n]{1,200}\\n",
         "(yes|no)[.!]? .{0,30}", "([^,\\n]*,){3}[^,\\n]*", "```[a-z]*\\n[\\s\\S]*\\n```", "[a-z ]{3,}x", "(a{2,9}|[a-z]{1,30})*" };
     static const char *const gbnfs[] = { "root ::= word (\" \" word)* \".\"\nword ::= [a-z]+ | \"(\" word \")\"",

@@ -63,7 +63,8 @@ void     cfg_text(struct cfg *g, uint32_t from, const struct dfa *d, uint32_t to
  * allowed, the short escapes that are needed, and \uXXXX for what is not printable ASCII. */
 void     cfg_json_text(struct cfg *g, uint32_t from, const struct dfa *d, uint32_t to);
 /* The same for those of its words that have min..max characters, or that have so many before the first
- * `until` (FA_NONE: of all), which every word has. cfg_can_count says whether that can be done. */
+ * `until` (FA_NONE: of all), which every word has. max FA_NONE: no bound, without `until`. cfg_can_count says
+ * whether that can be done. */
 struct cfg_count {
     uint32_t min, max, until;
 };

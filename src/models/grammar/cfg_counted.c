@@ -150,14 +150,14 @@ static bool grow(void *list, uint32_t *cap, uint64_t need, size_t size)
     return true;
 }
 
-bool counted_add(struct cfg *g, uint32_t length, uint32_t min, uint32_t n_bounds)
+bool counted_add(struct cfg *g, uint32_t length, uint32_t min, bool open, uint32_t n_bounds)
 {
     if (!grow(&g->chains, &g->cap_chains, (uint64_t)g->n_chains + 1, sizeof *g->chains) ||
         !grow(&g->bounds, &g->cap_bounds, (uint64_t)g->n_bounds + n_bounds, sizeof *g->bounds)) {
         g->failed = true;
         return false;
     }
-    g->chains[g->n_chains++] = (struct counted_chain){ length, min, g->n_bounds, n_bounds };
+    g->chains[g->n_chains++] = (struct counted_chain){ length, min, open, g->n_bounds, n_bounds };
     memset(g->bounds + g->n_bounds, 0, n_bounds * sizeof *g->bounds);
     g->n_bounds += n_bounds;
     return true;
@@ -190,7 +190,7 @@ static bool chain_to(struct search *f, struct cfg *g, uint32_t last, uint32_t en
         f->place[s] = (struct counted_place){ keep ? g->n_chains : FA_NONE, --n };
     if (!keep)
         return true;
-    if (!counted_add(g, f->place[end].layer, min, 1))
+    if (!counted_add(g, f->place[end].layer, min, false, 1))
         return false;
     memcpy(g->bounds[g->n_bounds - 1].first, first, sizeof first);
     return true;
@@ -398,7 +398,8 @@ static int new_block(struct block_maker *m, uint32_t *n_virtual, const char *wha
 {
     struct grammar *g = m->out;
     const struct counted_chain *c = &m->cfg->chains[m->chain];
-    struct grammar_block b = { .length = c->length, .min = c->min, .n_before = c->n_bounds };
+    struct grammar_block b = { .length = c->length, .min = c->min, .open = c->open,
+                               .n_before = c->n_bounds };
     uint64_t n;
 
     find_kinds(m);
@@ -470,11 +471,11 @@ uint32_t grammar_next_counted(const struct grammar *g, uint32_t state, unsigned 
     if ((v & ~BLOCK_VALUE) == BLOCK_LEAVE)
         return layer >= b->min ? to : STATE_NONE;
     advance = (v & ~BLOCK_VALUE) == BLOCK_ADVANCE;
-    left = b->length - layer;
+    left = block_room(b, layer);
     if (left < advance || b->ahead[to] > left - advance ||
         (b->flags[to] & KIND_FIXED && layer + advance + b->ahead[to] < b->min))
         return STATE_NONE;
-    return b->first + (layer + advance) * b->n_kinds + to;
+    return b->first + (layer + (layer < b->length ? advance : 0)) * b->n_kinds + to;
 }
 
 unsigned grammar_flags_counted(const struct grammar *g, uint32_t state)
@@ -484,5 +485,5 @@ unsigned grammar_flags_counted(const struct grammar *g, uint32_t state)
     const unsigned flags = b->flags[kind];
 
     return (flags & KIND_ACCEPT && layer >= b->min ? STATE_ACCEPT : 0) |
-           (flags & KIND_LEAVES || (flags & KIND_ADVANCES && layer < b->length) ? STATE_BYTES : 0);
+           (flags & KIND_LEAVES || (flags & KIND_ADVANCES && block_room(b, layer) > 0) ? STATE_BYTES : 0);
 }

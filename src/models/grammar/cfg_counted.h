@@ -15,6 +15,7 @@
 
 struct counted_chain {
     uint32_t length, min;
+    bool     open;                      /* no most count: length is min, and stays so (grammar_impl.h) */
     uint32_t first_bound, n_bounds;     /* of g->bounds; one where it was found in an automaton */
 };
 
@@ -43,7 +44,7 @@ bool counted_region(struct cfg *g, const struct dfa *d, const struct cfg_count *
 /* A jump's symbol; 0: no memory (g->failed). */
 uint32_t counted_jump(struct cfg *g, uint32_t chain, uint32_t layer, uint32_t bound);
 /* A chain with room for its boundaries, which are zero; false: no memory (g->failed). */
-bool     counted_add(struct cfg *g, uint32_t length, uint32_t min, uint32_t n_bounds);
+bool     counted_add(struct cfg *g, uint32_t length, uint32_t min, bool open, uint32_t n_bounds);
 /* Adds the bytes that lo..hi may begin with as cfg_chars.c writes them. */
 void     counted_first_bytes(uint32_t lo, uint32_t hi, bool json, uint64_t *set);
 

@@ -14,6 +14,7 @@ struct region {
     uint32_t *bound;            /* [n_states] number of a state that counts, FA_NONE of others */
     uint32_t *list, n;          /* those states */
     uint32_t *depth, *ahead;    /* [n] characters from the start, and to a way out, at least */
+    uint32_t *ever;             /* [n] and of the longest way out that was found */
     uint8_t  *space, *first, *now, *next;       /* [n] is there a way out of exactly so many characters? */
     bool     *fixed;            /* [n] are all ways out of the same number of characters? */
 };
@@ -114,6 +115,25 @@ static void find_fixed(struct region *r)
     }
 }
 
+/* Without a most count: from every state that is not fixed there is a way out that is long enough, however
+ * early it is reached. A way of as many characters as there are states has a loop: there are others, as
+ * long as one likes, and the next is at most so much longer. */
+static bool long_enough(struct region *r)
+{
+    memset(r->ever, 0, r->n * sizeof *r->ever);
+    memcpy(r->now, r->first, r->n);
+    for (uint32_t n = 0; n < 2 * r->n; n++) {
+        for (uint32_t i = 0; i < r->n; i++)
+            if (r->now[i])
+                r->ever[i] = n;
+        longer(r);
+    }
+    for (uint32_t i = 0; i < r->n; i++)
+        if (!r->fixed[i] && r->ever[i] < r->n && (uint64_t)r->depth[i] + r->ever[i] < r->c->min)
+            return false;
+    return true;
+}
+
 /* Fills ahead and fixed. Below min a state that is not fixed needs ways out of every number of characters
  * that may be missing. */
 static bool measure(struct region *r)
@@ -138,6 +158,8 @@ static bool measure(struct region *r)
     if (unknown)
         return false;           /* can't be: every state reaches acceptance */
     find_fixed(r);
+    if (r->c->max == FA_NONE)
+        return long_enough(r);
     memcpy(r->now, r->first, r->n);
     for (uint32_t n = 0; n <= r->c->min; n++) {
         for (uint32_t i = 0; i < r->n; i++)
@@ -186,11 +208,12 @@ static bool open_region(struct region *r)
     r->depth = mem_array(MAX_BOUNDS, sizeof *r->depth);
     r->ahead = mem_array(MAX_BOUNDS, sizeof *r->ahead);
     r->fixed = mem_array(MAX_BOUNDS, sizeof *r->fixed);
+    r->ever = mem_array(MAX_BOUNDS, sizeof *r->ever);
     r->space = mem_array(3 * MAX_BOUNDS, 1);
     r->first = r->space;
     r->now = r->space ? r->space + MAX_BOUNDS : NULL;
     r->next = r->space ? r->space + 2 * MAX_BOUNDS : NULL;
-    return r->bound && r->list && r->depth && r->ahead && r->fixed && r->space;
+    return r->bound && r->list && r->depth && r->ahead && r->ever && r->fixed && r->space;
 }
 
 static void close_region(struct region *r)
@@ -199,6 +222,7 @@ static void close_region(struct region *r)
     mem_free(r->list);
     mem_free(r->depth);
     mem_free(r->ahead);
+    mem_free(r->ever);
     mem_free(r->fixed);
     mem_free(r->space);
 }
@@ -224,7 +248,7 @@ bool counted_region(struct cfg *g, const struct dfa *d, const struct cfg_count *
                     struct counted_place *place)
 {
     struct region r = { .d = d, .c = c };
-    bool ok = open_region(&r) && find(&r) && measure(&r) && counted_add(g, c->max, c->min, r.n);
+    bool ok = open_region(&r) && find(&r) && measure(&r) && counted_add(g, c->max == FA_NONE ? c->min : c->max, c->min, c->max == FA_NONE, r.n);
 
     for (uint32_t s = 0; s < d->n_states && ok; s++)
         place[s] = (struct counted_place){ r.bound[s] == FA_NONE ? FA_NONE : g->n_chains - 1,

@@ -25,9 +25,11 @@ struct rule_call {
  * characters (a set of characters, again and again, most often), without a state for every count. What is
  * before a character, one kind for each state of the automaton, and what is inside of one are kinds; kind
  * k after i characters (layer i) is the state first + i * n_kinds + k, which no table lists. Before a
- * character it may also leave or end its rule, from layer `min` on. */
+ * character it may also leave or end its rule, from layer `min` on. Where there is no most count it is open: `length`
+ * is `min`, and counting stops there. */
 struct grammar_block {
     uint32_t  first, n_kinds, length, min;
+    bool      open;
     uint32_t  n_before;     /* kinds before a character; they come first */
     uint32_t  twin;         /* n_kinds states that stand for the kinds in any layer: keys of masks */
     uint32_t  profile;      /* of kind 0 in grammar_masks: one for each kind before a character */
@@ -74,6 +76,12 @@ static inline const struct grammar_block *grammar_block(const struct grammar *g,
             hi = mid;
     }
     return &g->blocks[lo];
+}
+
+/* How many characters may follow before one that is in this layer. */
+static inline uint32_t block_room(const struct grammar_block *b, uint32_t layer)
+{
+    return b->open ? UINT32_MAX : b->length - layer;
 }
 
 /* In cfg_counted.c: the same for states of blocks. */

@@ -220,7 +220,7 @@ static bool leave_counted(struct grammar_masks *m, const struct grammar_block *b
         const uint32_t layer = before + nodes[k].above + !trie_goes_on(nodes[k].byte);
 
         if (nodes[k].skip > k + 1 && !trie_goes_on(nodes[k + 1].byte) && layer >= b->min &&
-            layer <= b->length && !mask_leaves_at(m, k))
+            (b->open || layer <= b->length) && !mask_leaves_at(m, k))
             return false;
     }
     return true;
@@ -239,15 +239,15 @@ static bool allow_counted(struct grammar_masks *m, const struct frame *f, uint32
     uint32_t most = 0;
 
     for (uint32_t k = t->nodes[i].first; k < end; k++) {
-        const uint32_t n = before + t->chars[t->order[k]];
+        const uint32_t n = before + t->chars[k];
 
-        if ((uint64_t)n + b->ahead[kind] <= b->length)
+        if (b->open || (uint64_t)n + b->ahead[kind] <= b->length)
             allow(m, k, k + 1);
         most = n > most ? n : most;
     }
     if (!(b->flags[kind] & KIND_ACCEPT) || f->node != GSS_OPEN || t->nodes[i].skip == i + 1)
         return true;
-    if (layer + 1 >= b->min && most <= b->length)
+    if (layer + 1 >= b->min && (b->open || most <= b->length))
         return mask_leaves_at(m, i | MASK_BELOW | MASK_CHARS);
     return leave_counted(m, b, before, i);
 }
@@ -295,7 +295,8 @@ static void set_loop(struct grammar_masks *m, const struct frame *f, uint32_t i,
     else if (inside && f->base == STATE_NONE && byte >= 0xC2 && f->loop & TRIE_MULTI &&
              !(f->loop & TRIE_BROKEN) && may_stay(m, f))
         after->base = f->state;
-    after->loop = after->base != STATE_NONE ? f->loop | TRIE_INSIDE : mask_frame_loop(m, after);
+    after->loop = after->base != STATE_NONE ? mask_loop_of(m, after->base) | TRIE_INSIDE
+                                            : mask_frame_loop(m, after);
 }
 
 /* Goes to a state that has transitions on bytes and no calls, and may end its rule at most: no need to step
@@ -625,12 +626,25 @@ static int ask(struct query *q, uint32_t node, const uint32_t *exits, uint32_t n
     return ask_below(q, node, x->data + x->n_key, x->n_exits);
 }
 
+/* Is there a return through `node` after which a text may go on? Yes after MAX_PATHS returns. */
+static bool goes_on_below(const struct query *q, uint32_t node, uint32_t *n_paths)
+{
+    for (uint32_t k = q->s->nodes[node].edges; k != STATE_NONE; k = q->s->edges[k].next)
+        if (++*n_paths > MAX_PATHS || grammar_flags(q->m->g, q->s->edges[k].back) != STATE_ACCEPT ||
+            grammar_has_calls(q->m->g, q->s->edges[k].back) ||
+            goes_on_below(q, q->s->edges[k].parent, n_paths))
+            return true;
+    return false;
+}
+
 /* The same for a state before a counted character: its mask is put together, not kept. */
 static int ask_counted(struct query *q, uint32_t node)
 {
     struct mask_exits exits;
+    uint32_t n_paths = 0;
+    const bool below = goes_on_below(q, node, &n_paths);
 
-    if (!mask_counted(q->m, q->key[0], q->bits, &exits))
+    if (!mask_counted(q->m, q->key[0], below, q->bits, &exits))
         return walk_failed(&q->m->stack, q->e);
     memcpy(q->key, exits.class, sizeof exits.class);
     q->n_key = sizeof exits.class / sizeof *exits.class;

@@ -26,6 +26,7 @@ struct mask_profile {
                                  * characters; NULL: few, and all in `stay` */
     struct by_count stay;       /* those that need more than N_SETS */
     struct by_count left, exits;
+    bool            with_exits;     /* else `exits` is empty: nothing lies below where the rule ends */
 };
 
 /* A walk's place: in the block, or in states outside that frames hold. */
@@ -134,6 +135,11 @@ static uint32_t up_to(const struct by_count *l, uint32_t most)
 
 /* ---- the walk ---- */
 
+static bool put_exit(struct profiling *w, uint32_t place, uint32_t count)
+{
+    return !w->p->with_exits || put(&w->p->exits, place, count);
+}
+
 /* Tokens order[from..to). */
 static bool put_tokens(struct profiling *w, struct by_count *l, uint32_t from, uint32_t to, uint32_t count)
 {
@@ -205,7 +211,7 @@ static bool outside(struct profiling *w, uint32_t i, uint32_t target, bool *dead
     if (!put_tokens(w, &w->p->left, node->first, node[1].first, w->steps[node->depth].count))
         return false;
     return !s->at_open || node->skip <= i + 1 ||
-           put(&w->p->exits, i, w->steps[node->depth].count);
+           put_exit(w, i, w->steps[node->depth].count);
 }
 
 /* Before node i, which is over a character or goes on with it. */
@@ -235,7 +241,7 @@ static bool inside(struct profiling *w, uint32_t i, struct step at, uint32_t v)
     find_loop(w, i, &at, to->kind, whole, to);
     at = *to;
     if (whole && w->b->flags[at.kind] & KIND_ACCEPT && node->skip > i + 1 &&
-        !put(&w->p->exits, i, at.count))
+        !put_exit(w, i, at.count))
         return false;
     at.count += w->b->ahead[at.kind];
     if (w->b->flags[at.kind] & KIND_FIXED)
@@ -254,14 +260,19 @@ static bool inside_pure(struct profiling *w, uint32_t i, struct step at)
     /* characters before node i, with the one that it goes on with */
     const uint32_t before = at.count + (at.base != STATE_NONE) - t->nodes[i].above;
 
-    for (uint32_t k = t->nodes[i].first; k < t->nodes[end].first; k++)
-        if (!put_stay(w, (uint32_t)t->order[k], before + t->chars[t->order[k]] + w->b->ahead[kind]))
+    for (uint32_t k = t->nodes[i].first; k < t->nodes[end].first; k++) {
+        const uint32_t need = before + t->chars[k] + w->b->ahead[kind];
+
+        if (w->p->sets && need <= N_SETS)
+            set_token(w, (uint32_t)t->order[k], need);
+        else if (!put_stay(w, (uint32_t)t->order[k], need))
             return false;
-    for (uint32_t k = i; w->b->flags[kind] & KIND_ACCEPT && k < end; k++) {
+    }
+    for (uint32_t k = i; w->p->with_exits && w->b->flags[kind] & KIND_ACCEPT && k < end; k++) {
         const struct trie_node *node = &t->nodes[k];
 
         if (node->skip > k + 1 && !trie_goes_on(node[1].byte) &&
-            !put(&w->p->exits, k, before + node->above + !trie_goes_on(node->byte)))
+            !put_exit(w, k, before + node->above + !trie_goes_on(node->byte)))
             return false;
     }
     return true;
@@ -278,7 +289,7 @@ static int outside_pure(struct profiling *w, uint32_t i, struct step at)
         return rc;
     if (!put_tokens(w, &w->p->left, nodes[i].first, nodes[nodes[i].skip].first, at.count))
         return -1;
-    return !exits || nodes[i].skip == i + 1 || put(&w->p->exits, i | exits, at.count) ? 1 : -1;
+    return !exits || nodes[i].skip == i + 1 || put_exit(w, i | exits, at.count) ? 1 : -1;
 }
 
 static int pure(struct profiling *w, uint32_t i)
@@ -384,21 +395,24 @@ static bool fill(struct profiling *w, uint32_t kind)
 }
 
 static struct mask_profile *profile_of(struct grammar_masks *m, const struct grammar_block *b,
-                                       uint32_t kind)
+                                       uint32_t kind, bool with_exits)
 {
     struct mask_profile **known = &m->profiles[b->profile + kind];
     struct profiling w = { .m = m, .s = &m->stack, .b = b };
     bool ok;
 
-    if (*known)
+    if (*known && ((*known)->with_exits || !with_exits))
         return *known;
     w.p = mem_calloc(1, sizeof *w.p);
+    if (w.p)
+        w.p->with_exits = with_exits;
     ok = w.p && fill(&w, kind);
     mem_free(w.steps);
     if (!ok) {
         mask_profile_close(w.p);
         return NULL;
     }
+    mask_profile_close(*known);
     *known = w.p;
     m->bytes += profile_bytes(w.p, m->t->n_words);
     m->stats.n_walks++;
@@ -423,14 +437,15 @@ static void set_tokens(uint64_t *bits, const struct by_count *l, uint32_t from, 
         bits[l->items[i] / 64] |= (uint64_t)1 << l->items[i] % 64;
 }
 
-bool mask_counted(struct grammar_masks *m, uint32_t state, uint64_t *bits, struct mask_exits *out)
+bool mask_counted(struct grammar_masks *m, uint32_t state, bool with_exits, uint64_t *bits,
+                  struct mask_exits *out)
 {
     const struct grammar_block *b = grammar_block(m->g, state);
-    const uint32_t layer = (state - b->first) / b->n_kinds, room = b->length - layer;
+    const uint32_t layer = (state - b->first) / b->n_kinds, room = block_room(b, layer);
     const uint32_t missing = b->min > layer ? b->min - layer : 0;
     const uint32_t kind = (state - b->first) % b->n_kinds;
     const size_t n_words = m->t->n_words;
-    const struct mask_profile *p = profile_of(m, b, kind);
+    const struct mask_profile *p = profile_of(m, b, kind, with_exits);
     uint32_t from, to;
 
     if (!p)

@@ -13,14 +13,18 @@ struct frame {
     uint32_t n_nodes, n_edges;      /* of the stack after this byte */
     uint32_t top;                   /* of confs after this byte */
     uint32_t base;                  /* inside of a character: the state before it, to which it leads; else STATE_NONE */
-    uint64_t loop;                  /* kinds of characters that may lead back here, or to base (mask_pure.c) */
+    uint64_t loop;                  /* kinds of characters that may lead back here, or to base, or to states alike
+                                     * (mask_pure.c) */
 };
 
 /* What a state does at characters by their kinds (token_trie.h). */
 struct mask_kinds {
     uint64_t loop;                  /* all of a kind lead back to it, and on the way nothing else can happen */
     uint64_t dead;                  /* none of a kind leads on */
-    bool     known, calls;
+    uint64_t step;                  /* all of a kind lead to the plain state `to` */
+    uint64_t run;                   /* up to n_run characters of these kinds lead from plain state to plain state */
+    uint32_t to, n_run;
+    bool     known, run_known, calls;
     bool     plain;                 /* it has transitions on bytes, and nothing else */
     bool     ends;                  /* it has those, and its rule may end; nothing else */
 };
@@ -70,6 +74,8 @@ bool mask_step(struct grammar_masks *m, struct gss *s, const struct frame *f, st
 const struct mask_kinds *mask_kinds_of(struct grammar_masks *m, uint32_t state);
 /* Kinds of which all characters lead from before one of a block to before the next of the same kind. */
 uint64_t mask_kinds_counted(struct grammar_masks *m, const struct grammar_block *b, uint32_t kind);
+/* Kinds of which all characters lead back to a state, in a table or in a block. */
+uint64_t mask_loop_of(struct grammar_masks *m, uint32_t state);
 /* f->loop of a frame that is not inside of a character */
 uint64_t mask_frame_loop(struct grammar_masks *m, const struct frame *f);
 /* Node i lies after the place of f, and f->loop has all of its kinds. Do all tokens at and below it fit, with
@@ -103,14 +109,15 @@ uint32_t mask_plain_run(const struct grammar *g, uint32_t state);
 /* ---- mask_counted.c ---- */
 
 /* Before a character of a block: ors the tokens that follow into bits, and gives the nodes of the tree
- * at which the block's rule returns while tokens go on; they are the same wherever *class is. False:
+ * at which the block's rule returns while tokens go on (none without with_exits); they are the same wherever *class is. False:
  * no memory, or too ambiguous. */
 struct mask_exits {
     const uint32_t *nodes;
     uint32_t        n;
     uint32_t        class[3];   /* begins with a state that stands for no other key */
 };
-bool mask_counted(struct grammar_masks *m, uint32_t state, uint64_t *bits, struct mask_exits *out);
+bool mask_counted(struct grammar_masks *m, uint32_t state, bool with_exits, uint64_t *bits,
+                  struct mask_exits *out);
 void mask_profile_close(struct mask_profile *p);
 /* Is the state such a one? */
 bool mask_is_counted(const struct grammar *g, uint32_t state);

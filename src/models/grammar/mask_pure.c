@@ -4,6 +4,28 @@
  * characters occur below each of its nodes (token_trie.h). */
 #include "models/grammar/mask_impl.h"
 
+#define MAX_RUN 24u     /* states that are looked at */
+
+static bool is_plain(const struct grammar *g, uint32_t state)
+{
+    return state < g->n_states && grammar_flags(g, state) == STATE_BYTES && !grammar_has_calls(g, state);
+}
+
+/* Where letters or digits lead on, to another state: texts whose characters are counted by states, or whose
+ * first is not as the others. */
+static void find_step(const struct grammar_masks *m, uint32_t state, const uint32_t *row, struct mask_kinds *k)
+{
+    const struct grammar *g = m->g;
+
+    k->to = row[g->classes['a']] != STATE_NONE ? row[g->classes['a']] : row[g->classes['0']];
+    if (k->to == STATE_NONE || k->to == state || k->calls || !is_plain(g, k->to))
+        return;
+    k->step = ~TRIE_BEYOND;
+    for (uint32_t c = 0; c < g->n_classes; c++)
+        if (row[c] != k->to)
+            k->step &= ~m->class_kinds[c];
+}
+
 static void find_kinds(const struct grammar_masks *m, uint32_t state, struct mask_kinds *k)
 {
     const struct grammar *g = m->g;
@@ -25,6 +47,7 @@ static void find_kinds(const struct grammar_masks *m, uint32_t state, struct mas
         k->loop = 0;
     else if (!((k->loop | k->dead) & TRIE_MULTI))
         k->loop |= mask_multi_step(mask_next_state, g, state, state);
+    find_step(m, state, row, k);
 }
 
 const struct mask_kinds *mask_kinds_of(struct grammar_masks *m, uint32_t state)
@@ -34,6 +57,34 @@ const struct mask_kinds *mask_kinds_of(struct grammar_masks *m, uint32_t state)
     if (!k->known)
         find_kinds(m, state, k);
     return k;
+}
+
+/* k->run: of the kinds of the first step those that go on, until more than half of them don't. */
+static uint64_t run_of(struct grammar_masks *m, uint32_t state)
+{
+    struct mask_kinds *k = &m->kinds[state];
+    const struct mask_kinds *at = mask_kinds_of(m, state);
+
+    if (k->run_known)
+        return k->run;
+    k->run_known = true;
+    k->run = k->step;
+    for (k->n_run = k->run != 0; k->run && k->n_run < MAX_RUN; k->n_run++) {
+        uint64_t on;
+
+        at = mask_kinds_of(m, at->to);
+        on = k->run & (at->plain ? at->loop : 0);
+        if (2 * __builtin_popcountll(on) > __builtin_popcountll(k->run)) {
+            k->run = on;
+            k->n_run = UINT32_MAX;      /* it stays there */
+            break;
+        }
+        on = k->run & at->step;
+        if (2 * __builtin_popcountll(on) <= __builtin_popcountll(k->run))
+            break;
+        k->run = on;
+    }
+    return k->run;
 }
 
 uint64_t mask_kinds_counted(struct grammar_masks *m, const struct grammar_block *b, uint32_t kind)
@@ -64,7 +115,7 @@ uint64_t mask_kinds_counted(struct grammar_masks *m, const struct grammar_block 
     return k->loop;
 }
 
-static uint64_t loop_of(struct grammar_masks *m, uint32_t state)
+uint64_t mask_loop_of(struct grammar_masks *m, uint32_t state)
 {
     const struct grammar_block *b;
 
@@ -79,9 +130,9 @@ uint64_t mask_frame_loop(struct grammar_masks *m, const struct frame *f)
     uint64_t loop = 0;
 
     if (f->state != STATE_NONE)
-        return loop_of(m, f->state);
+        return mask_loop_of(m, f->state) | (f->state < m->g->n_states ? run_of(m, f->state) : 0);
     for (uint32_t i = f->first; i < f->first + f->n; i++)
-        loop |= loop_of(m, m->confs[i].state);
+        loop |= mask_loop_of(m, m->confs[i].state);
     return loop;
 }
 
@@ -92,7 +143,7 @@ static uint32_t longest(const struct token_trie *t, uint32_t i)
     uint32_t n = 0;
 
     for (uint32_t k = t->nodes[i].first; k < end; k++)
-        n = t->chars[t->order[k]] > n ? t->chars[t->order[k]] : n;
+        n = t->chars[k] > n ? t->chars[k] : n;
     return n - t->nodes[i].above;
 }
 
@@ -118,7 +169,7 @@ static enum pure pure_state(struct grammar_masks *m, uint32_t state, uint32_t i)
         return kind < b->n_before && !(kinds & ~m->profile_kinds[b->profile + kind].dead) ? DIES : MIXED;
     if (b->flags[kind] & KIND_ACCEPT && layer + 1 < b->min)
         return MIXED;
-    return (uint64_t)layer + b->ahead[kind] + longest(m->t, i) <= b->length ? STAYS : MIXED;
+    return b->open || (uint64_t)b->ahead[kind] + longest(m->t, i) <= block_room(b, layer) ? STAYS : MIXED;
 }
 
 /* A state that goes on by itself stays and one that can't is gone after the first character, so that all
@@ -138,9 +189,12 @@ int mask_pure(struct grammar_masks *m, struct gss *s, const struct frame *f, uin
         return 1;
     }
 
-    if (n == 1 && at->state < m->g->n_states && !(kinds & ~f->loop)) {
+    if (n == 1 && at->state < m->g->n_states) {
         const struct mask_kinds *k = mask_kinds_of(m, at->state);
 
+        *exits = 0;
+        if (kinds & ~k->loop)
+            return !(kinds & ~run_of(m, at->state)) && longest(m->t, i) <= k->n_run;
         if (k->plain || at->node < GSS_FIRST) {
             *exits = k->plain || at->node != GSS_OPEN ? 0
                      : k->loop & TRIE_BROKEN ? MASK_BELOW : MASK_BELOW | MASK_CHARS;

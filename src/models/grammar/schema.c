@@ -47,6 +47,19 @@ int schema_own(struct schema *s, struct dfa *d)
     return 0;
 }
 
+int schema_combine(struct schema *s, const struct dfa *a, enum dfa_op op, const struct dfa *b,
+                   uint32_t max_states, const char *what, const struct dfa **out)
+{
+    struct dfa *d;
+    int rc = dfa_combine(&d, a, op, b, max_states, what, s->e);
+
+    if (rc == 0)
+        rc = schema_own(s, d);
+    if (rc == 0)
+        *out = d;
+    return rc;
+}
+
 /* Appends the JSON pointer from `from` to `to`; false when it is not below. */
 static bool find_path(const json_t *from, const json_t *to, struct str *path, unsigned depth)
 {

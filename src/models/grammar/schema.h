@@ -153,6 +153,9 @@ struct schema {
 void *schema_alloc(struct schema *s, size_t n, size_t size);    /* zeroed; NULL and e set */
 /* Takes d over. */
 int   schema_own(struct schema *s, struct dfa *d) MUST_CHECK;
+/* *out is the schema's. */
+int   schema_combine(struct schema *s, const struct dfa *a, enum dfa_op op, const struct dfa *b,
+                     uint32_t max_states, const char *what, const struct dfa **out) MUST_CHECK;
 /* The place of a value in the schema as a JSON pointer stands in front. */
 int   schema_refuse(struct schema *s, const json_t *at, int code, const char *fmt, ...)
     PRINTF_LIKE(4, 5);

@@ -6,11 +6,9 @@
 static int combined(struct schema *s, const struct dfa *a, enum dfa_op op, const struct dfa *b,
                     const struct dfa **out)
 {
-    struct dfa *d;
-    int rc = dfa_combine(&d, a, op, b, SCHEMA_MAX_STATES, "schema", s->e);
+    const struct dfa *d;
+    const int rc = schema_combine(s, a, op, b, SCHEMA_MAX_STATES, "schema", &d);
 
-    if (rc == 0)
-        rc = schema_own(s, d);
     if (rc == 0)
         *out = dfa_is_empty(d) ? NULL : d;
     return rc;
@@ -77,7 +75,8 @@ int lang_limit(struct schema *s, struct lang *l, const struct cfg_count *c)
     l->count = *c;
     if (l->all)
         l->d = s->all_strings;
-    else if (c->max != NO_BOUND && ((uint64_t)c->max + 1) * l->d->n_states > SMALL_PRODUCT)
+    else if (((uint64_t)(c->max != NO_BOUND ? c->max : c->min) + 1) * l->d->n_states > SMALL_PRODUCT &&
+             (c->max != NO_BOUND || c->until == FA_NONE))
         rc = cfg_can_count(l->d, c, &can, &empty, s->e);
     l->all = false;
     if (rc == 0 && empty)

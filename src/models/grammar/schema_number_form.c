@@ -123,19 +123,6 @@ static int shortest(struct schema *s, const struct dfa **out)
     return rc;
 }
 
-static int both(struct schema *s, const struct dfa *a, const struct dfa *b, uint32_t max_states,
-                const struct dfa **out)
-{
-    struct dfa *d;
-    int rc = dfa_combine(&d, a, DFA_AND, b, max_states, "schema: number", s->e);
-
-    if (rc == 0)
-        rc = schema_own(s, d);
-    if (rc == 0)
-        *out = d;
-    return rc;
-}
-
 /* How many digits the longest whole part (with its sign) or part behind the point has, up to ENDLESS. */
 static int longest(struct schema *s, const struct dfa *d, bool part, uint32_t *out)
 {
@@ -200,13 +187,14 @@ int number_exponent(struct schema *s, const struct dfa **out)
 
 int number_form(struct schema *s, const struct dfa *d, const struct dfa **out)
 {
+    static const char what[] = "schema: number";
     const struct dfa *canonical, *limits;
     struct form f;
     uint32_t n_whole;
     int rc = shortest(s, &canonical);
 
     if (rc == 0)
-        rc = both(s, d, canonical, MAX_STATES, &canonical);
+        rc = schema_combine(s, d, DFA_AND, canonical, MAX_STATES, what, &canonical);
     if (rc == 0)
         rc = longest(s, canonical, true, &f.n_part);
     if (rc == 0)
@@ -219,12 +207,12 @@ int number_form(struct schema *s, const struct dfa *d, const struct dfa **out)
         f.n_part = MAX_PART;
     rc = form_dfa(s, &f, &limits);
     if (rc == 0)
-        rc = both(s, d, limits, f.bounded ? MAX_PRODUCT : MAX_STATES, out);
+        rc = schema_combine(s, d, DFA_AND, limits, f.bounded ? MAX_PRODUCT : MAX_STATES, what, out);
     if (rc == WATT_ELIMIT && f.bounded) {
         f.bounded = false;
         rc = form_dfa(s, &f, &limits);
         if (rc == 0)
-            rc = both(s, d, limits, MAX_STATES, out);
+            rc = schema_combine(s, d, DFA_AND, limits, MAX_STATES, what, out);
     }
     if (rc == 0 && dfa_is_empty(*out))
         *out = canonical;

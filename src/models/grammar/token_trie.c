@@ -31,6 +31,15 @@ static void close_open(struct token_trie *t, uint32_t *path, size_t *depth, size
         t->nodes[path[--*depth]].skip = t->n_nodes;
 }
 
+static uint16_t count_chars(struct sv s)
+{
+    uint16_t n = 0;
+
+    for (size_t i = 0; i < s.len; i++)
+        n = (uint16_t)(n + !trie_goes_on((uint8_t)s.data[i]));
+    return n;
+}
+
 /* Appends the tree of a sorted list; there is room. */
 static void build(struct token_trie *t, const struct entry *list, uint32_t n, uint32_t *n_order)
 {
@@ -53,6 +62,7 @@ static void build(struct token_trie *t, const struct entry *list, uint32_t n, ui
                                                        (uint8_t)s.data[k], 0 };
             path[depth++] = t->n_nodes++;
         }
+        t->chars[*n_order] = count_chars(s);
         t->order[(*n_order)++] = list[i].id;
         if (depth > t->max_depth)
             t->max_depth = (uint32_t)depth;
@@ -196,15 +206,6 @@ static uint32_t plain_chars(struct sv s)
     return n;
 }
 
-static uint16_t count_chars(struct sv s)
-{
-    uint16_t n = 0;
-
-    for (size_t i = 0; i < s.len; i++)
-        n = (uint16_t)(n + !trie_goes_on((uint8_t)s.data[i]));
-    return n;
-}
-
 /* The tree of all, and behind it that of the tokens that aren't plain; the others as sets. The list
  * is spoilt. */
 static bool build_all(struct token_trie *t, struct entry *list, uint32_t n)
@@ -217,15 +218,15 @@ static bool build_all(struct token_trie *t, struct entry *list, uint32_t n)
         total += list[i].text.len * (plain_chars(list[i].text) ? 1 : 2);
     t->nodes = total < UINT32_MAX / 2 ? mem_array(total, sizeof *t->nodes) : NULL;
     t->order = mem_array((size_t)n * 2 + 1, sizeof *t->order);
+    t->chars = mem_array((size_t)n * 2 + 1, sizeof *t->chars);
     t->plain = mem_calloc(TRIE_MAX_PLAIN * n_words, sizeof *t->plain);
-    if (!t->nodes || !t->order || !t->plain)
+    if (!t->nodes || !t->order || !t->chars || !t->plain)
         return false;
     build(t, list, n, &n_order);
     t->end_rest = t->n_nodes++;
     for (uint32_t i = 0; i < n; i++) {
         const uint32_t id = (uint32_t)list[i].id, n_chars = plain_chars(list[i].text);
 
-        t->chars[id] = count_chars(list[i].text);
         if (n_chars == 0)
             list[n_rest++] = list[i];
         else
@@ -280,10 +281,9 @@ static struct token_trie *empty_trie(uint32_t n)
         return NULL;
     t->n_vocab = n;
     t->n_words = ((size_t)n + 63) / 64;
-    t->chars = mem_calloc(n ? n : 1, sizeof *t->chars);
     t->eog = mem_calloc(t->n_words ? t->n_words : 1, sizeof *t->eog);
     t->pieces = mem_calloc(n ? n : 1, sizeof *t->pieces);
-    if (!t->chars || !t->eog || !t->pieces) {
+    if (!t->eog || !t->pieces) {
         token_trie_close(t);
         return NULL;
     }

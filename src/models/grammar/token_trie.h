@@ -50,7 +50,7 @@ struct token_trie {
     uint64_t *kinds;            /* [end_rest] those of node and what is below. TRIE_INSIDE: the node itself goes on
                                  * with a character; all bits: with none */
     int32_t  *order;            /* tokens in the order of the nodes */
-    uint16_t *chars;            /* [n_vocab] characters of a token: bytes that go on with none */
+    uint16_t *chars;            /* of each in order: characters, which are bytes that go on with none */
     uint64_t *plain;            /* [TRIE_MAX_PLAIN][n_words]: the plain ones of up to 1, 2, … of them */
     uint64_t *eog;              /* [n_words] bits of tokens that end a generation */
     size_t    n_words;          /* of a mask: 64 tokens each, bit i % 64 of word i / 64 */
