@@ -135,7 +135,7 @@ static uint32_t up_to(const struct by_count *l, uint32_t most)
 
 /* ---- the walk ---- */
 
-static bool put_exit(struct profiling *w, uint32_t place, uint32_t count)
+static bool put_place(struct profiling *w, uint32_t place, uint32_t count)
 {
     return !w->p->with_exits || put(&w->p->exits, place, count);
 }
@@ -211,7 +211,7 @@ static bool outside(struct profiling *w, uint32_t i, uint32_t target, bool *dead
     if (!put_tokens(w, &w->p->left, node->first, node[1].first, w->steps[node->depth].count))
         return false;
     return !s->at_open || node->skip <= i + 1 ||
-           put_exit(w, i, w->steps[node->depth].count);
+           put_place(w, i, w->steps[node->depth].count);
 }
 
 /* Before node i, which is over a character or goes on with it. */
@@ -241,7 +241,7 @@ static bool inside(struct profiling *w, uint32_t i, struct step at, uint32_t v)
     find_loop(w, i, &at, to->kind, whole, to);
     at = *to;
     if (whole && w->b->flags[at.kind] & KIND_ACCEPT && node->skip > i + 1 &&
-        !put_exit(w, i, at.count))
+        !put_place(w, i, at.count))
         return false;
     at.count += w->b->ahead[at.kind];
     if (w->b->flags[at.kind] & KIND_FIXED)
@@ -272,7 +272,7 @@ static bool inside_pure(struct profiling *w, uint32_t i, struct step at)
         const struct trie_node *node = &t->nodes[k];
 
         if (node->skip > k + 1 && !trie_goes_on(node[1].byte) &&
-            !put_exit(w, k, before + node->above + !trie_goes_on(node->byte)))
+            !put_place(w, k, before + node->above + !trie_goes_on(node->byte)))
             return false;
     }
     return true;
@@ -289,7 +289,7 @@ static int outside_pure(struct profiling *w, uint32_t i, struct step at)
         return rc;
     if (!put_tokens(w, &w->p->left, nodes[i].first, nodes[nodes[i].skip].first, at.count))
         return -1;
-    return !exits || nodes[i].skip == i + 1 || put_exit(w, i | exits, at.count) ? 1 : -1;
+    return !exits || nodes[i].skip == i + 1 || put_place(w, i | exits, at.count) ? 1 : -1;
 }
 
 static int pure(struct profiling *w, uint32_t i)
