@@ -328,6 +328,7 @@ static void formats_and_thoughts(void **state)
 
 static void ollama_shows_its_model(void **state)
 {
+    unsigned v[3];
     json_t *j;
 
     (void)state;
@@ -354,6 +355,10 @@ static void ollama_shows_its_model(void **state)
     assert_int_equal(post("/api/pull", "{\"model\":\"tiny\"}"), 200);
     assert_string_equal(answer, "{\"status\":\"success\"}");
     assert_int_equal(ask(&shared_server, "GET", "/api/version", "", ""), 200);
+    j = parsed();                       /* three numbers, from 0.6.4 on: others are turned away */
+    assert_int_equal(sscanf(text_at(j, "version"), "%u.%u.%u", &v[0], &v[1], &v[2]), 3);
+    assert_true(v[0] * 1000000 + v[1] * 1000 + v[2] >= 6004);
+    json_decref(j);
     assert_int_equal(post("/api/chat", "{\"model\":\"tiny\",\"keep_alive\":0.0}"), 200);
     assert_non_null(strstr(answer, "\"unload\""));
     assert_int_equal(post("/api/generate", "{\"model\":\"tiny\",\"keep_alive\":0}"), 200);

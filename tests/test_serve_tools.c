@@ -500,6 +500,48 @@ static void thinking_then_calls(void **state)
     json_decref(j);
 }
 
+/* What the vendors' own services run: the prompt is the one without them; nothing else, or demanded, it
+ * is refused. */
+static void their_tools_are_left_out(void **state)
+{
+#define OURS "{\"type\":\"function\",\"name\":\"halt\",\"parameters\":{\"type\":\"object\"}}"
+#define ANTHROPICS "{\"name\":\"halt\",\"input_schema\":{\"type\":\"object\"}}"
+    static const struct { const char *path, *one, *more, *demanded, *alone; } cases[] = {
+        { "/v1/responses/input_tokens", "{\"input\":\"hi\",\"tools\":[" OURS "]}",
+          "{\"input\":\"hi\",\"tools\":[{\"type\":\"web_search\"}," OURS ",{\"type\":\"custom\",\"name\":\"patch\"},"
+          "{\"type\":\"namespace\",\"tools\":[]}]}",
+          "{\"input\":\"hi\",\"tools\":[{\"type\":\"web_search\"}," OURS "],\"tool_choice\":{\"type\":\"web_search\"}}",
+          "{\"input\":\"hi\",\"tools\":[{\"type\":\"web_search\"}]}" },
+        { "/v1/messages/count_tokens", "{" HI ",\"tools\":[" ANTHROPICS "]}",
+          "{" HI ",\"tools\":[" ANTHROPICS ",{\"type\":\"web_search_20250305\",\"name\":\"web_search\"}]}",
+          "{" HI ",\"max_tokens\":4,\"tools\":[" ANTHROPICS ",{\"type\":\"web_search_20250305\",\"name\":\"web_search\"}],"
+          "\"tool_choice\":{\"type\":\"tool\",\"name\":\"web_search\"}}",
+          "{" HI ",\"tools\":[{\"type\":\"web_search_20250305\",\"name\":\"web_search\"}]}" },
+    };
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        json_int_t n;
+        json_t *j;
+
+        assert_int_equal(post(cases[i].path, cases[i].one), 200);
+        j = parsed();
+        n = json_integer_value(json_object_get(j, "input_tokens"));
+        assert_true(n > 0);
+        json_decref(j);
+        if (post(cases[i].path, cases[i].more) != 200)
+            fail_msg("%s", answer);
+        j = parsed();
+        assert_int_equal(json_integer_value(json_object_get(j, "input_tokens")), n);
+        json_decref(j);
+        if (post(i ? "/v1/messages" : "/v1/responses", cases[i].demanded) != 400)
+            fail_msg("%s", answer);
+        assert_non_null(strstr(answer, "web_search"));
+        assert_int_equal(post(cases[i].path, cases[i].alone), 400);
+        assert_non_null(strstr(answer, "tools[0]"));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -517,6 +559,7 @@ int main(void)
         cmocka_unit_test(reasoning_in_the_answer),
         cmocka_unit_test(anthropic_budget),
         cmocka_unit_test(thinking_then_calls),
+        cmocka_unit_test(their_tools_are_left_out),
     };
 
     return cmocka_run_group_tests(tests, up, down);

@@ -350,10 +350,12 @@ static int read_choice(struct api_call *c, bool *none, struct err *e)
 }
 
 /* Tools as templates know them; NULL when none may be called. */
+/* Tools that the vendor's own service runs are left out beside others, since a model may leave any of
+ * them unused; alone they are refused. */
 static int read_tools(struct api_call *c, json_t **out, struct err *e)
 {
-    struct json_place at;
-    const char *name, *about, *type;
+    struct json_place at, theirs = { 0 };
+    const char *name, *about, *type, *of_theirs = "";
     bool none = false, strict = false;
     size_t n = 0;
     int rc = json_find(&c->at, "tools", &at, e);
@@ -372,9 +374,11 @@ static int read_tools(struct api_call *c, json_t **out, struct err *e)
         json_t *one;
 
         rc = json_get_cstr(&tool, "type", "custom", &type, e);
-        if (rc == 0 && strcmp(type, "custom") != 0)
-            rc = json_refuse(&tool, e, WATT_ENOTSUP, "type '%.40s' is not supported: this server runs "
-                             "no tools of its own", type);
+        if (rc == 0 && strcmp(type, "custom") != 0) {
+            theirs = tool;
+            of_theirs = type;
+            continue;
+        }
         if (rc == 0)
             rc = json_need(&tool, "name", &p, e);
         if (rc == 0)
@@ -393,6 +397,9 @@ static int read_tools(struct api_call *c, json_t **out, struct err *e)
             (void)json_object_set_new(json_object_get(one, "function"), "strict", json_true());
         rc = append(*out, one, e);
     }
+    if (rc == 0 && json_array_size(*out) == 0)
+        rc = json_refuse(&theirs, e, WATT_ENOTSUP, "type '%.40s' is not supported: this server runs no "
+                         "tools of its own", of_theirs);
     if (rc < 0) {
         json_decref(*out);
         *out = NULL;

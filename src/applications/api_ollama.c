@@ -374,9 +374,11 @@ static void generate(struct api_call *c)
 
 /* ---- the rest ---- */
 
+/* Of the Ollama whose API this is: clients look whether it is new enough (editors want 0.6.4, coding
+ * assistants that use /v1/responses 0.13.4). Our own is at /version. */
 static void version(struct api_call *c)
 {
-    api_json(c, 200, json_pack("{s:s}", "version", watt_version()));
+    api_json(c, 200, json_pack("{s:s}", "version", "0.13.4"));
 }
 
 static void root(struct api_call *c)
@@ -390,6 +392,6 @@ const struct api_route api_ollama_routes[] = {
     { "GET", "/", root, API_OPEN, false, "What Ollama's clients look for" },
     { "POST", "/api/chat", chat, API_INFER, true, "The answer to a conversation, Ollama's API" },
     { "POST", "/api/generate", generate, API_INFER, true, "The answer to a prompt, Ollama's API" },
-    { "GET", "/api/version", version, API_OPEN, false, "Watt's version" },
+    { "GET", "/api/version", version, API_OPEN, false, "The version of Ollama whose API this is" },
     { 0 }
 };

@@ -271,9 +271,11 @@ static int set(json_t *body, const char *key, json_t *value, struct err *e)
     return json_object_set_new(body, key, value) < 0 ? err_set(e, WATT_ENOMEM, "request") : 0;
 }
 
+/* Tools of other kinds (web_search, custom, namespace, …) are left out beside functions, since a model may
+ * leave any of them unused; one that demands such a tool, or has no others, is refused. */
 static int add_tools(const struct json_place *at, json_t *body, struct err *e)
 {
-    struct json_place list;
+    struct json_place list, left_out = { 0 };
     json_t *tools;
     size_t n = 0;
     int rc = json_find(at, "tools", &list, e);
@@ -289,9 +291,10 @@ static int add_tools(const struct json_place *at, json_t *body, struct err *e)
         json_t *function;
 
         rc = json_get_cstr(&tool, "type", "", &type, e);
-        if (rc == 0 && strcmp(type, "function") != 0)
-            rc = json_refuse(&tool, e, WATT_ENOTSUP, "type '%.40s' is not supported: only "
-                             "functions are", type);
+        if (rc == 0 && strcmp(type, "function") != 0) {
+            left_out = left_out.value ? left_out : tool;
+            continue;
+        }
         if (rc == 0)
             rc = json_need(&tool, "name", &p, e);
         if (rc == 0)
@@ -301,6 +304,12 @@ static int add_tools(const struct json_place *at, json_t *body, struct err *e)
         function = json_copy((json_t *)(uintptr_t)tool.value);
         (void)json_object_del(function, "type");
         rc = append(tools, json_pack("{s:s,s:o}", "type", "function", "function", function), e);
+    }
+    if (rc == 0 && left_out.value && json_array_size(tools) == 0) {
+        const char *type = json_string_value(json_object_get(left_out.value, "type"));
+
+        rc = json_refuse(&left_out, e, WATT_ENOTSUP, "type '%.40s' is not supported: only functions are",
+                         type ? type : "");
     }
     if (rc == 0 && n > 0)
         return set(body, "tools", tools, e);
