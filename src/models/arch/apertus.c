@@ -15,11 +15,14 @@ static float alpha(struct build *b, const char *key)
 
 static struct act_args xielu(struct build *b)
 {
-    const float beta = build_f32(b, "xielu.beta", 0.5f);
+    const float beta = build_f32(b, "xielu.beta", 0.5f), eps = build_f32(b, "xielu.eps", -1e-6f);
 
+    if (eps > 0)
+        prog_fail(b->p, WATT_EFORMAT, "%s: key %s.xielu.eps is %g, expected at most 0", gguf_path(b->g),
+                  b->arch, (double)eps);
     return (struct act_args){ .act = ACT_XIELU,
                               .xielu = { .p = alpha(b, "xielu.alpha_p"), .n = beta + alpha(b, "xielu.alpha_n"),
-                                         .beta = beta, .eps = build_f32(b, "xielu.eps", -1e-6f) } };
+                                         .beta = beta, .eps = eps } };
 }
 
 void arch_apertus(struct build *b)
