@@ -140,11 +140,12 @@ static int read_allowed(const struct json_place *at, const struct api_model *m,
 }
 
 /* One way to spell a bad word. */
-static int add_bad(const struct json_place *item, const struct tokenizer *t, struct sv text,
-                   struct api_options *o, struct err *e)
+static int add_bad(const struct json_place *item, const struct tokenizer *t,
+                   struct tokenizer_scratch *scratch, struct sv text, struct api_options *o,
+                   struct err *e)
 {
     const size_t n = o->bad_ids.n;
-    const int rc = tokenizer_encode(t, NULL, text.data, text.len, TOKENIZE_NO_PREFIX, &o->bad_ids, e);
+    const int rc = tokenizer_encode(t, scratch, text.data, text.len, TOKENIZE_NO_PREFIX, &o->bad_ids, e);
 
     if (rc < 0)
         return rc;
@@ -156,7 +157,7 @@ static int add_bad(const struct json_place *item, const struct tokenizer *t, str
 
 /* A word, and the word with a space in front: they begin with different tokens. */
 static int read_bad_word(const struct json_place *item, const struct tokenizer *t,
-                         struct api_options *o, struct err *e)
+                         struct tokenizer_scratch *scratch, struct api_options *o, struct err *e)
 {
     char spaced[API_MAX_BAD_BYTES + 1] = " ";
     struct sv word = { NULL, 0 };
@@ -171,17 +172,18 @@ static int read_bad_word(const struct json_place *item, const struct tokenizer *
     while (n_spaces < word.len && word.data[n_spaces] == ' ')
         n_spaces++;
     if (n_spaces == word.len)           /* nothing but spaces: only itself */
-        return add_bad(item, t, word, o, e);
+        return add_bad(item, t, scratch, word, o, e);
     word = (struct sv){ word.data + n_spaces, word.len - n_spaces };
     memcpy(spaced + 1, word.data, word.len);
-    rc = add_bad(item, t, word, o, e);
-    return rc < 0 ? rc : add_bad(item, t, (struct sv){ spaced, word.len + 1 }, o, e);
+    rc = add_bad(item, t, scratch, word, o, e);
+    return rc < 0 ? rc : add_bad(item, t, scratch, (struct sv){ spaced, word.len + 1 }, o, e);
 }
 
 /* vLLM's. */
 static int read_bad_words(const struct json_place *at, const struct tokenizer *t,
                           struct api_options *o, struct err *e)
 {
+    struct tokenizer_scratch *scratch = NULL;
     struct json_place p;
     size_t n = 0;
     int rc = json_find(at, "bad_words", &p, e);
@@ -189,11 +191,14 @@ static int read_bad_words(const struct json_place *at, const struct tokenizer *t
     if (rc < 0 || !p.value)
         return rc;
     rc = json_read_array(&p, API_MAX_BAD, &n, e);
+    if (rc == 0 && n > 0)
+        rc = tokenizer_scratch_open(&scratch, t, e);
     for (size_t i = 0; rc == 0 && i < n; i++) {
         const struct json_place item = json_item(&p, i);
 
-        rc = read_bad_word(&item, t, o, e);
+        rc = read_bad_word(&item, t, scratch, o, e);
     }
+    tokenizer_scratch_close(scratch);
     if (rc == 0 && o->bad_ids.n > BAD_WORDS_MAX_TOKENS)
         rc = json_refuse(&p, e, WATT_ELIMIT, "%zu tokens together, at most %u", o->bad_ids.n,
                          BAD_WORDS_MAX_TOKENS);
