@@ -580,7 +580,7 @@ static struct grammar *wide_grammar(size_t which)
         "(yes|no)[.!]? .{0,30}", "([^,\\n]*,){3}[^,\\n]*", "```[a-z]*\\n[\\s\\S]*\\n```", "[a-z ]{3,}x", "(a{2,9}|[a-z]{1,30})*" };
     static const char *const gbnfs[] = { "root ::= word (\" \" word)* \".\"\nword ::= [a-z]+ | \"(\" word \")\"",
         "root ::= line{2,30}\nline ::= [a-z ]{3,50} \"\\n\" | \"<\" line \">\"",
-        "root ::= x x x x x x\nx ::= [ a]+ | \"(\" x \")\"",
+        "root ::= x x x\nx ::= [ a]+ | \"(\" x \")\"",
         "root ::= (l \",\")* l\nl ::= \"<\" w | \"(\" l \")\"\nw ::= [^>,]+ | \">\" w \">\"",
         "root ::= (l \",\")* l\nl ::= \"<\" w | \"(\" l \")\"\nw ::= [^>,]{2,6} | \">\" w \">\"",
         "root ::= [a-z\u6771]{3,9} \".\" (a \".\")* a\na ::= [^.]{0,5} | [ab]{2,7}",
@@ -696,6 +696,44 @@ static void long_texts_stay_small(void **state)
     grammar_masks_stats(masks, &st);
     assert_true(st.n_walks < 100);
     assert_int_equal(matcher_accept(m, ']', &e), WATT_EINVAL);  /* after a comma */
+    matcher_close(m);
+    grammar_masks_close(masks);
+    grammar_close(g);
+    token_trie_close(t);
+}
+
+/* Texts that a grammar can read in very many ways are refused, not read in all of them. */
+static void ambiguity_is_bounded(void **state)
+{
+    static const char runs[] = "                                                                                "
+                               "                                                                                ";
+    struct sv texts[164];
+    struct token_trie *t;
+    struct grammar *g;
+    struct grammar_masks *masks;
+    struct matcher *m;
+    uint64_t bits[3];
+    struct err e = { 0 };
+    int rc;
+
+    (void)state;
+    for (size_t i = 0; i < 160; i++)
+        texts[i] = (struct sv){ runs, i + 1 };
+    texts[160] = SV("!");
+    texts[161] = SV("(");
+    texts[162] = SV(")");
+    texts[163] = SV("");
+    assert_int_equal(token_trie_from(&t, texts, 164, 163, &e), 0);
+    assert_int_equal(grammar_from_gbnf(&g, SV("root ::= y y y y y y y y y y y y \"!\"\n"
+                                              "y ::= [ ]+ | \"(\" y \")\" | y y"), &e), 0);
+    assert_int_equal(grammar_masks_open(&masks, g, t, &e), 0);
+    assert_int_equal(matcher_open(&m, masks, &e), 0);
+    for (int i = 0; i < 3 && (rc = matcher_mask(m, bits, &e)) == 0; i++)
+        assert_int_equal(matcher_accept(m, 9, &e), 0);
+    assert_int_equal(rc, WATT_ELIMIT);
+    assert_non_null(strstr(e.msg, "ambiguous"));
+    for (size_t i = 0; i < t->n_words; i++)
+        assert_int_equal(bits[i], 0);
     matcher_close(m);
     grammar_masks_close(masks);
     grammar_close(g);
@@ -882,6 +920,7 @@ int main(void)
         cmocka_unit_test(masks_are_exact),
         cmocka_unit_test(wide_masks_are_exact),
         cmocka_unit_test(long_texts_stay_small),
+        cmocka_unit_test(ambiguity_is_bounded),
         cmocka_unit_test(forced_bytes),
         cmocka_unit_test(schema_test_suite),
         cmocka_unit_test(shared_grammars_parse),

@@ -30,9 +30,17 @@ void gss_deinit(struct gss *s)
     memset(s, 0, sizeof *s);
 }
 
+static void spend(struct gss *s, uint32_t work)
+{
+    if (work > GSS_MAX_WORK - s->n_spent)
+        s->failed = true;
+    else
+        s->n_spent += work;
+}
+
 static void add_edge(struct gss *s, uint32_t node, uint32_t back, uint32_t parent)
 {
-    for (uint32_t k = s->nodes[node].edges; k != STATE_NONE; k = s->edges[k].next)
+    for (uint32_t k = s->nodes[node].edges; k != STATE_NONE && !s->failed; k = s->edges[k].next, spend(s, 1))
         if (s->edges[k].back == back && s->edges[k].parent == parent)
             return;
     if (s->n_edges == s->cap_edges) {
@@ -86,6 +94,7 @@ void gss_begin(struct gss *s)
 
 void gss_add(struct gss *s, uint32_t state, uint32_t node)
 {
+    spend(s, s->n_work);
     for (uint32_t i = 0; i < s->n_work; i++)
         if (s->work[i].state == state && s->work[i].node == node)
             return;
@@ -117,6 +126,7 @@ static void call(struct gss *s, const struct grammar *g, const struct rule_call 
 
     while (v < s->n_nodes && s->nodes[v].start != c->start)
         v++;
+    spend(s, 1 + v - first_node);
     if (v == s->n_nodes) {
         v = add_node(s, c->start);
         if (s->failed)
@@ -247,6 +257,7 @@ bool grammar_matches(const struct grammar *g, struct sv text)
             goto done;
         at = p;
         memcpy(at, s.work, n * sizeof *at);
+        gss_rest(&s);
         n = gss_step(&s, g, at, n, (unsigned char)text.data[i]);
         if (n == 0 && !(s.at_bottom && i + 1 == text.len))
             goto done;

@@ -20,6 +20,7 @@
 
 #define GSS_MAX_CONFIGS 4096u       /* of one frontier */
 #define GSS_MAX_NODES   (1u << 22)
+#define GSS_MAX_WORK    (1u << 28)  /* comparisons since gss_rest: some tenths of a second */
 
 struct gss_config {
     uint32_t state, node;
@@ -39,6 +40,7 @@ struct gss {
     struct gss_edge   *edges;
     struct gss_config *work;        /* [GSS_MAX_CONFIGS] of the step being taken */
     uint32_t n_nodes, cap_nodes, n_edges, cap_edges, n_work, cap_work;
+    uint32_t n_spent;       /* work since gss_rest */
     bool     at_bottom, at_open;    /* the last step returned through these */
     bool     failed;                /* memory or a limit: the frontier is not to be used */
     bool     no_memory;             /* it was memory */
@@ -49,6 +51,11 @@ void gss_deinit(struct gss *s);
 /* A node with one edge. */
 uint32_t gss_push(struct gss *s, uint32_t start, uint32_t back, uint32_t parent);
 
+/* Begins to count work anew: for each mask and each token. A step that goes beyond GSS_MAX_WORK fails. */
+static inline void gss_rest(struct gss *s)
+{
+    s->n_spent = 0;
+}
 /* Starts a step: then gss_add for each state reached; gss_finish leaves the frontier (only states
  * with transitions) in s->work[0..n). */
 void     gss_begin(struct gss *s);

@@ -208,7 +208,8 @@ bool mask_step(struct grammar_masks *m, struct gss *s, const struct frame *f, st
         gss_step(s, m->g, &one, 1, byte);
     else
         gss_step(s, m->g, m->confs + f->first, f->n, byte);
-    return !s->failed && mask_frame(m, s, f->top, to);
+    m->work += 1 + (f->state != STATE_NONE ? 1 : f->n) + s->n_work;
+    return !s->failed && m->work <= MASK_MAX_WORK && mask_frame(m, s, f->top, to);
 }
 
 /* The nodes at and below i at which the rule of a counted state may end. */
@@ -346,6 +347,8 @@ static bool walk(struct grammar_masks *m, struct gss *s, uint32_t from, uint32_t
         struct frame *after = &m->frames[node->depth];
         bool open = false, more = true;
 
+        if (++m->work > MASK_MAX_WORK)
+            return false;
         if (f->loop && (kinds[i] & ~f->loop) == 0) {
             const int rc = allow_pure(m, s, f, i);
 
@@ -390,8 +393,8 @@ static int walk_failed(struct gss *s, struct err *e)
     s->failed = s->no_memory = false;
     if (memory)
         return err_set(e, WATT_ENOMEM, "grammar: out of memory");
-    return err_set(e, WATT_ELIMIT, "grammar: too ambiguous (over %u states at once)",
-                   GSS_MAX_CONFIGS);
+    return err_set(e, WATT_ELIMIT, "grammar: too ambiguous (over %u states at once, or too many ways to "
+                   "read one token)", GSS_MAX_CONFIGS);
 }
 
 /* ---- what is kept ---- */
@@ -679,6 +682,9 @@ int grammar_masks_of(struct grammar_masks *m, struct gss *s, const struct gss_co
     int rc = 0;
 
     pthread_mutex_lock(&m->mu);
+    m->work = 0;
+    gss_rest(&m->stack);
+    gss_rest(s);
     if (m->bytes > MASK_CACHE_BYTES)
         forget(m);
     for (uint32_t i = 0; i < n && rc == 0; i++) {

@@ -17,6 +17,7 @@
 #include "models/grammar/token_trie.h"
 
 #define MASK_CACHE_BYTES ((size_t)64 << 20)     /* per grammar; then it starts anew */
+#define MASK_MAX_WORK    (1u << 26)     /* nodes and states that one mask may take: some tenths of a second */
 
 struct grammar_masks;
 
@@ -29,7 +30,7 @@ const struct token_trie *grammar_masks_trie(const struct grammar_masks *m);
 struct grammar          *grammar_masks_grammar(const struct grammar_masks *m);
 
 /* Ors the tokens that may follow a frontier into bits[n_words of the trie]; s is the stack that
- * the frontier's nodes are in (as it was on return). WATT_ENOMEM, WATT_ELIMIT. */
+ * the frontier's nodes are in (as it was on return). WATT_ENOMEM, WATT_ELIMIT: too ambiguous. */
 int  grammar_masks_of(struct grammar_masks *m, struct gss *s, const struct gss_config *at,
                       uint32_t n, uint64_t *bits, struct err *e) MUST_CHECK;
 

@@ -57,6 +57,7 @@ struct grammar_masks {
     struct mask_kinds       *profile_kinds;     /* [g->n_profiles] */
     uint64_t                 class_kinds[256];  /* of the bytes of each class of g */
     struct mask_stats        stats;
+    uint32_t                 work;      /* of the mask that is being found, up to MASK_MAX_WORK */
 };
 
 /* ---- mask.c ---- */

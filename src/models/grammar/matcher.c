@@ -54,6 +54,7 @@ void matcher_reset(struct matcher *m)
     m->s.n_nodes = GSS_FIRST;
     m->s.n_edges = 0;
     m->s.failed = m->s.no_memory = false;
+    gss_rest(&m->s);
     m->now = 0;
     m->n_history = 0;
     m->live_nodes = 0;
@@ -184,6 +185,7 @@ int matcher_mask(struct matcher *m, uint64_t *bits, struct err *e)
 /* Steps from f over bytes into m->spare; false when they don't fit. */
 static bool run(struct matcher *m, const struct front *f, struct sv bytes)
 {
+    gss_rest(&m->s);
     m->s.no_memory = !front_set(&m->spare, f->at, f->n, f->complete);
     if (m->s.no_memory)
         return false;
@@ -314,6 +316,7 @@ size_t matcher_forced(struct matcher *m, char *bytes, size_t cap)
                 }
         if (only < 0)
             break;
+        gss_rest(&m->s);
         gss_step(&m->s, m->g, f->at, f->n, (unsigned char)only);
         ok = !m->s.failed && front_set(f, m->s.work, m->s.n_work, m->s.at_bottom);
         if (ok)
