@@ -81,7 +81,8 @@ void api_options_describe(json_t *properties)
 {
     static const struct { const char *name, *type; } more[] = { { "seed", "integer" },
         { "priority", "integer" }, { "cache_salt", "string" }, { "cache_prompt", "boolean" },
-        { "include_reasoning", "boolean" }, { "separate_reasoning", "boolean" }, { "prompt_logprobs", "integer" },
+        { "include_reasoning", "boolean" }, { "separate_reasoning", "boolean" },
+        { "prompt_logprobs", "integer" },
         { "stop_token_ids", "array" }, { "allowed_token_ids", "array" },
         { "diffusion_steps", "integer" },
         { "diffusion_threshold", "number" }, { "diffusion_algorithm", "string" } };
@@ -442,7 +443,8 @@ static int refuse_unsupported(const struct json_place *at, struct err *e)
     static const struct { const char *name; double neutral; } refused[] = {
         { "audio", 0 }, { "chat_template", 0 }, { "best_of", 1 }, { "function_call", 0 },
         { "functions", 0 }, { "image_data", 0 }, { "length_penalty", 1 }, { "modalities", 0 },
-        { "post_sampling_probs", 0 }, { "prediction", 0 }, { "t_max_predict_ms", 0 }, { "top_n_sigma", 0 }, { "truncate_prompt_tokens", -1 },
+        { "post_sampling_probs", 0 }, { "prediction", 0 }, { "t_max_predict_ms", 0 },
+        { "top_n_sigma", 0 }, { "truncate_prompt_tokens", -1 },
         { "use_beam_search", 0 }, { "web_search_options", 0 } };
     int rc = 0;
 

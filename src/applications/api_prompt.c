@@ -54,8 +54,9 @@ static int join_parts(const struct json_place *at, json_t **out, struct str *tho
         str_append(to, s.data, s.len);
     }
     if (rc == 0) {
-        *out = str_ok(&text) ? json_stringn(text.len ? text.data : "", text.len) : NULL;
-        rc = *out && str_ok(thought) ? 0 : err_set(e, WATT_ENOMEM, "messages");
+        *out = str_ok(&text) && str_ok(thought) ? json_stringn(text.len ? text.data : "", text.len)
+                                                : NULL;
+        rc = *out ? 0 : err_set(e, WATT_ENOMEM, "messages");
     }
     str_deinit(&text);
     return rc;
@@ -241,7 +242,8 @@ static int add_documents(const struct api_call *c, json_t *vars, struct err *e)
         return rc;
     if (c->m->tm->tmpl && !template_mentions(c->m->tm->tmpl, "documents"))
         return json_refuse(&p, e, WATT_ENOTSUP, "this model's template knows no documents");
-    return json_object_set(vars, "documents", (json_t *)(uintptr_t)p.value);
+    return json_object_set(vars, "documents", (json_t *)(uintptr_t)p.value) < 0
+               ? err_set(e, WATT_ENOMEM, "documents") : 0;
 }
 
 /* What else the template may look at. */
