@@ -190,6 +190,11 @@ static void chats(void **state)
     torture("POST", "/v1/chat/completions", "{" HI ",\"logprobs\":true,\"top_logprobs\":3,"
             "\"stream\":true}", 1);
     torture("POST", "/v1/chat/completions", "{\"messages\":[{\"role\":\"user\",\"content\":\"Hello\"},"
+            "{\"role\":\"assistant\",\"content\":[{\"type\":\"thinking\",\"thinking\":\"hm\"},{\"type\":"
+            "\"refusal\",\"refusal\":\"No.\"}]},{\"role\":\"user\",\"content\":\"Why?\"}],\"temperature\":0,"
+            "\"max_tokens\":3,\"thinking\":{\"type\":\"disabled\"},\"logit_bias\":[[\"ab\",-1],[5,false]],"
+            "\"samplers\":\"kpt\"}", 1);
+    torture("POST", "/v1/chat/completions", "{\"messages\":[{\"role\":\"user\",\"content\":\"Hello\"},"
             "{\"role\":\"assistant\",\"content\":\"Once\"}],\"continue_final_message\":true,"
             "\"temperature\":0,\"max_tokens\":4,\"stream\":true,\"return_progress\":true,"
             "\"timings_per_token\":true,\"return_token_ids\":true,\"cache_prompt\":false}", 1);
@@ -221,6 +226,9 @@ static void other_apis(void **state)
     torture("POST", "/v1/messages", "{" HI ",\"system\":[{\"type\":\"text\","
             "\"text\":\"Be brief.\"}]}", 1);
     torture("POST", "/v1/messages", "{" HI ",\"stream\":true}", 1);
+    torture("POST", "/v1/messages", "{\"max_tokens\":3,\"temperature\":0,\"messages\":[{\"role\":\"user\","
+            "\"content\":[{\"type\":\"document\",\"title\":\"T\",\"source\":{\"type\":\"text\",\"data\":\"d\"}},"
+            "{\"type\":\"tool_result\",\"tool_use_id\":\"t\",\"content\":\"no file\",\"is_error\":true}]}]}", 1);
     torture("POST", "/api/chat", "{\"messages\":[{\"role\":\"user\",\"content\":\"Hello\"}],"
             "\"options\":{"
             "\"num_predict\":8,\"temperature\":0}}", 1);
