@@ -113,14 +113,26 @@ uint32_t mask_next_kind(const void *ctx, uint32_t at, unsigned char byte, bool *
     return v;
 }
 
+/* Is `to` the same kind of the same block one character later? It then does with plain characters what
+ * `state` does, but for the end of the block, and there all of them lead nowhere. */
+static bool same_kind(const struct grammar *g, uint32_t state, uint32_t to)
+{
+    return state >= g->n_states && to != STATE_NONE && to >= g->n_states &&
+           grammar_block(g, state) == grammar_block(g, to) && to - state == grammar_block(g, state)->n_kinds;
+}
+
 uint32_t mask_plain_run(const struct grammar *g, uint32_t state)
 {
     bool calls = false;     /* on the way: other rules may take plain characters further */
+    bool alike = false;     /* state and the one before it are of one kind */
     uint32_t to;
 
     for (uint32_t n = 0; n < TRIE_MAX_PLAIN; n++) {
-        if (!mask_plain_step(mask_next_state, g, state, &to))
+        if (alike)
+            to = grammar_next(g, state, ' ');
+        else if (!mask_plain_step(mask_next_state, g, state, &to))
             return 0;
+        alike = same_kind(g, state, to);
         calls |= n > 0 && grammar_has_calls(g, state);
         if (to == STATE_NONE)
             return calls ? 0 : n;
