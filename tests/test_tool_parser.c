@@ -353,6 +353,8 @@ static void test_bounds(void **state)
         { tagged, "<call>\n<f=", ">\n</f>\n</call>" },
         { named, "<f=", ">{}</f>" },
         { named, "<f= ", "  look>{}</f>" },
+        { named, "<f=look>", "</f>" },
+        { named, "<f=look>", "{}</f>" },
         { channels, "<|channel|>comment ", " to=fn.look<|message|>{}<|call|>" } };
     static const unsigned around[] = { 0, 200, 235, 256, 300, 490, 512, 800, 960, 1024 };
 
@@ -367,7 +369,7 @@ static void test_bounds(void **state)
             str_init(&text, 0);
             str_puts(&text, cases[k].head);
             for (unsigned c = 0; c < n; c++)
-                str_putc(&text, k == 3 ? ' ' : 'a');
+                str_putc(&text, k >= 3 && k <= 5 ? ' ' : 'a');
             str_puts(&text, cases[k].tail);
             for (size_t r = 0; r < 3; r++) {
                 static const size_t by[] = { 1, 16, 100000 };

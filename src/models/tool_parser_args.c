@@ -25,16 +25,17 @@ bool parser_in_json_args(struct tool_parser *p)
         while (at < text.len && literal_blank(text.data[at]))
             at++;
     if (p->scan.depth == 0 && at < text.len && text.data[at] != '{') {
-        const long n = literal_match(p->f->call_close, text);
+        long n;
 
+        p->pos += at;       /* however much of the white space came at once */
+        parser_settle(p);
+        n = literal_match(p->f->call_close, parser_ahead(p));
         if (n == LITERAL_MORE && !p->final)
             return false;
         if (n > 0) {
             parser_put_args_z(p, "{}");
             return close_after(p);
         }
-        p->pos += at;
-        parser_settle(p);
         parser_go(p, BROKEN);
         return true;
     }
