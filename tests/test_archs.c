@@ -36,6 +36,7 @@ struct spec {
     const struct arch *arch;
     struct spec_tensor t[MAX_TENSORS];
     uint32_t n;
+    const float *eps;       /* xielu.eps of each layer; NULL: the file has no such key */
     uint8_t *image;         /* [IMAGE_BYTES] the file */
     size_t   size;
 };
@@ -69,7 +70,7 @@ static const struct { const char *key; float value; } reals[] = {
     { "attention.group_norm_epsilon", 1e-5f }, { "logit_scale", 0.5f },
     { "rope.freq_base", 1000 }, { "rope.freq_base_swa", 500 }, { "residual_scale", 0.7f },
     { "embedding_scale", 2 }, { "kda.gate_lower_bound", -5 },
-    { "xielu.alpha_p", 0.2f }, { "xielu.alpha_n", -0.9f },
+    { "/xielu.alpha_p", 0.2f }, { "/xielu.alpha_n", -0.9f },
 };
 
 /* Optional somewhere. %u: every layer; a shape that is wrong is put right like any other. */
@@ -241,7 +242,7 @@ static void put_key(struct spec *s, const char *key, enum gguf_type type)
     char prefix[64];
 
     (void)snprintf(prefix, sizeof prefix, "%s.", s->arch->name);
-    put_text(s, prefix, key);
+    put_text(s, key[0] == '/' ? "" : prefix, key + (key[0] == '/'));
     put32(s, type);
 }
 
@@ -292,7 +293,7 @@ static void write_model(struct spec *s, bool values)
         n_mine += strcmp(own_numbers[i].arch, s->arch->name) == 0;
     for (size_t i = 0; i < n_numbers; i++)
         n_mine -= is_otherwise(s, numbers[i].key);
-    put64(s, 1 + n_numbers + n_reals + n_mine);
+    put64(s, 1 + n_numbers + n_reals + n_mine + (s->eps != NULL));
     put_text(s, "general.", "architecture");
     put32(s, GGUF_STRING);
     put_text(s, "", s->arch->name);
@@ -311,6 +312,13 @@ static void write_model(struct spec *s, bool values)
     for (size_t i = 0; i < n_reals; i++) {
         put_key(s, reals[i].key, GGUF_F32);
         put_float(s, reals[i].value);
+    }
+    if (s->eps) {
+        put_key(s, "/xielu.eps", GGUF_ARRAY);
+        put32(s, GGUF_F32);
+        put64(s, N_LAYERS);
+        for (int i = 0; i < N_LAYERS; i++)
+            put_float(s, s->eps[i]);
     }
     for (uint32_t i = 0; i < s->n; i++) {
         const struct spec_tensor *t = &s->t[i];
@@ -417,6 +425,15 @@ static void check(const struct arch *arch, struct model *m)
     mem_free(cut);
 }
 
+static void begin(struct spec *s, const struct arch *arch, uint8_t *image)
+{
+    memset(s, 0, sizeof *s);
+    s->arch = arch;
+    s->image = image;
+    named(s, "token_embd.weight")->n_dims = 2;
+    memcpy(s->t[0].shape, (int64_t[]){ N_VOCAB, 32, 0, 0 }, sizeof s->t[0].shape);
+}
+
 static void each(bool rich)
 {
     struct spec *s = mem_calloc(1, sizeof *s);
@@ -426,11 +443,7 @@ static void each(bool rich)
     for (size_t i = 0; arch_at(i); i++) {
         struct model *m;
 
-        memset(s, 0, sizeof *s);
-        s->arch = arch_at(i);
-        s->image = image;
-        named(s, "token_embd.weight")->n_dims = 2;
-        memcpy(s->t[0].shape, (int64_t[]){ N_VOCAB, 32, 0, 0 }, sizeof s->t[0].shape);
+        begin(s, arch_at(i), image);
         for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++)
             if (strcmp(kinds[k].arch, s->arch->name) == 0)
                 add(s, kinds[k].name, kinds[k].layer);
@@ -458,11 +471,43 @@ static void test_optional(void **state)
     each(true);
 }
 
+/* xIELU asks for min(x, eps) of x <= 0: above 0 every eps is the same as 0, below each layer's counts. */
+static void test_xielu_eps(void **state)
+{
+    static const float eps[][N_LAYERS] = { { 0 }, { 0.5f, 1e-3f, 1, 1e30f, 0 }, { -0.25f }, { 0, -0.25f } };
+    enum { N = sizeof eps / sizeof *eps };
+    struct spec *s = mem_calloc(1, sizeof *s);
+    uint8_t *image = mem_array(IMAGE_BYTES, 1);
+    float (*out)[N_TOKENS * N_VOCAB] = mem_array(N, sizeof *out);
+
+    (void)state;
+    assert_true(s && image && out);
+    for (int k = 0; k < 2; k++) {
+        for (int i = 0; i < N; i++) {
+            struct model *m;
+
+            begin(s, arch_find(SV("apertus")), image);
+            s->eps = eps[i];
+            m = open_repaired(s);
+            assert_int_equal(model_facts(m)->n_out, N_VOCAB);
+            run(m, k ? SESSION_EXEC_CPU : SESSION_EXEC_REF, N_TOKENS, out[i]);
+            model_close(m);
+        }
+        assert_memory_equal(out[0], out[1], sizeof *out);
+        assert_true(nmse(out[2], out[0], N_TOKENS * N_VOCAB) > 1e-6);
+        assert_true(nmse(out[3], out[2], N_TOKENS * N_VOCAB) > 1e-6);
+    }
+    mem_free(out);
+    mem_free(image);
+    mem_free(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_needed),
         cmocka_unit_test(test_optional),
+        cmocka_unit_test(test_xielu_eps),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -58,7 +58,7 @@ struct build {
     struct lora_build *lora;        /* what adapters add to products; NULL: nothing */
 };
 
-/* ---- keys: "<arch>." is put in front ---- */
+/* ---- keys: "<arch>." is put in front, but of "/KEY", which is KEY alone ---- */
 
 /* Whole number; array keys give the element of the layer at hand. */
 uint32_t build_u32(struct build *b, const char *key, uint32_t unset);

@@ -11,7 +11,10 @@
 
 static const struct gguf_kv *find(struct build *b, const char *key, char full[KEY_MAX])
 {
-    (void)snprintf(full, KEY_MAX, "%s.%s", b->arch, key);
+    if (key[0] == '/')
+        (void)snprintf(full, KEY_MAX, "%s", key + 1);
+    else
+        (void)snprintf(full, KEY_MAX, "%s.%s", b->arch, key);
     return gguf_find(b->g, full);
 }
 

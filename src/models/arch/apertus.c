@@ -1,28 +1,33 @@
 /* apertus.c: Apertus (arXiv 2509.14233): no gate, but xIELU (struct xielu) with numbers of each layer's
- * own, which files have as keys: alphas before their softplus. */
+ * own, which files have as keys without the architecture's name: alphas before their softplus. */
 #include <math.h>
 
 #include "models/arch.h"
 
 arch_fn arch_apertus;
 
+/* A key of 0 is 0, not unset. */
+static float number(struct build *b, const char *key, float unset)
+{
+    return build_f32(b, key, build_set(b, key) ? 0 : unset);
+}
+
 static float alpha(struct build *b, const char *key)
 {
     if (!build_set(b, key))
-        prog_fail(b->p, WATT_EFORMAT, "%s: key %s.%s is missing", gguf_path(b->g), b->arch, key);
-    return (float)log1p(exp(build_f32(b, key, 0)));
+        prog_fail(b->p, WATT_EFORMAT, "%s: key %s is missing", gguf_path(b->g), key + 1);
+    return (float)log1p(exp(number(b, key, 0)));
 }
 
 static struct act_args xielu(struct build *b)
 {
-    const float beta = build_f32(b, "xielu.beta", 0.5f), eps = build_f32(b, "xielu.eps", -1e-6f);
+    const float beta = number(b, "/xielu.beta", 0.5f), eps = number(b, "/xielu.eps", -1e-6f);
 
-    if (eps > 0)
-        prog_fail(b->p, WATT_EFORMAT, "%s: key %s.xielu.eps is %g, expected at most 0", gguf_path(b->g),
-                  b->arch, (double)eps);
+    /* min(x, eps) is asked for where x <= 0, and is x there for every eps that is not negative */
     return (struct act_args){ .act = ACT_XIELU,
-                              .xielu = { .p = alpha(b, "xielu.alpha_p"), .n = beta + alpha(b, "xielu.alpha_n"),
-                                         .beta = beta, .eps = eps } };
+                              .xielu = { .p = alpha(b, "/xielu.alpha_p"),
+                                         .n = beta + alpha(b, "/xielu.alpha_n"),
+                                         .beta = beta, .eps = fminf(eps, 0) } };
 }
 
 void arch_apertus(struct build *b)

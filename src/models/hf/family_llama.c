@@ -75,7 +75,7 @@ static int apertus_numbers(struct hf *h, struct err *e)
             (void)snprintf(name, sizeof name, "model.layers.%u.mlp.act_fn.%s", i, numbers[k]);
             rc = read_number(h, name, &v[i], e);
         }
-        (void)snprintf(name, sizeof name, "xielu.%s", numbers[k]);
+        (void)snprintf(name, sizeof name, "/xielu.%s", numbers[k]);
         if (rc == 0)
             hf_put_array(h, name, GGUF_F32, v, h->n_layers);
     }

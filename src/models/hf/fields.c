@@ -111,7 +111,10 @@ bool hf_layer_is(const struct hf *h, const char *fields, uint32_t layer, const c
 
 static const char *full_key(const struct hf *h, const char *key, char out[KEY_MAX])
 {
-    (void)snprintf(out, KEY_MAX, "%s.%s", h->family->arch, key);
+    if (key[0] == '/')
+        (void)snprintf(out, KEY_MAX, "%s", key + 1);
+    else
+        (void)snprintf(out, KEY_MAX, "%s.%s", h->family->arch, key);
     return out;
 }
 

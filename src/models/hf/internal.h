@@ -146,7 +146,7 @@ int hf_bool(const struct hf *h, const char *fields, bool otherwise, bool *out,
 /* Does layer_types[layer] (or the string pattern's) equal name? false where there is no list. */
 bool hf_layer_is(const struct hf *h, const char *fields, uint32_t layer, const char *name);
 
-/* "<arch>.KEY" */
+/* "<arch>.KEY", or KEY alone of "/KEY" */
 void hf_put_u32(struct hf *h, const char *key, uint32_t v);
 void hf_put_f32(struct hf *h, const char *key, float v);
 void hf_put_bool(struct hf *h, const char *key, bool v);
