@@ -740,6 +740,21 @@ static void ambiguity_is_bounded(void **state)
     token_trie_close(t);
 }
 
+/* Few states, each of very many places at once: minutes of work, without a bound. */
+static void automata_are_bounded(void **state)
+{
+    static const char text[] = "{\"type\":\"string\",\"pattern\":\"\\\\d([^\u6771]?\\\\w|[ a-z]?\\\\p{L}{2}){0,9}\u6771*\"}";
+    struct grammar *g = NULL;
+    struct err e = { 0 };
+    json_t *j;
+
+    (void)state;
+    assert_int_equal(json_parse(&j, "schema", text, strlen(text), NULL, &e), 0);
+    assert_int_equal(grammar_from_schema(&g, j, NULL, &e), WATT_ELIMIT);
+    assert_non_null(strstr(e.msg, "too complex"));
+    json_close(j);
+}
+
 static void forced_bytes(void **state)
 {
     const struct schema_opts compact = { .compact = true };
@@ -921,6 +936,7 @@ int main(void)
         cmocka_unit_test(wide_masks_are_exact),
         cmocka_unit_test(long_texts_stay_small),
         cmocka_unit_test(ambiguity_is_bounded),
+        cmocka_unit_test(automata_are_bounded),
         cmocka_unit_test(forced_bytes),
         cmocka_unit_test(schema_test_suite),
         cmocka_unit_test(shared_grammars_parse),

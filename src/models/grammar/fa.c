@@ -8,7 +8,8 @@
 #include "base/utf8.h"
 
 #define GROW_FIRST 64u
-#define MAX_MEMBERS ((size_t)1 << 21)   /* of all sets of a subset construction: bounds its time */
+#define MAX_MEMBERS ((size_t)1 << 21)   /* of all sets of a subset construction: bounds its memory */
+#define MAX_WORK    ((uint64_t)1 << 29) /* edges looked at: bounds its time, to about a second */
 
 /* ---- nfa ---- */
 
@@ -159,9 +160,11 @@ struct subsets {
     struct dfa_edge *edges;     /* of the dfa */
     uint32_t  n_edges, cap_edges;
     struct dfa_state *states;   /* parallel to at */
-    struct nfa_edge *out;       /* range edges of the current set */
+    struct nfa_edge *out;       /* range edges of the current set, by their beginnings */
     uint32_t  n_out, cap_out;
     uint32_t *cuts, cap_cuts;
+    uint32_t *open, cap_open;   /* of those the ones that a cut lies in */
+    uint64_t  work;             /* edges looked at, of all sets */
 };
 
 static void subsets_deinit(struct subsets *s)
@@ -175,6 +178,7 @@ static void subsets_deinit(struct subsets *s)
     mem_free(s->states);
     mem_free(s->out);
     mem_free(s->cuts);
+    mem_free(s->open);
 }
 
 static bool grow(void *pp, uint32_t *cap, uint64_t need, size_t size)
@@ -212,6 +216,7 @@ static void close_set(struct subsets *s, bool at_start, bool at_end)
         for (uint32_t k = s->a->first[s->set[i]]; k != FA_NONE; k = s->a->edges[k].next) {
             const struct nfa_edge *g = &s->a->edges[k];
 
+            s->work++;
             if (g->kind == NFA_EMPTY || (g->kind == NFA_AT_START && at_start) ||
                 (g->kind == NFA_AT_END && at_end))
                 mark_node(s, g->to);
@@ -224,6 +229,13 @@ static int by_value(const void *x, const void *y)
     const uint32_t a = *(const uint32_t *)x, b = *(const uint32_t *)y;
 
     return (a > b) - (a < b);
+}
+
+static int by_beginning(const void *x, const void *y)
+{
+    const struct nfa_edge *a = x, *b = y;
+
+    return (a->lo > b->lo) - (a->lo < b->lo);
 }
 
 static uint64_t hash_set(const uint32_t *v, size_t n, bool first)
@@ -335,7 +347,7 @@ static uint32_t intern_set(struct subsets *s, bool first)
 /* Edges of one set, cut where ranges begin or end; one target each. */
 static bool expand_set(struct subsets *s, uint32_t state, uint32_t max_states)
 {
-    uint32_t n_cuts = 0;
+    uint32_t n_cuts = 0, n_begun = 0, n_open = 0;
     const uint32_t first_edge = s->n_edges;
 
     s->n_out = 0;
@@ -348,8 +360,12 @@ static bool expand_set(struct subsets *s, uint32_t state, uint32_t max_states)
             s->out[s->n_out++] = s->a->edges[k];
         }
     }
-    if (!grow(&s->cuts, &s->cap_cuts, 2 * (uint64_t)s->n_out + 1, sizeof *s->cuts))
+    if (!grow(&s->cuts, &s->cap_cuts, 2 * (uint64_t)s->n_out + 1, sizeof *s->cuts) ||
+        !grow(&s->open, &s->cap_open, (uint64_t)s->n_out + 1, sizeof *s->open))
         return false;
+    if (s->n_out > 1)
+        qsort(s->out, s->n_out, sizeof *s->out, by_beginning);
+    s->work += 8 * (uint64_t)s->n_out;
     for (uint32_t i = 0; i < s->n_out; i++) {
         s->cuts[n_cuts++] = s->out[i].lo;
         s->cuts[n_cuts++] = s->out[i].hi + 1;
@@ -363,11 +379,23 @@ static bool expand_set(struct subsets *s, uint32_t state, uint32_t max_states)
             continue;
         s->n_set = 0;
         s->stamp++;
-        for (uint32_t i = 0; i < s->n_out; i++)
-            if (s->out[i].lo <= lo && lo <= s->out[i].hi)
-                mark_node(s, s->out[i].to);
+        for (; n_begun < s->n_out && s->out[n_begun].lo <= lo; n_begun++)
+            s->open[n_open++] = n_begun;
+        s->work += n_open;
+        for (uint32_t i = 0, n = n_open; i < n; i++) {
+            const struct nfa_edge *g = &s->out[s->open[i]];
+
+            if (i == 0)
+                n_open = 0;
+            if (lo > g->hi)
+                continue;
+            s->open[n_open++] = s->open[i];
+            mark_node(s, g->to);
+        }
         if (s->n_set == 0)
             continue;
+        if (s->work > MAX_WORK)
+            return true;
         to = intern_set(s, false);
         if (to == FA_NONE || s->n > max_states)
             return false;
@@ -483,7 +511,7 @@ int dfa_from_nfa(struct dfa **out, const struct nfa *a, uint32_t start, uint32_t
     for (uint32_t i = 0; i < s.n; i++) {
         const bool ok = expand_set(&s, i, max_states);
 
-        if (ok && s.n_members <= MAX_MEMBERS)
+        if (ok && s.n_members <= MAX_MEMBERS && s.work <= MAX_WORK)
             continue;
         if (!ok && s.n <= max_states)
             goto no_memory;
