@@ -86,8 +86,9 @@ static void compare(struct rowcase *r, const float *got, const char *what, bool 
     }
 }
 
-/* Gates by the error function, which is 2e-7 of one off where it should vanish. */
-static void compare_erf_gate(struct rowcase *r, const char *what)
+/* Gates that vanish where parts as large as x cancel: by the error function, which is 2e-7 of one off there,
+ * and xIELU, whose line and curve meet below 0. */
+static void compare_vanishing_gate(struct rowcase *r, const char *what)
 {
     for (size_t i = 0; i < r->n; i++) {
         const float limit = 4e-6f * fabsf(r->want[i]) + 4e-7f * fabsf(r->x[i] * r->b[i]);
@@ -186,8 +187,8 @@ static void check_activations(struct rowcase *r)
         r->ref->gated(r->want, r->x, r->b, r->n, &args);
         memcpy(r->y, r->x, r->n * sizeof *r->y);
         r->k->gated(r->y, r->y, r->b, r->n, &args);
-        if (a == ACT_GELU_ERF)
-            compare_erf_gate(r, what);
+        if (a == ACT_GELU_ERF || a == ACT_XIELU)
+            compare_vanishing_gate(r, what);
         else if (a != ACT_EXP && a != ACT_NEG_EXP)  /* no gate is one: e^x may be infinite in f32 */
             compare(r, r->y, what, false);
         r->ref->gated(r->want, r->x, r->b, r->n, &oai);
